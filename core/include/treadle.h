@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * treadle: goroutines, channels, select and network I/O for C, and for any
+ * host language that can call C.  This header is the whole public interface.
+ *
+ * Who may call.  Every function says which callers it serves:
+ *   goroutine  code running in a goroutine started by tdl_run or tdl_go;
+ *   thread     any other thread of the process ("plain thread");
+ *   host       the thread that opened a tdl_host, between open and close.
+ * A *blocking* function waits: a goroutine parks (its thread runs others), a
+ * plain thread sleeps.  On a host thread it never waits, but returns TDL_EHOST
+ * at once: a host uses the `_start` form beside it, and tdl_host_poll.
+ * Everything that is not called blocking returns promptly on every caller.
+ *
+ * Results.  0 or more is success.  A system error is its negated errno
+ * (-ECONNRESET); treadle's own codes lie below -4096.  errno is never set and
+ * never to be read.  TDL_EFORKED is what every call that can fail returns in
+ * the child of a fork, where the runtime does not exist.
+ *
+ * Time.  All times are nanoseconds.  A deadline is an absolute time on the
+ * clock of tdl_now(), which is monotonic and always positive.
+ *
+ * Cancellation.  tdl_cancel(g) makes the blocking call that g is in, and every
+ * later one, return TDL_ECANCELED.  A value, connection or lock that had been
+ * handed over before is kept: the call then returns success.
+ *
+ * Misuse that can be detected is an error code (TDL_EINVAL for a null handle
+ * or an argument out of range); a handle used after its _free is undefined.
+ */
+#ifndef TREADLE_H
+#define TREADLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define TDL_API __attribute__((visibility("default")))
+#else
+#define TDL_API
+#endif
+
+#define TDL_VERSION_MAJOR 0
+#define TDL_VERSION_MINOR 1
+#define TDL_VERSION_PATCH 0
+
+/* -- Version ------------------------------------------------------------- */
+
+/* "0.1.0"; a static string. Any caller. */
+TDL_API const char *tdl_version(void);
+/* Number of this ABI; a binding refuses a library whose number is not the one
+ * it was generated for. Any caller. */
+TDL_API int tdl_abi_version(void);
+/* sizeof of the public structure named ("tdl_val", "tdl_case", "tdl_event",
+ * "tdl_outcome", "tdl_go_options"); 0 for another name. Any caller. */
+TDL_API size_t tdl_abi_size(const char *type);
+
+/* -- Codes --------------------------------------------------------------- */
+
+enum {
+    TDL_ECLOSED    = -4097, /* the object is closed */
+    TDL_ETIMEDOUT  = -4098, /* the deadline passed first */
+    TDL_ECANCELED  = -4099, /* the goroutine or task was cancelled */
+    TDL_EAGAIN     = -4100, /* a try form found nothing ready */
+    TDL_EINVAL     = -4101, /* an argument is null or out of range */
+    TDL_ENOMEM     = -4102, /* out of memory */
+    TDL_EFORKED    = -4103, /* child of a fork: there is no runtime here */
+    TDL_EBUSY      = -4104, /* already running, or in use by another caller */
+    TDL_EHOST      = -4105, /* blocking form on a host thread, or a _start form off its host's thread */
+    TDL_ENOTLOCKED = -4106, /* unlock of an unlocked mutex */
+    TDL_ENEGATIVE  = -4107, /* wait group counter would be negative */
+    TDL_EADDRESS   = -4108, /* address or network does not parse */
+    TDL_EEOF       = -4109, /* end of stream before the frame was complete */
+    TDL_ETOOLONG   = -4110, /* no frame within the limit */
+    TDL_EDEADLOCK  = -4111, /* the caller would wait for itself */
+    TDL_PENDING    = -4200  /* _start forms only: the result will come from tdl_host_poll */
+};
+
+/* What the code means, in a few words ("connection reset by peer"); a static
+ * string, for an unknown code too. Any caller. */
+TDL_API const char *tdl_strerror(int code);
+/* The code's stable name ("TDL_ECLOSED", "ECONNRESET"); a static string. Any caller. */
+TDL_API const char *tdl_errname(int code);
+
+/* -- Time ---------------------------------------------------------------- */
+
+#define TDL_NANOSECOND  INT64_C(1)
+#define TDL_MICROSECOND INT64_C(1000)
+#define TDL_MILLISECOND INT64_C(1000000)
+#define TDL_SECOND      INT64_C(1000000000)
+#define TDL_MINUTE      (60 * TDL_SECOND)
+#define TDL_HOUR        (60 * TDL_MINUTE)
+
+#define TDL_FOREVER INT64_MAX   /* a deadline that never comes */
+#define TDL_NOWAIT  INT64_C(-1) /* try once: TDL_EAGAIN where the call would wait */
+
+/* Monotonic nanoseconds, always positive. Any caller. */
+TDL_API int64_t tdl_now(void);
+
+/* -- Values -------------------------------------------------------------- */
+
+/* What a channel carries: 16 bytes. Bytes are reference-counted and immutable,
+ * the rest is plain. Read and write it through the functions below; the layout
+ * is public for bindings: `type` says which member of the union holds, `flags`
+ * is carried along untouched for bindings (text or bytes, say).
+ * A tdl_val_set_… function overwrites without looking at what was there, so
+ * that an uninitialised tdl_val may be set: clear one that may hold bytes. */
+typedef struct tdl_val {
+    int32_t  type;  /* TDL_NIL … */
+    uint32_t flags;
+    union {
+        int64_t i; /* TDL_INT, TDL_BOOL, TDL_REF */
+        double  d; /* TDL_DOUBLE */
+        void   *p; /* TDL_PTR, TDL_BYTES, TDL_CHAN */
+    } u;
+} tdl_val;
+
+enum {
+    TDL_NIL    = 0,
+    TDL_BOOL   = 1,
+    TDL_INT    = 2,
+    TDL_DOUBLE = 3,
+    TDL_PTR    = 4, /* the pointer only: never freed, never followed */
+    TDL_BYTES  = 5, /* holds a reference */
+    TDL_CHAN   = 6, /* holds a reference to a shared channel */
+    TDL_REF    = 7  /* a number that only its host can read; local channels only */
+};
+
+/* All of these: any caller; `v` must not be null. The getters return 0, 0.0,
+ * NULL for a value of another type. */
+TDL_API int     tdl_val_type(const tdl_val *v);
+TDL_API void    tdl_val_set_nil(tdl_val *v);
+TDL_API void    tdl_val_set_bool(tdl_val *v, int truth);
+TDL_API void    tdl_val_set_int(tdl_val *v, int64_t i);
+TDL_API void    tdl_val_set_double(tdl_val *v, double d);
+TDL_API void    tdl_val_set_ptr(tdl_val *v, void *p);
+/* Copies the n bytes. 0 or TDL_ENOMEM (v is then nil). */
+TDL_API int     tdl_val_set_bytes(tdl_val *v, const void *bytes, size_t n);
+TDL_API int     tdl_val_bool(const tdl_val *v);
+TDL_API int64_t tdl_val_int(const tdl_val *v);
+TDL_API double  tdl_val_double(const tdl_val *v);
+TDL_API void   *tdl_val_ptr(const tdl_val *v);
+/* The bytes, valid as long as v holds them, and their number (n may be NULL). */
+TDL_API const void *tdl_val_bytes(const tdl_val *v, size_t *n);
+/* dst becomes a second holder of what src holds. */
+TDL_API void    tdl_val_copy(tdl_val *dst, const tdl_val *src);
+/* Gives up what v holds; v is nil afterwards. */
+TDL_API void    tdl_val_clear(tdl_val *v);
+
+/* -- Goroutines ---------------------------------------------------------- */
+
+typedef struct tdl_g tdl_g;
+
+enum { TDL_GO_JOINABLE = 1 };
+
+typedef struct tdl_go_options {
+    uint32_t    size;  /* sizeof(tdl_go_options) */
+    uint32_t    flags; /* TDL_GO_JOINABLE */
+    size_t      stack; /* bytes of address space; 0: the default, 64 KiB (which is also the largest now) */
+    const char *name;  /* shown in dumps; the first 31 bytes are copied; may be NULL */
+} tdl_go_options;
+
+/* Starts the runtime, runs main_g as a goroutine and returns its result once it
+ * has returned. Goroutines that are still there then never run again and their
+ * memory is freed; one that is running is waited for until its next treadle
+ * call that may wait. Plain threads only: TDL_EBUSY inside a run or while
+ * another thread is in tdl_run, TDL_EHOST on a host thread, TDL_EINVAL for a
+ * null function. May be called again after it returned. */
+TDL_API int tdl_run(int (*main_g)(void *), void *arg);
+
+/* Starts fn(arg) as a goroutine. Any caller; where no runtime runs yet, one is
+ * started. NULL: fn is null or memory is out. The result may be ignored, and is
+ * of use only when joinable. */
+TDL_API tdl_g *tdl_go(void (*fn)(void *), void *arg);
+/* The same with options (NULL: none). NULL also for a size or stack that is out
+ * of range, or an unknown flag. */
+TDL_API tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts);
+/* Waits until the joinable goroutine g has ended and frees its handle.
+ * Blocking. 0; TDL_EINVAL: not joinable; TDL_EBUSY: somebody else joins it;
+ * TDL_EDEADLOCK: g is the caller; TDL_ECANCELED: the caller was cancelled (g
+ * stays joinable). */
+TDL_API int tdl_join(tdl_g *g);
+/* Cancels the joinable goroutine g (see Cancellation above). 0 or TDL_EINVAL.
+ * Any caller. */
+TDL_API int tdl_cancel(tdl_g *g);
+/* Ends the calling goroutine at once, as if its function had returned (there
+ * is no clean-up of its C frames). Elsewhere it returns TDL_EINVAL. */
+TDL_API int tdl_goexit(void);
+/* Lets other goroutines run. A plain thread gives up its CPU; a host thread
+ * returns at once. */
+TDL_API void tdl_yield(void);
+/* Waits ns nanoseconds, never less; 0 or less returns at once. Blocking.
+ * 0, TDL_ECANCELED, TDL_EHOST. */
+TDL_API int tdl_sleep(int64_t ns);
+/* Number of processors that run goroutines; n >= 1 also sets it, from the next
+ * start of the runtime on (the default is the CPUs this process may use, or
+ * TDL_MAXPROCS from the environment; at most 1024). Returns the previous
+ * number. Any caller. */
+TDL_API int tdl_gomaxprocs(int n);
+/* Goroutines that exist: stackful and hosted, the caller included. Any caller. */
+TDL_API int tdl_num_goroutines(void);
+/* The calling goroutine's number; 0 elsewhere. */
+TDL_API uint64_t tdl_goid(void);
+
+/* -- Channels ------------------------------------------------------------ */
+
+/* A FIFO of values. cap 0: unbuffered, a send completes when a receiver takes
+ * the value. Send copies the value, as tdl_val_copy does; receive makes the
+ * receiver the holder (clear it if it may hold bytes). A NULL channel blocks
+ * for ever in send and receive (until the deadline or a cancel), and is never
+ * chosen by select. */
+typedef struct tdl_chan tdl_chan;
+
+/* NULL: out of memory, or cap above 2^26. Any caller. */
+TDL_API tdl_chan *tdl_chan_new(uint32_t cap);
+/* Gives the handle back, closing the channel first if need be (those that wait
+ * get TDL_ECLOSED); the memory goes with the last holder: a value that carries
+ * the channel and a call in progress are holders too. NULL is ignored. Any caller. */
+TDL_API void tdl_chan_free(tdl_chan *ch);
+/* Another holder: each needs its own tdl_chan_free, and only the last closes.
+ * Returns ch. Any caller. */
+TDL_API tdl_chan *tdl_chan_ref(tdl_chan *ch);
+/* Blocking. 0; TDL_ECLOSED; TDL_ECANCELED; TDL_EHOST. */
+TDL_API int tdl_chan_send(tdl_chan *ch, const tdl_val *v);
+/* Blocking. 0; TDL_ECLOSED once closed and drained (*v is then nil);
+ * TDL_ECANCELED; TDL_EHOST. v may be NULL: the value is dropped. */
+TDL_API int tdl_chan_recv(tdl_chan *ch, tdl_val *v);
+/* The same until a deadline: TDL_ETIMEDOUT when it has passed and the channel
+ * is not ready; TDL_NOWAIT is the try form. Blocking. */
+TDL_API int tdl_chan_send_until(tdl_chan *ch, const tdl_val *v, int64_t deadline);
+TDL_API int tdl_chan_recv_until(tdl_chan *ch, tdl_val *v, int64_t deadline);
+/* 0, TDL_EAGAIN, TDL_ECLOSED. Any caller. */
+TDL_API int tdl_chan_try_send(tdl_chan *ch, const tdl_val *v);
+TDL_API int tdl_chan_try_recv(tdl_chan *ch, tdl_val *v);
+/* Wakes every waiter; values already in the buffer can still be received.
+ * 0, TDL_ECLOSED when closed already, TDL_EINVAL for NULL. Any caller. */
+TDL_API int tdl_chan_close(tdl_chan *ch);
+/* Values in the buffer now; its capacity; 1 when closed. 0 for NULL. Any caller. */
+TDL_API uint32_t tdl_chan_len(tdl_chan *ch);
+TDL_API uint32_t tdl_chan_cap(tdl_chan *ch);
+TDL_API int      tdl_chan_closed(tdl_chan *ch);
+/* Makes v carry the shared channel ch, so that it can be sent through another;
+ * the receiver gets a holder of its own with tdl_val_chan, which is to be
+ * freed. TDL_EINVAL for a local channel. Any caller. */
+TDL_API int       tdl_val_set_chan(tdl_val *v, tdl_chan *ch);
+TDL_API tdl_chan *tdl_val_chan(const tdl_val *v);
+
+/* -- Select -------------------------------------------------------------- */
+
+enum { TDL_RECV = 1, TDL_SEND = 2 };
+
+typedef struct tdl_case {
+    tdl_chan *chan; /* NULL: never chosen */
+    tdl_val  *val;  /* send: the value, not NULL; receive: where to put it, or NULL */
+    int       op;   /* TDL_RECV, TDL_SEND */
+    int       ok;   /* out, of the case that fired: 1 a value moved, 0 the channel was closed */
+} tdl_case;
+
+/* Waits until one of n cases can go ahead and carries it out; among several
+ * that can, the choice is uniformly random. Returns its index; TDL_ETIMEDOUT
+ * once the deadline has passed and nothing was ready; TDL_EAGAIN with
+ * TDL_NOWAIT; TDL_ECANCELED; TDL_EINVAL for a bad case or n outside 0…65535.
+ * No case at all waits for the deadline alone. Blocking (with TDL_NOWAIT: any
+ * caller). */
+TDL_API int tdl_select(tdl_case *cases, int n, int64_t deadline);
+
+/* -- Synchronisation ----------------------------------------------------- */
+
+/* A mutual exclusion lock, usable between goroutines, threads and hosted
+ * tasks. It belongs to no thread: whoever holds it may hand it on and let
+ * another unlock it. A waiter that has waited for 1 ms gets it next, before
+ * newcomers (Go's starvation mode). */
+typedef struct tdl_mutex tdl_mutex;
+TDL_API tdl_mutex *tdl_mutex_new(void);          /* NULL: out of memory. Any caller */
+TDL_API int  tdl_mutex_lock(tdl_mutex *m);       /* Blocking. 0, TDL_ECANCELED, TDL_EHOST */
+TDL_API int  tdl_mutex_lock_until(tdl_mutex *m, int64_t deadline); /* Blocking. Also TDL_ETIMEDOUT */
+TDL_API int  tdl_mutex_trylock(tdl_mutex *m);    /* 0, TDL_EAGAIN. Any caller */
+TDL_API int  tdl_mutex_unlock(tdl_mutex *m);     /* 0, TDL_ENOTLOCKED. Any caller */
+TDL_API void tdl_mutex_free(tdl_mutex *m);       /* nobody may hold it or wait for it. NULL is ignored */
+
+/* Waits for a number of things to end. The counter starts at 0; wait returns
+ * when it is 0. May be used again afterwards. */
+typedef struct tdl_waitgroup tdl_waitgroup;
+TDL_API tdl_waitgroup *tdl_waitgroup_new(void);           /* NULL: out of memory. Any caller */
+TDL_API int  tdl_waitgroup_add(tdl_waitgroup *wg, int n); /* 0; TDL_ENEGATIVE (nothing changed). Any caller */
+TDL_API int  tdl_waitgroup_done(tdl_waitgroup *wg);       /* add(-1) */
+TDL_API int  tdl_waitgroup_wait(tdl_waitgroup *wg);       /* Blocking. 0, TDL_ECANCELED, TDL_EHOST */
+TDL_API int  tdl_waitgroup_wait_until(tdl_waitgroup *wg, int64_t deadline); /* Blocking. Also TDL_ETIMEDOUT */
+TDL_API void tdl_waitgroup_free(tdl_waitgroup *wg);       /* nobody may wait for it. NULL is ignored */
+
+/* -- Streams ------------------------------------------------------------- */
+
+/* A network is "tcp", "tcp4", "tcp6" or "unix". An address is "host:port" or
+ * "[v6]:port" with a numeric host, "localhost", or none (all interfaces when
+ * listening, the loopback when dialling); for unix a path, or "@name" for the
+ * abstract namespace. Several callers may use one connection at a time: each
+ * call is atomic, and those of one direction are served in order. */
+typedef struct tdl_listener tdl_listener;
+typedef struct tdl_conn tdl_conn;
+
+/* Opens a listening socket (SO_REUSEADDR; port 0 lets the system choose). 0;
+ * TDL_EADDRESS; -EADDRINUSE, -EMFILE …. Any caller: the descriptor is watched
+ * by the caller's own poller. */
+TDL_API int  tdl_listen(const char *network, const char *address, tdl_listener **l);
+/* Takes one connection. Blocking. 0; TDL_ECLOSED; TDL_ETIMEDOUT; -EMFILE,
+ * -ENFILE (the connection stays in the backlog; the listener can be used on);
+ * TDL_ECANCELED. A connection that was aborted in the backlog is passed over. */
+TDL_API int  tdl_listener_accept(tdl_listener *l, tdl_conn **c);
+/* The port, 0 for unix. TDL_ECLOSED. Any caller. */
+TDL_API int  tdl_listener_port(tdl_listener *l);
+/* The address it is bound to as text, cut to size with a final NUL; its full
+ * length. Any caller. */
+TDL_API int  tdl_listener_address(tdl_listener *l, char *buf, size_t size);
+/* Accept fails with TDL_ETIMEDOUT from `when` on; 0 clears; a past or negative
+ * time is now. A past deadline wins over a waiting connection. Any caller. */
+TDL_API void tdl_listener_set_deadline(tdl_listener *l, int64_t when);
+/* Wakes those who wait in accept; a unix path is unlinked. 0; TDL_ECLOSED the
+ * second time. Any caller. */
+TDL_API int  tdl_listener_close(tdl_listener *l);
+/* Closes if need be and gives the handle back. NULL is ignored. Any caller. */
+TDL_API void tdl_listener_free(tdl_listener *l);
+
+/* Connects. timeout 0: none; negative: expired already. Blocking. 0;
+ * TDL_EADDRESS; TDL_ETIMEDOUT; TDL_ECANCELED; -ECONNREFUSED …. TCP_NODELAY is
+ * set, as on accepted connections. */
+TDL_API int tdl_dial(const char *network, const char *address, int64_t timeout_ns, tdl_conn **c);
+
+/* Reads what is there, up to n bytes. Blocking. Bytes read; 0 at the end of the
+ * stream or when n is 0; TDL_ECLOSED, TDL_ETIMEDOUT, TDL_ECANCELED, -ECONNRESET …. */
+TDL_API int64_t tdl_conn_read(tdl_conn *c, void *buf, size_t n);
+/* Writes all n bytes, and returns n. Blocking. On an error (TDL_ECLOSED,
+ * TDL_ETIMEDOUT, TDL_ECANCELED, -EPIPE …) some may have gone out; a write of
+ * another caller never comes between. */
+TDL_API int64_t tdl_conn_write(tdl_conn *c, const void *buf, size_t n);
+
+/* Framed reads, through the connection's own buffer (which it has only while
+ * bytes are in it). tdl_conn_fill waits until a frame is buffered and returns
+ * its length; its bytes are then at tdl_conn_peek, and while any are buffered
+ * the caller holds the read side: it looks, and then calls tdl_conn_skip once,
+ * with the number of bytes it has consumed (0 leaves all). */
+enum {
+    TDL_FILL_SOME  = 0, /* at least one byte; the frame is what is buffered, at most limit; 0 at the end of the stream */
+    TDL_FILL_EXACT = 1, /* exactly limit bytes; TDL_EEOF if the stream ends first */
+    TDL_FILL_LINE  = 2, /* up to and with the next "\n"; a last line without one counts; TDL_EEOF when nothing is left;
+                           TDL_ETOOLONG when limit bytes hold no "\n" */
+    TDL_FILL_ALL   = 3  /* to the end of the stream; TDL_ETOOLONG beyond limit bytes */
+};
+/* Blocking. The frame's length, or an error as tdl_conn_read has; TDL_EINVAL
+ * for a limit outside 1…2^30. With an error the bytes that had arrived are
+ * still there for tdl_conn_peek, and then the same duty to skip holds. */
+TDL_API int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit);
+/* The buffered bytes and their number, for the caller that holds the read
+ * side; NULL and 0 when there are none. */
+TDL_API const char *tdl_conn_peek(tdl_conn *c, size_t *n);
+/* Drops n buffered bytes and gives up the read side. 0; TDL_EINVAL when the
+ * read side is not held, or n is more than there are. */
+TDL_API int tdl_conn_skip(tdl_conn *c, size_t n);
+
+/* Deadlines, for the operations in progress too: 0 clears, a past or negative
+ * time is now and wins over ready data. Any caller. */
+TDL_API void tdl_conn_set_deadline(tdl_conn *c, int64_t when); /* both directions */
+TDL_API void tdl_conn_set_read_deadline(tdl_conn *c, int64_t when);
+TDL_API void tdl_conn_set_write_deadline(tdl_conn *c, int64_t when);
+/* From now on each operation sets its own deadline, ns after it started; 0
+ * turns that off and clears the deadlines. Any caller. */
+TDL_API void tdl_conn_set_timeout(tdl_conn *c, int64_t ns);
+/* shutdown(2) one direction. 0, TDL_ECLOSED, -ENOTCONN. Any caller. */
+TDL_API int tdl_conn_close_read(tdl_conn *c);
+TDL_API int tdl_conn_close_write(tdl_conn *c);
+/* The descriptor, still owned by the connection; TDL_ECLOSED. Any caller. */
+TDL_API int tdl_conn_fd(tdl_conn *c);
+/* The far or the near address as text, cut to size with a final NUL; its full
+ * length, or a negative code. Any caller. */
+TDL_API int tdl_conn_peername(tdl_conn *c, char *buf, size_t size);
+TDL_API int tdl_conn_sockname(tdl_conn *c, char *buf, size_t size);
+/* Wakes whoever waits on it; from then on every call returns TDL_ECLOSED, a
+ * second close too. Any caller. */
+TDL_API int tdl_conn_close(tdl_conn *c);
+/* Closes if need be and gives the handle back; the memory goes when the last
+ * call in progress has returned. NULL is ignored. Any caller. */
+TDL_API void tdl_conn_free(tdl_conn *c);
+
+/* -- Hosts --------------------------------------------------------------- */
+
+/* A host is one interpreter (a lua_State, a Python interpreter) whose
+ * coroutines are goroutines of treadle. Its thread calls tdl_host_poll in a
+ * loop and resumes the coroutine of each event; a coroutine that wants to wait
+ * calls a `_start` form and yields when that returned TDL_PENDING. No function
+ * below calls back into the host or switches stacks.
+ *
+ * A task is a hosted goroutine: a small number that the host chooses nothing
+ * about. It has at most one operation pending. */
+typedef struct tdl_host tdl_host;
+
+typedef struct tdl_event {
+    uint32_t task;   /* the task; or a watcher, with TDL_WATCHER set */
+    int32_t  result; /* what the _start form would have returned; of a watcher: TDL_READABLE | TDL_WRITABLE */
+} tdl_event;
+
+/* What an operation brings besides its result; there is one per task, at
+ * tdl_host_outcomes(host)[task], valid from the event (or from a _start form
+ * that completed at once) until the task's next _start. */
+typedef struct tdl_outcome {
+    tdl_val val;     /* received value (the host becomes its holder); accept, dial: the tdl_conn as TDL_PTR;
+                        fill: the buffered bytes as TDL_PTR */
+    int64_t extra;   /* select: the case's ok; write: bytes that went out, errors included; fill: bytes buffered */
+} tdl_outcome;
+
+enum {
+    TDL_WATCHER   = 0x40000000,
+    TDL_READABLE  = 1,
+    TDL_WRITABLE  = 2,
+    TDL_MAX_TASKS = 1 << 20
+};
+
+/* Makes the calling plain thread the thread of a new host. The name is shown
+ * in dumps (31 bytes are copied; may be NULL). 0; TDL_EINVAL; TDL_ENOMEM;
+ * TDL_EBUSY in a goroutine; -EMFILE. One thread may open several hosts. */
+TDL_API int  tdl_host_open(const char *name, tdl_host **h);
+/* Ends the host: pending operations are dropped without an event, connections
+ * and listeners that were opened on its thread are closed, its tasks are gone.
+ * Handles stay to be freed. 0; TDL_EHOST off its thread. */
+TDL_API int  tdl_host_close(tdl_host *h);
+/* Waits until events are there, at most timeout_ns (0: not at all; < 0: for
+ * ever), and stores up to max of them. Their number; 0 when time is up, after
+ * tdl_host_wake, or early on a signal; TDL_EHOST off its thread. Does not keep
+ * events back: what it could not store comes with the next call. */
+TDL_API int  tdl_host_poll(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns);
+/* Makes the current or the next tdl_host_poll return. Any caller, also in a
+ * signal handler. */
+TDL_API int  tdl_host_wake(tdl_host *h);
+/* Guest mode, for a host whose loop is foreign: watch this descriptor for
+ * reading, and when it is readable or the timeout is over call
+ * tdl_host_poll(…, 0) until it returns fewer than max. */
+TDL_API int  tdl_host_fd(tdl_host *h);
+/* Nanoseconds until poll has something to do by time alone: 0 now, < 0 never.
+ * Also arms the wake-up of the descriptor: call it last before going back to
+ * the foreign loop. Host thread. */
+TDL_API int64_t tdl_host_timeout(tdl_host *h);
+/* The array of outcomes, at the same address for the host's life. */
+TDL_API tdl_outcome *tdl_host_outcomes(tdl_host *h);
+/* Watches any pollable descriptor, level-triggered, for READABLE and/or
+ * WRITABLE; its events come as {TDL_WATCHER | id, readiness}. The id, or
+ * -EPERM (not pollable), -EEXIST, TDL_EINVAL. Host thread. */
+TDL_API int  tdl_host_watch(tdl_host *h, int fd, int readiness);
+TDL_API int  tdl_host_watch_modify(tdl_host *h, int watcher, int readiness);
+TDL_API int  tdl_host_unwatch(tdl_host *h, int watcher);
+
+/* A new task: its id, TDL_ENOMEM when TDL_MAX_TASKS exist. With run, an event
+ * {task, 0} is queued for its first step. Host thread. */
+TDL_API int  tdl_task_new(tdl_host *h, int run);
+/* The task is over. 0; TDL_EBUSY while an operation or an event is pending. */
+TDL_API int  tdl_task_free(tdl_host *h, uint32_t task);
+/* Names the task in dumps (31 bytes are copied). */
+TDL_API int  tdl_task_set_name(tdl_host *h, uint32_t task, const char *name);
+/* Makes the pending operation end with TDL_ECANCELED, by an event. 1; 0 when
+ * none is pending or it has already ended (then its event still comes, with
+ * what it got). Host thread. */
+TDL_API int  tdl_task_cancel(tdl_host *h, uint32_t task);
+/* Waits for tdl_task_ready, or the deadline (TDL_ETIMEDOUT). Always pending. */
+TDL_API int  tdl_task_park_start(tdl_host *h, uint32_t task, int64_t deadline);
+/* Ends a task's park with a result >= 0. 1; 0 when the task is not parked so,
+ * or another has already ended its park. Any caller, as long as the task exists. */
+TDL_API int  tdl_task_ready(tdl_host *h, uint32_t task, int result);
+
+/* The `_start` forms: host thread only, each as its blocking form (deadlines as
+ * there; TDL_FOREVER for none), with TDL_PENDING where that would wait; also
+ * TDL_EINVAL for a task that does not exist, TDL_EBUSY for one that has an
+ * operation pending. Pointers to values, cases and text are read before they
+ * return, unless said otherwise. */
+TDL_API int tdl_yield_start(tdl_host *h, uint32_t task); /* always pending: comes after what is runnable now */
+TDL_API int tdl_sleep_start(tdl_host *h, uint32_t task, int64_t ns);
+TDL_API int tdl_join_start(tdl_host *h, uint32_t task, tdl_g *g, int64_t deadline);
+TDL_API int tdl_chan_send_start(tdl_host *h, uint32_t task, tdl_chan *ch, const tdl_val *v, int64_t deadline);
+TDL_API int tdl_chan_recv_start(tdl_host *h, uint32_t task, tdl_chan *ch, int64_t deadline);
+TDL_API int tdl_select_start(tdl_host *h, uint32_t task, const tdl_case *cases, int n, int64_t deadline);
+TDL_API int tdl_mutex_lock_start(tdl_host *h, uint32_t task, tdl_mutex *m, int64_t deadline);
+TDL_API int tdl_waitgroup_wait_start(tdl_host *h, uint32_t task, tdl_waitgroup *wg, int64_t deadline);
+TDL_API int tdl_listener_accept_start(tdl_host *h, uint32_t task, tdl_listener *l);
+TDL_API int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *address, int64_t timeout_ns);
+/* buf must stay valid until the event; at most 2^30 bytes are read. */
+TDL_API int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n);
+/* What cannot be sent at once is copied; n is at most 2^30. */
+TDL_API int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
+TDL_API int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
+
+/* A channel that only this host uses, from its thread: it needs no lock, and
+ * may carry TDL_REF. NULL: out of memory. */
+TDL_API tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
+/* Copies the i-th value that is in a local channel (first the buffer, then
+ * those of waiting senders) without taking it, for a garbage collector's
+ * traversal: nothing is retained. 0; TDL_EAGAIN beyond the last. */
+TDL_API int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
+
+/* -- Seeing inside ------------------------------------------------------- */
+
+/* Writes every goroutine with its state, what it waits on and since when, as
+ * text to the descriptor. 0 or -errno. Any caller. */
+TDL_API int tdl_dump(int fd);
+/* A number by name: "goroutines", "tasks", "threads", "stacks", "channels",
+ * "connections", "listeners", "timers"; TDL_EINVAL for another name. Any caller. */
+TDL_API int64_t tdl_metric(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* TREADLE_H */
