@@ -1,0 +1,3 @@
+module treadle.bench
+
+go 1.19

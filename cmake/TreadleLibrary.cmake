@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+# The core: compiled once, as position-independent objects, and put into both
+# libraries.  core/sources.txt is the one list of its sources; setup.py reads it too.
+set(_core "${CMAKE_CURRENT_SOURCE_DIR}/core")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${_core}/sources.txt")
+file(STRINGS "${_core}/sources.txt" _names REGEX "^[^#]")
+set(_sources "")
+foreach(_name IN LISTS _names)
+  string(STRIP "${_name}" _name)
+  if(_name)
+    list(APPEND _sources "${_core}/${_name}")
+  endif()
+endforeach()
+
+add_library(treadle_objects OBJECT ${_sources})
+set_target_properties(treadle_objects PROPERTIES POSITION_INDEPENDENT_CODE ON)
+target_include_directories(treadle_objects PRIVATE "${_core}/include" "${_core}")
+target_link_libraries(treadle_objects PRIVATE Threads::Threads)
+
+add_library(treadle SHARED $<TARGET_OBJECTS:treadle_objects>)
+set_target_properties(treadle PROPERTIES
+  VERSION   ${PROJECT_VERSION}
+  SOVERSION ${PROJECT_VERSION_MAJOR})
+if(NOT TDL_SANITIZE) # a sanitizer's symbols come from the program
+  target_link_options(treadle PRIVATE -Wl,-z,defs)
+endif()
+
+add_library(treadle_static STATIC $<TARGET_OBJECTS:treadle_objects>)
+set_target_properties(treadle_static PROPERTIES OUTPUT_NAME treadle)
+
+foreach(_lib treadle treadle_static)
+  target_include_directories(${_lib} PUBLIC
+    $<BUILD_INTERFACE:${_core}/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_link_libraries(${_lib} PUBLIC Threads::Threads)
+  add_library(treadle::${_lib} ALIAS ${_lib})
+endforeach()
+
+# For tests that look inside: the static library and the private headers.
+add_library(treadle_internal INTERFACE)
+target_include_directories(treadle_internal INTERFACE "${_core}")
+target_link_libraries(treadle_internal INTERFACE treadle_static)
