@@ -11,7 +11,7 @@ async def serve(conn: treadle.Conn) -> None:
 
 
 async def main() -> None:
-    listener = treadle.listen("tcp", "127.0.0.1:0")
+    listener = await treadle.listen("tcp", "127.0.0.1:0")
     print(f"listening on 127.0.0.1:{listener.port}", flush=True)
     async for conn in listener:
         treadle.go(serve(conn))

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+# ./dev bench [--reps N] [--seconds S] [--hosts]
+set -euo pipefail
+. tools/say.sh
+. tools/packages.sh
+. tools/compile.sh
+. tools/venv.sh
+
+find_go() {
+    command -v go || { [ -x /usr/local/go/bin/go ] && echo /usr/local/go/bin/go; }
+}
+
+need "to build the benchmarks" $packages_build python3
+find_go >/dev/null || need "to compare with" golang-go
+go=$(find_go) || die "no Go compiler was found"
+case " $* " in
+    *" --hosts "*) need "for the Lua and Python servers" $packages_lua $packages_python; venv_package ;;
+esac
+
+headline "Building"
+compile build-bench -DTDL_BUILD_BENCH=ON
+mkdir -p build-bench/go
+quietly "building the Go programs" bash -c "cd bench/go && GOTOOLCHAIN=local \"\$0\" build -o ../../build-bench/go/bench ." "$go"
+
+headline "Measuring: treadle $(git describe --always 2>/dev/null || echo) beside $("$go" version | cut -d' ' -f3-), $(nproc) processors"
+exec python3 bench/run.py --build build-bench --go build-bench/go/bench "$@"

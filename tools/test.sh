@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+# ./dev test [PART…]: what each part is, and the order they run in.
+set -uo pipefail # no -e: a part that fails is counted, and the next one runs
+. tools/say.sh
+. tools/packages.sh
+. tools/compile.sh
+. tools/venv.sh
+. tools/tally.sh
+
+all="c asan tsan clang lua ffi lint python install demo"
+limit="timeout --kill-after=10 600"
+
+# One build serves several parts; when it fails each of them does. A part runs
+# in a subshell, so that the outcome is kept in a file.
+outcome=$(mktemp)
+trap 'rm -f "$outcome"' EXIT
+built_default() {
+    [ -s "$outcome" ] || { compile_default && echo yes || echo no; } | tee -a "$outcome"
+    [ "$(tail -n 1 "$outcome")" = yes ]
+}
+
+run_ctest() { $limit ctest --test-dir "$1" --output-on-failure --no-tests=error --timeout 120; }
+
+c_default() { built_default && run_ctest build; }
+
+c_sanitized() { # DIRECTORY COMPILER SANITIZERS
+    compile "$1" -DCMAKE_C_COMPILER="$2" -DTDL_SANITIZE="$3" -DTDL_WERROR=ON -DTDL_BUILD_TESTS=ON || return
+    export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+    # The sanitizers of these compilers do not know all layouts that a newer
+    # kernel randomises to; without randomisation they always do.
+    $limit setarch "$(uname -m)" -R \
+        ctest --test-dir "$1" --output-on-failure --no-tests=error --timeout 240
+}
+
+compile_clang() {
+    compile build-clang -DCMAKE_C_COMPILER=clang -DTDL_WERROR=ON \
+        -DTDL_BUILD_TESTS=ON -DTDL_BUILD_EXAMPLES=ON -DTDL_BUILD_BENCH=ON
+}
+
+lua_tests()     { built_default && TDL_BUILD=$PWD/build $limit tests/lua/run; }
+python_tests()  { venv_ready && $limit tests/python/run; }
+ffi_fresh()     { "$base_python" ffi/gen_lua_cdef.py --check && say "  the generated declarations are fresh"; }
+lua_lint()      { luacheck --no-color bindings/lua examples/lua tests/lua bench; }
+install_tests() { built_default && venv_ready && $limit .venv/bin/python -m pytest -p no:cacheprovider -v tests/install; }
+demo_tests()    { built_default && venv_package && $limit .venv/bin/python -m pytest -p no:cacheprovider -v tests/demo; }
+
+run_part() {
+    case $1 in
+        c)       part "C tests"                           ctest  c_default ;;
+        asan)    part "C tests under ASan and UBSan"      ctest  c_sanitized build-asan gcc address,undefined ;;
+        tsan)    part "C tests under clang's TSan"        ctest  c_sanitized build-tsan clang thread ;;
+        clang)   part "Everything compiles with clang"    check  compile_clang ;;
+        lua)     part "Lua tests"                         busted lua_tests ;;
+        ffi)     part "Generated declarations"            check  ffi_fresh ;;
+        lint)    part "luacheck"                          check  lua_lint ;;
+        python)  part "Python tests"                      pytest python_tests ;;
+        install) part "Installation tests"                pytest install_tests ;;
+        demo)    part "Example servers under load"        pytest demo_tests ;;
+        *)       die "no such part: $1 (there are: $all)" ;;
+    esac
+}
+
+for name in "$@"; do
+    case " $all " in *" $name "*) ;; *) die "no such part: $name (there are: $all)" ;; esac
+done
+
+need "for the tests" $packages_build $packages_core_tests $packages_sanitizers $packages_lua $packages_python $packages_clients \
+    || die "the packages could not be installed"
+for name in ${*:-$all}; do
+    run_part "$name"
+done
+tally
