@@ -21,8 +21,9 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
-def run_with_clock(command: list[str], what: str) -> str:
-    """The command's output; says every 2 s that it is still at it."""
+def run_with_clock(command: list[str], what: str, *, tells: bool = False) -> str:
+    """The command's output; says every 2 s that it is still at it, unless the
+    command tells so itself."""
     begin = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     while True:
@@ -31,7 +32,8 @@ def run_with_clock(command: list[str], what: str) -> str:
             break
         except subprocess.TimeoutExpired:
             elapsed = time.monotonic() - begin
-            say(f"  … {what}: {elapsed:.0f} s")
+            if not tells:
+                say(f"  … {what}: {elapsed:.0f} s")
             if elapsed > 300:
                 process.kill()
                 raise clients.LoadFailed(f"{what} did not end within 300 s") from None
@@ -61,7 +63,7 @@ def drive_chat(server: Server, build: pathlib.Path, full: bool) -> clients.Resul
     members = 5000 if full else 1000
     say(f"  {members:,} clients join; 500 messages, each of which every other client must get exactly once")
     command = clients.chat_command(build, server.address, members=members, messages=500)
-    return clients.parse_chat(run_with_clock(command, "chat"))
+    return clients.parse_chat(run_with_clock(command, "chat_load", tells=True))
 
 
 DRIVERS = {"http_server": (drive_http, "requests/s"), "chat": (drive_chat, "messages/s")}

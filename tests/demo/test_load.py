@@ -66,17 +66,17 @@ def test_nothing_is_left_after_ten_rounds(start, build, program):
             clients.chat(build, server.address, members=100, idle=100, messages=200)
         else:
             assert clients.wrk(server.address, seconds=1, connections=100).errors == 0
+        until(lambda: server.descriptors() == descriptors,
+              lambda: f"{server.descriptors()} descriptors, {descriptors} before")
 
     idle = server.metrics()
     descriptors = server.descriptors()
     for _ in range(3):
         one_round()
-    until(lambda: server.descriptors() == descriptors, lambda: f"{server.descriptors()} descriptors, {descriptors} before")
     resident = server.resident()
     for _ in range(10):
         one_round()
 
-    until(lambda: server.descriptors() == descriptors, lambda: f"{server.descriptors()} descriptors, {descriptors} before")
     until(lambda: [server.metrics()[k] for k in WATCHED] == [idle[k] for k in WATCHED],
           lambda: f"before {idle}, after {server.metrics()}")
     grown = server.resident() - resident
