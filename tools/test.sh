@@ -15,8 +15,10 @@ limit="timeout --kill-after=10 600"
 outcome=$(mktemp)
 trap 'rm -f "$outcome"' EXIT
 built_default() {
-    [ -s "$outcome" ] || { compile_default && echo yes || echo no; } | tee -a "$outcome"
-    [ "$(tail -n 1 "$outcome")" = yes ]
+    if [ ! -s "$outcome" ]; then
+        if compile_default; then echo yes >"$outcome"; else echo no >"$outcome"; fi
+    fi
+    [ "$(cat "$outcome")" = yes ]
 }
 
 run_ctest() { $limit ctest --test-dir "$1" --output-on-failure --no-tests=error --timeout 120; }
@@ -24,7 +26,8 @@ run_ctest() { $limit ctest --test-dir "$1" --output-on-failure --no-tests=error 
 c_default() { built_default && run_ctest build; }
 
 c_sanitized() { # DIRECTORY COMPILER SANITIZERS
-    compile "$1" -DCMAKE_C_COMPILER="$2" -DTDL_SANITIZE="$3" -DTDL_WERROR=ON -DTDL_BUILD_TESTS=ON || return
+    # A debug build: the assertions count too.
+    compile "$1" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER="$2" -DTDL_SANITIZE="$3" -DTDL_WERROR=ON -DTDL_BUILD_TESTS=ON || return
     export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
     # The sanitizers of these compilers do not know all layouts that a newer
     # kernel randomises to; without randomisation they always do.

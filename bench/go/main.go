@@ -35,10 +35,10 @@ func nothing() { ended++ }
 
 func spawn(n int) {
 	for started := 0; started < n; {
+		ended = 0
 		for upto := started + batch; started < upto; started++ {
 			go nothing()
 		}
-		ended = 0
 		for ended < batch {
 			runtime.Gosched()
 		}

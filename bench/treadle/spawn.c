@@ -15,10 +15,10 @@ static void run(long n)
 {
     for (long started = 0; started < n;) {
         long upto = started + batch;
+        ended = 0;
         for (; started < upto; started++)
             if (tdl_go(nothing, NULL) == NULL)
                 abort();
-        ended = 0;
         while (ended < batch)
             tdl_yield();
     }
