@@ -46,12 +46,13 @@ extern "C" {
 #define TDL_VERSION_MAJOR 0
 #define TDL_VERSION_MINOR 1
 #define TDL_VERSION_PATCH 0
+#define TDL_ABI_VERSION   1
 
 /* -- Version ------------------------------------------------------------- */
 
 /* "0.1.0"; a static string. Any caller. */
 TDL_API const char *tdl_version(void);
-/* Number of this ABI; a binding refuses a library whose number is not the one
+/* TDL_ABI_VERSION of the library that runs; a binding refuses a library whose number is not the one
  * it was generated for. Any caller. */
 TDL_API int tdl_abi_version(void);
 /* sizeof of the public structure named ("tdl_val", "tdl_case", "tdl_event",

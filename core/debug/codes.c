@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT
+ * Names and meanings of codes, the version, the sizes of the ABI. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <string.h>
+
+#include "treadle.h"
+
+static const struct {
+    int code;
+    const char *name, *text;
+} own[] = {
+    {TDL_ECLOSED, "TDL_ECLOSED", "closed"},
+    {TDL_ETIMEDOUT, "TDL_ETIMEDOUT", "deadline passed"},
+    {TDL_ECANCELED, "TDL_ECANCELED", "cancelled"},
+    {TDL_EAGAIN, "TDL_EAGAIN", "nothing ready"},
+    {TDL_EINVAL, "TDL_EINVAL", "invalid argument"},
+    {TDL_ENOMEM, "TDL_ENOMEM", "out of memory"},
+    {TDL_EFORKED, "TDL_EFORKED", "no runtime in the child of a fork"},
+    {TDL_EBUSY, "TDL_EBUSY", "already running or in use"},
+    {TDL_EHOST, "TDL_EHOST", "blocking call on a host thread, or host call on another thread"},
+    {TDL_ENOTLOCKED, "TDL_ENOTLOCKED", "unlock of unlocked mutex"},
+    {TDL_ENEGATIVE, "TDL_ENEGATIVE", "negative wait group counter"},
+    {TDL_EADDRESS, "TDL_EADDRESS", "address does not parse"},
+    {TDL_EEOF, "TDL_EEOF", "end of stream"},
+    {TDL_ETOOLONG, "TDL_ETOOLONG", "longer than the limit"},
+    {TDL_EDEADLOCK, "TDL_EDEADLOCK", "the caller would wait for itself"},
+    {TDL_PENDING, "TDL_PENDING", "pending"},
+};
+
+static int find(int code) {
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (own[i].code == code) return (int)i;
+    return -1;
+}
+
+const char *tdl_strerror(int code) {
+    int i = find(code);
+    if (i >= 0) return own[i].text;
+    if (code >= 0) return "success";
+    const char *text = code > -4096 ? strerrordesc_np(-code) : NULL;
+    return text ? text : "unknown code";
+}
+
+const char *tdl_errname(int code) {
+    int i = find(code);
+    if (i >= 0) return own[i].name;
+    if (code >= 0) return "OK";
+    const char *name = code > -4096 ? strerrorname_np(-code) : NULL;
+    return name ? name : "UNKNOWN";
+}
+
+#define TEXT(x)  #x
+#define VALUE(x) TEXT(x)
+
+const char *tdl_version(void) {
+    return VALUE(TDL_VERSION_MAJOR) "." VALUE(TDL_VERSION_MINOR) "." VALUE(TDL_VERSION_PATCH);
+}
+
+int tdl_abi_version(void) { return TDL_ABI_VERSION; }
+
+size_t tdl_abi_size(const char *type) {
+    if (!type) return 0;
+    if (strcmp(type, "tdl_val") == 0) return sizeof(tdl_val);
+    if (strcmp(type, "tdl_case") == 0) return sizeof(tdl_case);
+    if (strcmp(type, "tdl_event") == 0) return sizeof(tdl_event);
+    if (strcmp(type, "tdl_outcome") == 0) return sizeof(tdl_outcome);
+    if (strcmp(type, "tdl_go_options") == 0) return sizeof(tdl_go_options);
+    return 0;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+ * Numbers by name, and the clock. */
+#include <string.h>
+
+#include "net/net.h"
+#include "sched/sched.h"
+#include "sched/stack.h"
+#include "sync/chan.h"
+#include "sys/sys.h"
+#include "host/host.h"
+
+int64_t tdl_now(void) { return tdl_sys.now(); }
+
+static int64_t goroutines(void) { return tdl_num_goroutines(); }
+static int64_t tasks(void) { return at_load_rlx(&tdl_sched.tasks); }
+static int64_t threads(void) { return at_load_rlx(&tdl_sched.nthreads); }
+
+/* Stacks in use: of goroutines that live, or wait to be joined. */
+static int64_t stacks(void) {
+    int64_t n = 0;
+    tdl_g *g;
+    for (uint32_t i = 0; (g = tdl_stack_g(i)) != NULL; i++) n += at_load_rlx(&g->status) != G_DEAD;
+    return n;
+}
+
+static int64_t timers(void) {
+    int64_t n = 0;
+    for (int i = 0; i < tdl_sched.np; i++) n += tdl_sched.p[i]->poller.timers.n;
+    for (tdl_host *h = tdl_host_first(); h; h = h->next) n += h->poller.timers.n;
+    return n;
+}
+
+static const struct {
+    const char *name;
+    int64_t (*value)(void);
+} metrics[] = {
+    {"goroutines", goroutines}, {"tasks", tasks},
+    {"threads", threads},       {"stacks", stacks},
+    {"channels", tdl_chan_live}, {"connections", tdl_conn_live},
+    {"listeners", tdl_listener_live}, {"timers", timers},
+};
+
+int64_t tdl_metric(const char *name) {
+    for (size_t i = 0; name && i < sizeof metrics / sizeof *metrics; i++)
+        if (strcmp(metrics[i].name, name) == 0) return metrics[i].value();
+    return TDL_EINVAL;
+}

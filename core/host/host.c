@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT
+ * Hosts: opening, polling, waking, guest mode. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "host/host.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "sync/chan.h"
+#include "sys/sys.h"
+
+enum { BUDGET = 31 };
+static const int64_t BUDGET_NS = 200000;
+
+static struct {
+    tdl_lock lock;
+    _Atomic(tdl_host *) first; /* only grows; release/acquire: the host's next */
+} all;
+
+tdl_host *tdl_host_first(void) { return at_load_acq(&all.first); }
+
+/* A host that was closed, or a new one; it never leaves the list. */
+static tdl_host *take_host(void) {
+    tdl_lock_take(&all.lock);
+    tdl_host *h = at_load_rlx(&all.first);
+    while (h && h->taken) h = h->next;
+    if (h) {
+        memset((char *)h + offsetof(tdl_host, m), 0, sizeof *h - offsetof(tdl_host, m));
+    } else if ((h = tdl_alloc_zeroed(sizeof *h)) != NULL) {
+        h->next = at_load_rlx(&all.first);
+        at_store_rel(&all.first, h);
+    }
+    if (h) h->taken = true;
+    tdl_unlock(&all.lock);
+    return h;
+}
+
+static void give_host(tdl_host *h) {
+    tdl_lock_take(&all.lock);
+    h->taken = false;
+    tdl_unlock(&all.lock);
+}
+
+/* -- Opening and closing ------------------------------------------------------------ */
+
+static void on_watch(void *arg, uint32_t watcher, uint32_t readiness) {
+    tdl_host *h = arg;
+    if (h->nwatched == WATCH_BATCH) return; /* level-triggered: it comes again */
+    if ((int)watcher >= h->nwatchers || h->watchers[watcher].fd < 0) return;
+    h->watched[h->nwatched++] = (tdl_event){TDL_WATCHER | watcher, (int32_t)readiness};
+}
+
+int tdl_host_open(const char *name, tdl_host **out) {
+    if (!out) return TDL_EINVAL;
+    *out = NULL;
+    tdl_m *m = tdl_m_self();
+    if (m->deny == TDL_EFORKED) return TDL_EFORKED;
+    if (m->g) return TDL_EBUSY;
+    tdl_host *h = take_host();
+    if (!h) return TDL_ENOMEM;
+    int r = TDL_ENOMEM;
+    h->outcomes = tdl_sys.map(TDL_MAX_TASKS * sizeof *h->outcomes);
+    if (!h->outcomes) goto no_outcomes;
+    if ((r = tdl_poller_open(&h->poller)) < 0) goto no_poller;
+    h->poller.on_watch = on_watch;
+    h->poller.watch_arg = h;
+    if (name) strncat(h->name, name, TDL_NAME - 1);
+    h->m = m;
+    h->outer = m->host;
+    h->open = true;
+    m->host = h;
+    m->host_poller = &h->poller;
+    m->deny = TDL_EHOST;
+    prctl(PR_SET_TIMERSLACK, 1UL); /* its sleeps are our timers' */
+    *out = h;
+    return 0;
+no_poller:
+    tdl_sys.unmap(h->outcomes, TDL_MAX_TASKS * sizeof *h->outcomes);
+no_outcomes:
+    give_host(h);
+    return r;
+}
+
+static void leave_thread(tdl_host *h) {
+    tdl_m *m = h->m;
+    for (tdl_host **at = &m->host; *at; at = &(*at)->outer) {
+        if (*at != h) continue;
+        *at = h->outer;
+        break;
+    }
+    m->host_poller = m->host ? &m->host->poller : NULL;
+    if (!m->host) m->deny = 0;
+}
+
+int tdl_host_close(tdl_host *h) {
+    int r = tdl_host_check(h);
+    if (r < 0) return r;
+    tdl_tasks_end(h);
+    tdl_poller_close(&h->poller);
+    leave_thread(h);
+    tdl_sys.unmap(h->outcomes, TDL_MAX_TASKS * sizeof *h->outcomes);
+    tdl_sys.release(h->watchers);
+    h->open = false;
+    give_host(h);
+    return 0;
+}
+
+/* -- Waking -------------------------------------------------------------------------- */
+
+int tdl_host_wake(tdl_host *h) {
+    if (!h) return TDL_EINVAL;
+    /* pairs with the exchange in taken_wake, or with the announced sleep */
+    at_store_seq(&h->woken, 1);
+    tdl_poller_wake(&h->poller);
+    return 0;
+}
+
+void tdl_host_push(tdl_host *h, tdl_g *g) {
+    g->queued = 1;
+    g->next = NULL;
+    if (h->tail)
+        h->tail->next = g;
+    else
+        h->head = g;
+    h->tail = g;
+}
+
+void tdl_host_collect(tdl_host *h) {
+    if (!at_load_seq(&h->remote)) return;
+    tdl_g *g = at_xchg_seq(&h->remote, NULL), *in_order = NULL;
+    while (g) { /* last pushed comes first: turn it round */
+        tdl_g *next = g->next;
+        g->next = in_order;
+        in_order = g;
+        g = next;
+    }
+    while (in_order) {
+        g = in_order;
+        in_order = g->next;
+        tdl_host_push(h, g);
+    }
+}
+
+/* -- Polling ---------------------------------------------------------------------------- */
+
+/* Events that were fetched, timers, and what others have made ready. */
+static void settle(tdl_host *h) {
+    tdl_poller_dispatch(&h->poller);
+    h->asked = tdl_sys.now();
+    h->budget = BUDGET;
+    tdl_timers_run(&h->poller.timers, h->asked);
+    tdl_host_collect(h);
+}
+
+static void ask(tdl_host *h) {
+    if (at_load_rlx(&h->poller.npd) || h->nwatchers) tdl_poller_wait(&h->poller, 0);
+    settle(h);
+}
+
+/* Busy hosts ask the kernel now and then, idle ones by going to sleep. */
+static bool due(tdl_host *h) {
+    return --h->budget < 0 || (h->budget % 8 == 0 && tdl_sys.now() - h->asked > BUDGET_NS);
+}
+
+static tdl_g *next_ready(tdl_host *h) {
+    tdl_g *g = h->head;
+    if (!g) return NULL;
+    h->head = g->next;
+    if (!h->head) h->tail = NULL;
+    g->queued = 0;
+    return g;
+}
+
+/* Finishes ready operations and stores what came of them. */
+static int drain(tdl_host *h, tdl_event *events, int max) {
+    int n = 0;
+    while (n < max && h->nwatched) events[n++] = h->watched[--h->nwatched];
+    while (n < max) {
+        tdl_g *g = next_ready(h);
+        if (!g) break;
+        int64_t r = tdl_op_finish(&g->op);
+        if (r == TDL_PENDING) continue;
+        g->pending = 0;
+        at_store_rlx(&g->status, G_RUNNING);
+        h->outcomes[g->task] = (tdl_outcome){g->op.out, g->op.extra};
+        tdl_val_set_nil(&g->op.out);
+        events[n++] = (tdl_event){g->task, (int32_t)r};
+    }
+    return n;
+}
+
+static bool taken_wake(tdl_host *h) {
+    return at_load_rlx(&h->woken) && at_xchg_seq(&h->woken, 0);
+}
+
+/* How long to sleep: no longer than the caller or the first timer wants. */
+static int64_t sleep_ns(tdl_host *h, int64_t until) {
+    int64_t next = tdl_timers_next(&h->poller.timers);
+    if (until < next) next = until;
+    if (next == TDL_FOREVER) return -1;
+    int64_t ns = next - tdl_sys.now();
+    return ns > 0 ? ns : 0;
+}
+
+static bool nothing_ready(tdl_host *h) {
+    return !h->head && !h->nwatched && !at_load_seq(&h->remote) && !at_load_seq(&h->woken);
+}
+
+int tdl_host_poll(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns) {
+    int r = tdl_host_check(h);
+    if (r < 0) return r;
+    if (!events || max < 1) return TDL_EINVAL;
+    tdl_poller_retract(&h->poller);
+    tdl_host_collect(h);
+    if (h->head ? due(h) : timeout_ns == 0) ask(h);
+    int n = drain(h, events, max);
+    if (n > 0 || taken_wake(h) || timeout_ns == 0) return n;
+    int64_t until = TDL_FOREVER, now = tdl_sys.now();
+    if (timeout_ns > 0 && timeout_ns < TDL_FOREVER - now) until = now + timeout_ns;
+    for (;;) {
+        bool interrupted = false;
+        tdl_poller_announce(&h->poller);
+        int64_t ns = nothing_ready(h) ? sleep_ns(h, until) : 0;
+        if (ns != 0) interrupted = tdl_poller_wait(&h->poller, ns) == -EINTR;
+        tdl_poller_retract(&h->poller);
+        settle(h);
+        n = drain(h, events, max);
+        if (n > 0 || taken_wake(h) || interrupted) return n;
+        if (until != TDL_FOREVER && tdl_sys.now() >= until) return 0;
+    }
+}
+
+/* -- Guest mode --------------------------------------------------------------------------- */
+
+int tdl_host_fd(tdl_host *h) {
+    int r = tdl_host_check(h);
+    return r < 0 ? r : h->poller.epfd;
+}
+
+int64_t tdl_host_timeout(tdl_host *h) {
+    if (tdl_host_check(h) < 0) return 0;
+    tdl_poller_announce(&h->poller);
+    return nothing_ready(h) ? sleep_ns(h, TDL_FOREVER) : 0;
+}
+
+tdl_outcome *tdl_host_outcomes(tdl_host *h) { return h && h->open ? h->outcomes : NULL; }
+
+/* -- Channels of one host ------------------------------------------------------------------- */
+
+tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap) {
+    return tdl_host_check(h) == 0 ? tdl_chan_make(cap, h) : NULL;
+}
+
+int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v) {
+    if (!ch || !ch->local || !v) return TDL_EINVAL;
+    if (i < ch->count) {
+        *v = ch->buf[(ch->head + i) % ch->cap];
+        return 0;
+    }
+    i -= ch->count;
+    for (tdl_node *n = ch->sendq.head; n; n = n->next) {
+        if (i-- > 0) continue;
+        *v = n->val;
+        return 0;
+    }
+    return TDL_EAGAIN;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Hosts: the P of an interpreter. Its tasks are hosted goroutines, which only
+ * the host's own thread starts and finishes operations of.
+ *
+ * Who may touch what: everything belongs to the host's thread, except
+ *   remote      a stack of tasks made ready by others: push by CAS, taken
+ *               whole by the owner (release/acquire: the task's result);
+ *   woken       set by tdl_host_wake, taken by the owner;
+ *   chunk       entries appear before a task's number is given out;
+ *   park_lock   guards `parked` of every task.
+ * A host's memory is never given back: a waker that comes late finds a host.
+ */
+#ifndef TDL_HOST_HOST_H
+#define TDL_HOST_HOST_H
+
+#include "netpoll/backend.h"
+#include "sched/sched.h"
+
+enum { TASK_CHUNK = 1024, WATCH_BATCH = 128 };
+
+/* One more than a task: which fd a watcher stands for. */
+typedef struct tdl_watcher {
+    int fd; /* -1: free */
+} tdl_watcher;
+
+struct tdl_host {
+    tdl_host *next; /* all hosts that were ever open */
+    bool taken;     /* under the list's lock; from m on, a new owner starts at 0 */
+    tdl_m *m;       /* its thread */
+    struct tdl_host *outer; /* opened before on the same thread */
+    char name[TDL_NAME];
+    bool open;
+    tdl_poller poller;
+
+    tdl_g *head, *tail; /* ready, in order; linked by next */
+    _Atomic(tdl_g *) remote;
+    _Atomic uint32_t woken;
+    int budget; /* polls that may pass before descriptors and timers are asked */
+    int64_t asked;
+
+    tdl_g *chunk[TDL_MAX_TASKS / TASK_CHUNK];
+    tdl_g *free; /* linked by next */
+    _Atomic uint32_t ntasks; /* numbers ever given out: release; acquire in tdl_task_find */
+    uint32_t live;
+    tdl_outcome *outcomes; /* TDL_MAX_TASKS of them, touched as used */
+    tdl_lock park_lock;
+
+    tdl_watcher *watchers;
+    int nwatchers;
+    tdl_event watched[WATCH_BATCH]; /* readiness not yet handed out */
+    int nwatched;
+};
+
+/* The live task with this number; NULL. */
+tdl_g *tdl_task_find(tdl_host *h, uint32_t task);
+/* For the _start forms: the task's op, or NULL and *code. */
+tdl_op *tdl_task_op(tdl_host *h, uint32_t task, int *code);
+/* What a _start form returns: the result of an op that was just tried. */
+int tdl_task_started(tdl_op *op, int64_t r);
+/* Ends every task; remote wakers that are under way are waited for. */
+void tdl_tasks_end(tdl_host *h);
+/* Puts a task at the end of the ready list. */
+void tdl_host_push(tdl_host *h, tdl_g *g);
+/* Takes the tasks that others made ready into the ready list. */
+void tdl_host_collect(tdl_host *h);
+/* TDL_EINVAL, TDL_EHOST (another thread's), or 0. */
+static inline int tdl_host_check(tdl_host *h) {
+    if (!h || !h->open) return TDL_EINVAL;
+    tdl_m *m = tdl_m_self();
+    if (m->deny == TDL_EFORKED) return TDL_EFORKED;
+    return h->m == m ? 0 : TDL_EHOST;
+}
+
+/* Every host that was ever open, for dumps; NULL after the last. */
+tdl_host *tdl_host_first(void);
+
+#endif

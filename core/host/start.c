@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT
+ * The _start forms: the host's side of every blocking operation. */
+#include "host/host.h"
+#include "net/net.h"
+#include "sched/ops.h"
+#include "sync/chan.h"
+#include "sync/sync.h"
+
+/* start_expr starts `op`, as in a blocking form. */
+#define START_FORM(start_expr)                                                 \
+    do {                                                                       \
+        int code_;                                                             \
+        tdl_op *op = tdl_task_op(h, task, &code_);                             \
+        if (TDL_UNLIKELY(!op)) return code_;                                   \
+        return tdl_task_started(op, (start_expr));                             \
+    } while (0)
+
+enum { IO_MAX = 1 << 30 };
+
+int tdl_sleep_start(tdl_host *h, uint32_t task, int64_t ns) { START_FORM(tdl_sleep_op(op, ns)); }
+
+int tdl_join_start(tdl_host *h, uint32_t task, tdl_g *g, int64_t deadline) {
+    START_FORM(tdl_join_op(op, g, deadline));
+}
+
+int tdl_chan_send_start(tdl_host *h, uint32_t task, tdl_chan *ch, const tdl_val *v, int64_t deadline) {
+    if (!v) return TDL_EINVAL;
+    START_FORM(tdl_chan_send_op(op, ch, v, deadline));
+}
+
+int tdl_chan_recv_start(tdl_host *h, uint32_t task, tdl_chan *ch, int64_t deadline) {
+    START_FORM(tdl_chan_recv_op(op, ch, deadline));
+}
+
+int tdl_select_start(tdl_host *h, uint32_t task, const tdl_case *cases, int n, int64_t deadline) {
+    START_FORM(tdl_select_op(op, cases, n, deadline));
+}
+
+int tdl_mutex_lock_start(tdl_host *h, uint32_t task, tdl_mutex *m, int64_t deadline) {
+    START_FORM(tdl_mutex_lock_op(op, m, deadline));
+}
+
+int tdl_waitgroup_wait_start(tdl_host *h, uint32_t task, tdl_waitgroup *wg, int64_t deadline) {
+    START_FORM(tdl_waitgroup_wait_op(op, wg, deadline));
+}
+
+int tdl_listener_accept_start(tdl_host *h, uint32_t task, tdl_listener *l) {
+    START_FORM(tdl_listener_accept_op(op, l));
+}
+
+int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *address, int64_t timeout_ns) {
+    START_FORM(tdl_dial_op(op, network, address, timeout_ns));
+}
+
+int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n) {
+    START_FORM(tdl_conn_read_op(op, c, buf, n < IO_MAX ? n : IO_MAX));
+}
+
+int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n) {
+    if (n > IO_MAX) return TDL_EINVAL;
+    START_FORM(tdl_conn_write_op(op, c, buf, n));
+}
+
+int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit) {
+    START_FORM(tdl_conn_fill_op(op, c, how, limit));
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT
+ * Connections: making, reading, writing, closing. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+#include "net/net.h"
+#include "sys/pool.h"
+#include "sys/sys.h"
+
+static tdl_pool pool = TDL_POOL_INIT(struct tdl_conn);
+
+int64_t tdl_conn_live(void) { return tdl_pool_live(&pool); }
+
+/* -- Making and closing ---------------------------------------------------------- */
+
+tdl_poller *tdl_op_poller(tdl_op *op, int *code) {
+    return op->kind == OP_OF_TASK ? TDL_CONTAINER(op, tdl_g, op)->host_poller : tdl_my_poller(code);
+}
+
+int tdl_conn_make(tdl_conn **out, tdl_poller *poller, int fd) {
+    tdl_conn *c = tdl_pool_take(&pool);
+    if (!c) return TDL_ENOMEM;
+    int one = 1;
+    /* fails on what is no TCP socket, which needs none */
+    tdl_sys.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    int r = tdl_pd_open(&c->pd, poller, fd);
+    if (r < 0) {
+        tdl_pool_give(&pool, c);
+        return r;
+    }
+    *out = c;
+    return 0;
+}
+
+int tdl_conn_close(tdl_conn *c) {
+    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    return c ? tdl_pd_close(c->pd) : TDL_EINVAL;
+}
+
+static void gone(void *arg) {
+    tdl_conn *c = arg;
+    tdl_buffer_free(&c->in);
+    tdl_pool_give(&pool, c);
+}
+
+void tdl_conn_free(tdl_conn *c) {
+    if (c && !at_load_rlx(&tdl_sched.forked)) tdl_pd_release(c->pd, gone, c);
+}
+
+/* -- Reading ------------------------------------------------------------------------ */
+
+static int64_t read_attempt(tdl_op *op) {
+    tdl_conn *c = op->u.io.object;
+    size_t n = op->u.io.n, have = tdl_buffer_len(&c->in);
+    if (have) { /* left by a framed read */
+        if (n > have) n = have;
+        memcpy(op->u.io.buf, tdl_buffer_bytes(&c->in), n);
+        tdl_buffer_skip(&c->in, n);
+        c->pd->dir[PD_READ].keep = tdl_buffer_len(&c->in) != 0;
+        return (int64_t)n;
+    }
+    for (;;) {
+        int64_t r = tdl_sys.recv(c->pd->fd, op->u.io.buf, n);
+        if (r == -EINTR) continue;
+        if (r == -EAGAIN) return TDL_EAGAIN;
+        op->u.io.drained = r > 0 && (size_t)r < n; /* a stream's short read */
+        return r;
+    }
+}
+
+static const tdl_op_class read_class = {"IO wait (read)", tdl_pd_finish, tdl_pd_abandon};
+
+int64_t tdl_conn_read_op(tdl_op *op, tdl_conn *c, void *buf, size_t n) {
+    if (!c || (!buf && n)) return TDL_EINVAL;
+    if (n == 0) {
+        int r = tdl_pd_enter_plain(c->pd);
+        if (r == 0) tdl_pd_leave_plain(c->pd);
+        return r;
+    }
+    op->u.io.object = c;
+    op->u.io.attempt = read_attempt;
+    op->u.io.buf = buf;
+    op->u.io.n = n;
+    return tdl_pd_op(op, c->pd, PD_READ, false, &read_class);
+}
+
+/* -- Writing -------------------------------------------------------------------------- */
+
+static int64_t write_attempt(tdl_op *op) {
+    tdl_conn *c = op->u.io.object;
+    while (op->u.io.done < op->u.io.n) {
+        size_t left = op->u.io.n - op->u.io.done;
+        int64_t r = tdl_sys.send(c->pd->fd, op->u.io.buf + op->u.io.done, left);
+        if (r == -EINTR) continue;
+        if (r == -EAGAIN) return TDL_EAGAIN;
+        if (r < 0) return r;
+        op->u.io.done += (size_t)r;
+        if ((size_t)r < left) return TDL_EAGAIN; /* full: an edge tells when not */
+    }
+    return (int64_t)op->u.io.n;
+}
+
+static int64_t write_done(tdl_op *op, int64_t r) {
+    if (r == TDL_PENDING) return r;
+    op->extra = (int64_t)op->u.io.done;
+    tdl_sys.release(op->u.io.copy);
+    op->u.io.copy = NULL;
+    return r;
+}
+
+static int64_t write_finish(tdl_op *op) { return write_done(op, tdl_pd_finish(op)); }
+
+static void write_abandon(tdl_op *op) {
+    tdl_pd_abandon(op);
+    tdl_sys.release(op->u.io.copy);
+    op->u.io.copy = NULL;
+}
+
+static const tdl_op_class write_class = {"IO wait (write)", write_finish, write_abandon};
+
+int64_t tdl_conn_write_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n) {
+    op->u.io.done = 0;
+    op->u.io.copy = NULL;
+    if (!c || (!buf && n)) return TDL_EINVAL;
+    if (n == 0) {
+        int r = tdl_pd_enter_plain(c->pd);
+        if (r == 0) tdl_pd_leave_plain(c->pd);
+        return r;
+    }
+    op->u.io.object = c;
+    op->u.io.attempt = write_attempt;
+    op->u.io.buf = (char *)(uintptr_t)buf; /* only read */
+    op->u.io.n = n;
+    int64_t r = tdl_pd_op(op, c->pd, PD_WRITE, false, &write_class);
+    if (r != TDL_PENDING || op->kind != OP_OF_TASK) return write_done(op, r);
+    /* the caller's bytes go away; its next attempt is not before the next poll */
+    size_t left = n - op->u.io.done;
+    char *copy = tdl_sys.alloc(left);
+    if (!copy) {
+        tdl_op_abandon(op);
+        op->extra = (int64_t)op->u.io.done;
+        return TDL_ENOMEM;
+    }
+    memcpy(copy, op->u.io.buf + op->u.io.done, left);
+    op->u.io.copy = copy;
+    op->u.io.buf = copy - op->u.io.done;
+    return TDL_PENDING;
+}
+
+/* -- Blocking forms ---------------------------------------------------------------------- */
+
+int64_t tdl_conn_read(tdl_conn *c, void *buf, size_t n) {
+    int code;
+    tdl_op *op = tdl_caller_op(&code);
+    if (TDL_UNLIKELY(!op)) return code;
+    int64_t r = tdl_conn_read_op(op, c, buf, n);
+    return r == TDL_PENDING ? tdl_op_wait(op) : r;
+}
+
+int64_t tdl_conn_write(tdl_conn *c, const void *buf, size_t n) {
+    int code;
+    tdl_op *op = tdl_caller_op(&code);
+    if (TDL_UNLIKELY(!op)) return code;
+    int64_t r = tdl_conn_write_op(op, c, buf, n);
+    return r == TDL_PENDING ? tdl_op_wait(op) : r;
+}
+
+/* -- Properties ----------------------------------------------------------------------------- */
+
+void tdl_conn_set_deadline(tdl_conn *c, int64_t when) {
+    if (c) tdl_pd_set_deadline(c->pd, PD_READ_BIT | PD_WRITE_BIT, when);
+}
+
+void tdl_conn_set_read_deadline(tdl_conn *c, int64_t when) {
+    if (c) tdl_pd_set_deadline(c->pd, PD_READ_BIT, when);
+}
+
+void tdl_conn_set_write_deadline(tdl_conn *c, int64_t when) {
+    if (c) tdl_pd_set_deadline(c->pd, PD_WRITE_BIT, when);
+}
+
+void tdl_conn_set_timeout(tdl_conn *c, int64_t ns) {
+    if (c) tdl_pd_set_timeout(c->pd, ns);
+}
+
+static int shut(tdl_conn *c, int how) {
+    if (!c) return TDL_EINVAL;
+    int r = tdl_pd_enter_plain(c->pd);
+    if (r < 0) return r;
+    r = tdl_sys.shutdown(c->pd->fd, how);
+    tdl_pd_leave_plain(c->pd);
+    return r;
+}
+
+int tdl_conn_close_read(tdl_conn *c) { return shut(c, SHUT_RD); }
+
+int tdl_conn_close_write(tdl_conn *c) { return shut(c, SHUT_WR); }
+
+int tdl_conn_fd(tdl_conn *c) {
+    if (!c) return TDL_EINVAL;
+    int r = tdl_pd_enter_plain(c->pd);
+    if (r < 0) return r;
+    r = c->pd->fd;
+    tdl_pd_leave_plain(c->pd);
+    return r;
+}
+
+int tdl_pd_name(tdl_pd *pd, int (*get)(int, struct sockaddr *, socklen_t *), tdl_address *a) {
+    int r = tdl_pd_enter_plain(pd);
+    if (r < 0) return r;
+    memset(a, 0, sizeof *a);
+    a->n = sizeof a->sa;
+    r = get(pd->fd, (struct sockaddr *)&a->sa, &a->n);
+    tdl_pd_leave_plain(pd);
+    return r;
+}
+
+int tdl_conn_peername(tdl_conn *c, char *buf, size_t size) {
+    tdl_address a;
+    if (!c || (!buf && size)) return TDL_EINVAL;
+    int r = tdl_pd_name(c->pd, tdl_sys.getpeername, &a);
+    return r < 0 ? r : tdl_address_format(&a, buf, size);
+}
+
+int tdl_conn_sockname(tdl_conn *c, char *buf, size_t size) {
+    tdl_address a;
+    if (!c || (!buf && size)) return TDL_EINVAL;
+    int r = tdl_pd_name(c->pd, tdl_sys.getsockname, &a);
+    return r < 0 ? r : tdl_address_format(&a, buf, size);
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT
+ * Framed reads: tdl_conn_fill, peek, skip. */
+#include <errno.h>
+#include <string.h>
+
+#include "net/net.h"
+#include "sys/sys.h"
+
+enum { LIMIT = 1 << 30, SMALL = 4096, LARGE = 64 * 1024 };
+
+/* -- Is there a frame? -------------------------------------------------------------- */
+
+/* Its length, TDL_EAGAIN (not yet) or TDL_ETOOLONG. done: bytes looked at by an
+ * earlier attempt of this op. */
+static int64_t frame(tdl_op *op, const tdl_buffer *b) {
+    size_t have = tdl_buffer_len(b), limit = op->u.io.n;
+    switch (op->u.io.how) {
+    case TDL_FILL_SOME: return have ? (int64_t)(have < limit ? have : limit) : TDL_EAGAIN;
+    case TDL_FILL_EXACT: return have >= limit ? (int64_t)limit : TDL_EAGAIN;
+    case TDL_FILL_LINE: {
+        size_t scan = have < limit ? have : limit;
+        const char *bytes = tdl_buffer_bytes(b);
+        const char *nl = scan > op->u.io.done
+                             ? memchr(bytes + op->u.io.done, '\n', scan - op->u.io.done)
+                             : NULL;
+        op->u.io.done = scan;
+        if (nl) return nl - bytes + 1;
+        return have >= limit ? TDL_ETOOLONG : TDL_EAGAIN;
+    }
+    default: return have > limit ? TDL_ETOOLONG : TDL_EAGAIN;
+    }
+}
+
+/* The stream has ended and there is no frame. */
+static int64_t last_frame(tdl_op *op, const tdl_buffer *b) {
+    size_t have = tdl_buffer_len(b);
+    switch (op->u.io.how) {
+    case TDL_FILL_SOME: return 0;
+    case TDL_FILL_EXACT: return TDL_EEOF;
+    case TDL_FILL_LINE: return have ? (int64_t)have : TDL_EEOF;
+    default: return (int64_t)have;
+    }
+}
+
+/* How much room to read into: never what a caller's limit alone asks for. */
+static size_t step(tdl_op *op, const tdl_buffer *b) {
+    size_t limit = op->u.io.n, have = tdl_buffer_len(b);
+    if (op->u.io.how == TDL_FILL_LINE || have == 0) return limit < LARGE ? SMALL : SMALL * 4;
+    return have < LARGE ? SMALL : LARGE;
+}
+
+static int64_t fill_attempt(tdl_op *op) {
+    tdl_conn *c = op->u.io.object;
+    tdl_buffer *b = &c->in;
+    bool drained = false;
+    for (;;) {
+        int64_t r = frame(op, b);
+        if (r != TDL_EAGAIN) {
+            op->u.io.drained = drained;
+            return r;
+        }
+        size_t room = drained ? 0 : tdl_buffer_room(b, step(op, b));
+        if (!drained && room == 0) return TDL_ENOMEM;
+        int64_t n = drained ? -EAGAIN : tdl_sys.recv(c->pd->fd, b->data + b->end, room);
+        if (n == -EINTR) continue;
+        if (n == 0) r = last_frame(op, b);
+        if (n < 0 && n != -EAGAIN) r = n;
+        if (n > 0) b->end += (size_t)n;
+        tdl_buffer_trim(b);
+        c->pd->dir[PD_READ].keep = tdl_buffer_len(b) != 0;
+        if (n <= 0) return n == -EAGAIN ? TDL_EAGAIN : r;
+        drained = (size_t)n < room;
+    }
+}
+
+/* -- The op ---------------------------------------------------------------------------- */
+
+static int64_t fill_done(tdl_op *op, int64_t r) {
+    if (r == TDL_PENDING) return r;
+    tdl_conn *c = op->u.io.object;
+    tdl_direction *d = &c->pd->dir[PD_READ];
+    tdl_val_set_nil(&op->out);
+    op->extra = 0;
+    /* held by us: only we change that */
+    if (d->held && d->owner == op) {
+        tdl_val_set_ptr(&op->out, tdl_buffer_bytes(&c->in));
+        op->extra = (int64_t)tdl_buffer_len(&c->in);
+    }
+    return r;
+}
+
+static int64_t fill_finish(tdl_op *op) { return fill_done(op, tdl_pd_finish(op)); }
+
+static const tdl_op_class fill_class = {"IO wait (read)", fill_finish, tdl_pd_abandon};
+
+int64_t tdl_conn_fill_op(tdl_op *op, tdl_conn *c, int how, size_t limit) {
+    op->extra = 0;
+    if (!c || how < TDL_FILL_SOME || how > TDL_FILL_ALL || limit < 1 || limit > LIMIT) return TDL_EINVAL;
+    op->u.io.object = c;
+    op->u.io.attempt = fill_attempt;
+    op->u.io.how = (uint8_t)how;
+    op->u.io.n = limit;
+    op->u.io.done = 0;
+    int64_t r = tdl_pd_op(op, c->pd, PD_READ, true, &fill_class);
+    return fill_done(op, r);
+}
+
+int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit) {
+    int code;
+    tdl_op *op = tdl_caller_op(&code);
+    if (TDL_UNLIKELY(!op)) return code;
+    int64_t r = tdl_conn_fill_op(op, c, how, limit);
+    return r == TDL_PENDING ? tdl_op_wait(op) : r;
+}
+
+/* -- Taking the bytes --------------------------------------------------------------------- */
+
+/* A goroutine or thread holds by its op; a host by being there at all, since
+ * the outcome told its task what it holds. */
+static bool holds(tdl_conn *c) {
+    tdl_m *m = tdl_m_self();
+    tdl_direction *d = &c->pd->dir[PD_READ];
+    if (!d->held) return false;
+    if (m->deny) return true;
+    return d->owner == (m->g ? &m->g->op : &m->op);
+}
+
+const char *tdl_conn_peek(tdl_conn *c, size_t *n) {
+    bool mine = c && holds(c);
+    if (n) *n = mine ? tdl_buffer_len(&c->in) : 0;
+    return mine ? tdl_buffer_bytes(&c->in) : NULL;
+}
+
+int tdl_conn_skip(tdl_conn *c, size_t n) {
+    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (!c || !holds(c) || n > tdl_buffer_len(&c->in)) return TDL_EINVAL;
+    tdl_buffer_skip(&c->in, n);
+    bool left = tdl_buffer_len(&c->in) != 0;
+    c->pd->dir[PD_READ].keep = left;
+    return tdl_pd_unhold(c->pd, PD_READ, left);
+}

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT
+ * Poll descriptors: entering, waiting, events, deadlines, closing. */
+#include "netpoll/polldesc.h"
+
+#include "netpoll/backend.h"
+#include "sync/chan.h"
+#include "sys/sys.h"
+
+/* -- The table: by index, so that an event carries no pointer -------------------- */
+
+enum { CHUNK = 1024, CHUNKS = 1024 };
+
+static struct {
+    tdl_lock lock;
+    tdl_pd *chunk[CHUNKS]; /* entries appear under lock before an index is given out */
+    uint32_t n;
+    tdl_pd *free; /* linked by next */
+} table;
+
+static tdl_pd *take_pd(void) {
+    tdl_lock_take(&table.lock);
+    tdl_pd *pd = table.free;
+    if (pd) {
+        table.free = pd->next;
+    } else if (table.n < CHUNK * CHUNKS) {
+        uint32_t c = table.n / CHUNK;
+        if (!table.chunk[c]) table.chunk[c] = tdl_alloc_zeroed(CHUNK * sizeof *pd);
+        if (table.chunk[c]) {
+            pd = &table.chunk[c][table.n % CHUNK];
+            pd->index = table.n++;
+        }
+    }
+    tdl_unlock(&table.lock);
+    return pd;
+}
+
+static void give_pd(tdl_pd *pd) {
+    tdl_lock_take(&table.lock);
+    pd->next = table.free;
+    table.free = pd;
+    tdl_unlock(&table.lock);
+}
+
+/* -- Opening and closing ----------------------------------------------------------- */
+
+static void link_pd(tdl_pd *pd) {
+    tdl_poller *p = pd->poller;
+    tdl_lock_take(&p->lock);
+    pd->prev = NULL;
+    pd->next = p->list;
+    if (p->list) p->list->prev = pd;
+    p->list = pd;
+    at_store_rlx(&p->npd, at_load_rlx(&p->npd) + 1);
+    tdl_unlock(&p->lock);
+}
+
+static void unlink_pd(tdl_pd *pd) {
+    tdl_poller *p = pd->poller;
+    tdl_lock_take(&p->lock);
+    if (pd->prev)
+        pd->prev->next = pd->next;
+    else
+        p->list = pd->next;
+    if (pd->next) pd->next->prev = pd->prev;
+    at_store_rlx(&p->npd, at_load_rlx(&p->npd) - 1);
+    tdl_unlock(&p->lock);
+}
+
+static void deadline_fires(tdl_timer_node *t);
+
+int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd) {
+    tdl_pd *pd = take_pd();
+    if (!pd) return TDL_ENOMEM;
+    tdl_lock_take(&pd->lock);
+    pd->fd = fd;
+    if (++pd->seq == 0) pd->seq = 1; /* 0 marks what is no descriptor */
+    pd->users = 1;
+    pd->closed = 0;
+    pd->poller = poller;
+    pd->gone = NULL;
+    for (int d = 0; d < 2; d++) {
+        pd->dir[d] = (tdl_direction){.ready = 1}; /* unknown: worth an attempt */
+        pd->dir[d].timer.fire = deadline_fires;
+        pd->dir[d].timer.owner = pd;
+    }
+    link_pd(pd);
+    tdl_unlock(&pd->lock);
+    int r = tdl_backend_add(poller, fd, tdl_pd_token(pd));
+    if (r < 0) {
+        tdl_lock_take(&pd->lock);
+        pd->seq++;
+        unlink_pd(pd);
+        tdl_unlock(&pd->lock);
+        give_pd(pd);
+        return r;
+    }
+    *out = pd;
+    return 0;
+}
+
+/* The last user has left a closed descriptor; called with the lock, returns
+ * without it. The fd is gone for everybody before its number can be reused. */
+static void really_close(tdl_pd *pd) {
+    int fd = pd->fd;
+    void (*gone)(void *) = pd->gone;
+    void *arg = pd->arg;
+    if (fd >= 0) {
+        pd->fd = -1;
+        pd->seq++;
+        if (pd->poller) {
+            for (int d = 0; d < 2; d++) tdl_timer_disarm(&pd->dir[d].timer);
+            tdl_backend_remove(pd->poller, fd);
+            unlink_pd(pd);
+        }
+        tdl_sys.close(fd);
+    }
+    tdl_unlock(&pd->lock);
+    if (gone) {
+        give_pd(pd);
+        gone(arg);
+    }
+}
+
+/* One user fewer; called with the lock, returns without it. */
+static void drop_user(tdl_pd *pd) {
+    pd->users--;
+    if (pd->closed && pd->users <= (pd->gone ? 0u : 1u))
+        really_close(pd);
+    else
+        tdl_unlock(&pd->lock);
+}
+
+static bool expired(tdl_direction *d) { return d->deadline && d->deadline <= tdl_sys.now(); }
+
+/* Claims all that wait; called with the lock held, which is given up for each
+ * completion and taken again. Meanwhile nobody can enlist: who enters finds the
+ * descriptor closed, or (TDL_ETIMEDOUT) the deadline past, unless it was moved:
+ * then the rest may wait on. */
+static void wake_all(tdl_pd *pd, tdl_direction *d, int64_t result) {
+    for (;;) {
+        uint32_t was = 0;
+        tdl_op *op = NULL;
+        if (result == TDL_ETIMEDOUT && !expired(d)) return;
+        if (d->owner && d->waiting && (was = tdl_op_claim(d->owner)) != 0) {
+            op = d->owner;
+            d->waiting = 0;
+        } else {
+            tdl_node *n = tdl_queue_claim(&d->q, &was);
+            if (!n) return;
+            op = n->op;
+        }
+        tdl_unlock(&pd->lock);
+        tdl_op_complete(op, was, result);
+        tdl_lock_take(&pd->lock);
+    }
+}
+
+int tdl_pd_close(tdl_pd *pd) {
+    tdl_lock_take(&pd->lock);
+    if (pd->closed) {
+        tdl_unlock(&pd->lock);
+        return TDL_ECLOSED;
+    }
+    pd->closed = 1;
+    pd->users++; /* us */
+    wake_all(pd, &pd->dir[PD_READ], TDL_ECLOSED);
+    wake_all(pd, &pd->dir[PD_WRITE], TDL_ECLOSED);
+    drop_user(pd);
+    return 0;
+}
+
+void tdl_pd_orphan_all(tdl_poller *p) {
+    for (;;) {
+        tdl_lock_take(&p->lock);
+        tdl_pd *pd = p->list;
+        tdl_unlock(&p->lock);
+        if (!pd) return;
+        tdl_lock_take(&pd->lock);
+        if (pd->poller != p || pd->fd < 0) {
+            tdl_unlock(&pd->lock); /* its last user was quicker */
+            continue;
+        }
+        for (int d = 0; d < 2; d++) tdl_timer_disarm(&pd->dir[d].timer);
+        unlink_pd(pd);
+        pd->poller = NULL;
+        pd->closed = 1;
+        pd->users++;
+        wake_all(pd, &pd->dir[PD_READ], TDL_ECLOSED);
+        wake_all(pd, &pd->dir[PD_WRITE], TDL_ECLOSED);
+        drop_user(pd);
+    }
+}
+
+void tdl_pd_release(tdl_pd *pd, void (*gone)(void *), void *arg) {
+    tdl_pd_close(pd);
+    tdl_lock_take(&pd->lock);
+    pd->gone = gone;
+    pd->arg = arg;
+    drop_user(pd);
+}
+
+int tdl_pd_enter_plain(tdl_pd *pd) {
+    tdl_lock_take(&pd->lock);
+    int r = pd->closed ? TDL_ECLOSED : 0;
+    if (r == 0) pd->users++;
+    tdl_unlock(&pd->lock);
+    return r;
+}
+
+void tdl_pd_leave_plain(tdl_pd *pd) {
+    tdl_lock_take(&pd->lock);
+    drop_user(pd);
+}
+
+/* -- Deadlines ----------------------------------------------------------------------- */
+
+/* Sees to it that the timer fires no later than the deadline. Under the lock. */
+static int arm(tdl_pd *pd, tdl_direction *d) {
+    if (d->deadline == 0) return 0;
+    /* index is the heap's; when it is being fired it reads 0 and we arm anew,
+     * which is right */
+    if (d->timer.heap && d->timer.index && d->timer.when <= d->deadline) return 0;
+    tdl_timer_disarm(&d->timer);
+    return tdl_timer_arm(&pd->poller->timers, &d->timer, d->deadline);
+}
+
+/* May come late, for a descriptor that is another by now: only its state counts. */
+static void deadline_fires(tdl_timer_node *t) {
+    tdl_direction *d = TDL_CONTAINER(t, tdl_direction, timer);
+    tdl_pd *pd = t->owner;
+    tdl_lock_take(&pd->lock);
+    bool somebody = d->waiting || d->q.head;
+    if (pd->closed || d->deadline == 0 || !somebody) {
+        tdl_unlock(&pd->lock);
+        return;
+    }
+    if (tdl_sys.now() < d->deadline) {
+        arm(pd, d);
+        tdl_unlock(&pd->lock);
+        return;
+    }
+    pd->users++;
+    wake_all(pd, d, TDL_ETIMEDOUT);
+    drop_user(pd);
+}
+
+void tdl_pd_set_deadline(tdl_pd *pd, int which, int64_t when) {
+    if (when < 0) when = 1; /* long ago */
+    tdl_lock_take(&pd->lock);
+    for (int i = 0; i < 2; i++) {
+        tdl_direction *d = &pd->dir[i];
+        if (!(which & (1 << i)) || pd->closed) continue;
+        d->deadline = when;
+        if (when && (d->waiting || d->q.head)) arm(pd, d);
+    }
+    tdl_unlock(&pd->lock);
+}
+
+void tdl_pd_set_timeout(tdl_pd *pd, int64_t ns) {
+    tdl_lock_take(&pd->lock);
+    for (int i = 0; i < 2; i++) {
+        pd->dir[i].timeout = ns > 0 ? ns : 0;
+        if (ns <= 0) pd->dir[i].deadline = 0;
+    }
+    tdl_unlock(&pd->lock);
+}
+
+/* -- Operations ------------------------------------------------------------------------ */
+
+enum { QUEUED = 1, OWNER = 2 };
+
+/* Hands the direction to the next in line, whose op is then to be completed. */
+static void pass_on(tdl_direction *d, tdl_wake *wake) {
+    uint32_t was;
+    d->waiting = d->held = 0;
+    d->owner = NULL;
+    wake->op = NULL;
+    tdl_node *n = tdl_queue_claim(&d->q, &was);
+    if (!n) return;
+    d->owner = n->op;
+    *wake = (tdl_wake){n->op, was, 0};
+}
+
+/* The end of an operation that owns its direction; called with the lock. */
+static int64_t leave(tdl_op *op, tdl_pd *pd, tdl_direction *d, int64_t result) {
+    tdl_wake wake = {0};
+    if (op->u.io.hold && d->keep && !pd->closed)
+        d->held = 1; /* stays owner; only the op is done */
+    else
+        pass_on(d, &wake);
+    drop_user(pd);
+    tdl_wake_up(&wake);
+    return result;
+}
+
+/* The owner's turn: attempts until done or nothing is ready. With the lock. */
+static int64_t go_on(tdl_op *op, tdl_pd *pd, tdl_direction *d) {
+    for (;;) {
+        if (pd->closed) return leave(op, pd, d, TDL_ECLOSED);
+        if (expired(d)) return leave(op, pd, d, TDL_ETIMEDOUT);
+        if (!d->ready && !d->hup) {
+            op->u.io.stage = OWNER;
+            int r = arm(pd, d);
+            if (r < 0) return leave(op, pd, d, r);
+            tdl_op_publish(op);
+            d->waiting = 1;
+            tdl_unlock(&pd->lock);
+            return TDL_PENDING;
+        }
+        d->ready = 0;
+        bool hup = d->hup;
+        op->u.io.drained = 0;
+        tdl_unlock(&pd->lock);
+        int64_t r = op->u.io.attempt(op);
+        tdl_lock_take(&pd->lock);
+        if (r == TDL_EAGAIN) {
+            if (hup && !d->ready) d->hup = 0; /* it was not about this direction */
+            continue;
+        }
+        if (!op->u.io.drained) d->ready = 1;
+        return leave(op, pd, d, r);
+    }
+}
+
+int64_t tdl_pd_op(tdl_op *op, tdl_pd *pd, int dir, bool hold, const tdl_op_class *cls) {
+    tdl_direction *d = &pd->dir[dir];
+    tdl_op_begin(op, cls);
+    op->u.io.pd = pd;
+    op->u.io.dir = (uint8_t)dir;
+    op->u.io.hold = hold;
+    tdl_lock_take(&pd->lock);
+    if (pd->closed) {
+        tdl_unlock(&pd->lock);
+        return TDL_ECLOSED;
+    }
+    pd->users++;
+    if (d->timeout) {
+        int64_t now = tdl_sys.now();
+        d->deadline = d->timeout > TDL_FOREVER - 1 - now ? 0 : now + d->timeout;
+    }
+    if (d->owner) {
+        if (expired(d)) {
+            drop_user(pd);
+            return TDL_ETIMEDOUT;
+        }
+        op->u.io.stage = QUEUED;
+        op->node.object = pd;
+        tdl_op_publish(op);
+        tdl_queue_push(&d->q, &op->node);
+        if (d->deadline) arm(pd, d);
+        tdl_unlock(&pd->lock);
+        return TDL_PENDING;
+    }
+    d->owner = op;
+    return go_on(op, pd, d);
+}
+
+int tdl_pd_unhold(tdl_pd *pd, int dir, bool again) {
+    tdl_direction *d = &pd->dir[dir];
+    tdl_wake wake;
+    tdl_lock_take(&pd->lock);
+    if (!d->held) {
+        tdl_unlock(&pd->lock);
+        return TDL_EINVAL;
+    }
+    if (again) d->ready = 1;
+    pass_on(d, &wake);
+    tdl_unlock(&pd->lock);
+    tdl_wake_up(&wake);
+    return 0;
+}
+
+/* result 0: it is our turn, or the direction became ready. */
+int64_t tdl_pd_finish(tdl_op *op) {
+    tdl_pd *pd = op->u.io.pd;
+    tdl_direction *d = &pd->dir[op->u.io.dir];
+    tdl_lock_take(&pd->lock);
+    if (op->u.io.stage == QUEUED && op->result != 0) {
+        tdl_queue_remove(&op->node);
+        drop_user(pd);
+        return op->result;
+    }
+    d->waiting = 0;
+    if (op->result != 0) return leave(op, pd, d, op->result);
+    return go_on(op, pd, d);
+}
+
+void tdl_pd_abandon(tdl_op *op) {
+    tdl_pd *pd = op->u.io.pd;
+    tdl_direction *d = &pd->dir[op->u.io.dir];
+    op->u.io.hold = 0;
+    tdl_lock_take(&pd->lock);
+    if (d->owner == op) {
+        leave(op, pd, d, op->result);
+    } else {
+        tdl_queue_remove(&op->node);
+        drop_user(pd);
+    }
+}
+
+/* -- Events --------------------------------------------------------------------------------- */
+
+static bool became_ready(tdl_direction *d, tdl_wake *wake) {
+    d->ready = 1;
+    wake->op = NULL;
+    uint32_t was;
+    if (!d->waiting || (was = tdl_op_claim(d->owner)) == 0) return false;
+    d->waiting = 0;
+    *wake = (tdl_wake){d->owner, was, 0};
+    return true;
+}
+
+void tdl_pd_event(uint64_t token, bool readable, bool writable, bool hup) {
+    uint32_t index = (uint32_t)token;
+    tdl_pd *pd = &table.chunk[index / CHUNK][index % CHUNK];
+    tdl_wake reader = {0}, writer = {0};
+    tdl_lock_take(&pd->lock);
+    if (pd->seq != (uint32_t)(token >> 32) || pd->closed) {
+        tdl_unlock(&pd->lock); /* of the fd's previous life */
+        return;
+    }
+    if (hup) pd->dir[PD_READ].hup = 1;
+    if (readable) became_ready(&pd->dir[PD_READ], &reader);
+    if (writable) became_ready(&pd->dir[PD_WRITE], &writer);
+    tdl_unlock(&pd->lock);
+    tdl_wake_up(&reader);
+    tdl_wake_up(&writer);
+}

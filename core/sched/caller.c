@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT
+ * Who is calling: the M of the current thread, and what a fork does to it. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <sched.h>
+#include <stdlib.h>
+
+#include "sched/sched.h"
+#include "sys/sys.h"
+
+/* initial-exec: one load, also in a shared library; the library takes 8 bytes
+ * of the static TLS reserve when it is dlopened */
+static _Thread_local tdl_m *self __attribute__((tls_model("initial-exec")));
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t key;
+
+static void thread_ends(void *m) {
+    self = NULL;
+    tdl_sys.release(m);
+}
+
+/* Only the forking thread lives on. Locks that others held stay held: from here
+ * on nothing that could wait is entered. */
+static void in_child(void) {
+    at_store_seq(&tdl_sched.forked, 1);
+    if (self) self->deny = TDL_EFORKED;
+}
+
+static void init(void) {
+    pthread_key_create(&key, thread_ends);
+    pthread_atfork(NULL, NULL, in_child);
+}
+
+static tdl_m *first_call(void) {
+    pthread_once(&once, init);
+    tdl_m *m = tdl_alloc_zeroed(sizeof *m);
+    if (!m) tdl_fatal("no memory for the state of a thread (%zu bytes)", sizeof *m);
+    m->op.kind = OP_OF_THREAD;
+    if (at_load_rlx(&tdl_sched.forked)) m->deny = TDL_EFORKED;
+    pthread_setspecific(key, m);
+    self = m;
+    return m;
+}
+
+TDL_NOINLINE tdl_m *tdl_m_self(void) {
+    /* opaque to the compiler: two calls may have different answers */
+    __asm__ volatile("" ::: "memory");
+    tdl_m *m = self;
+    return TDL_LIKELY(m != NULL) ? m : first_call();
+}
+
+void tdl_m_adopt(tdl_m *m) { self = m; }
+
+void tdl_thread_yield(void) { sched_yield(); }
+
+TDL_NO_TSAN uint32_t tdl_random(uint32_t n) { /* xorshift32 (Marsaglia 2003) */
+    tdl_m *m = tdl_m_self();
+    uint32_t x = m->rng;
+    if (x == 0) x = (uint32_t)((uintptr_t)m >> 6) ^ (uint32_t)tdl_sys.now() ^ 0x9e3779b9u;
+    if (x == 0) x = 1;
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    m->rng = x;
+    return (uint32_t)(((uint64_t)x * n) >> 32);
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT
+ * Goroutines: go, exit, join, cancel, sleep. */
+#include <string.h>
+
+#include "sched/sched.h"
+#include "sched/stack.h"
+#include "sched/switch.h"
+#include "sched/ops.h"
+#include "sys/sys.h"
+
+#ifdef TDL_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
+enum { FREE_MAX = 64, ID_BATCH = 64 };
+
+/* -- Making and freeing ------------------------------------------------------ */
+
+TDL_NO_TSAN static tdl_g *take_free(tdl_p *p) {
+    tdl_g *g = p ? p->gfree : NULL;
+    if (!g) return tdl_stack_take();
+    p->gfree = g->next;
+    p->ngfree--;
+    return g;
+}
+
+TDL_NO_TSAN static void put_free(tdl_p *p, tdl_g *g) {
+    if (!p) {
+        g->next = NULL;
+        tdl_stack_give(g);
+        return;
+    }
+    g->next = p->gfree;
+    p->gfree = g;
+    if (++p->ngfree < FREE_MAX) return;
+    tdl_g *list = p->gfree, *last = list;
+    for (int i = 1; i < FREE_MAX / 2; i++) last = last->next;
+    p->gfree = last->next;
+    p->ngfree -= FREE_MAX / 2;
+    last->next = NULL;
+    tdl_stack_give(list);
+}
+
+TDL_NO_TSAN static uint64_t new_id(tdl_p *p) {
+    if (!p) return at_add_rlx(&tdl_sched.ids, 1) + 1;
+    if (p->id_next == p->id_end) {
+        p->id_next = at_add_rlx(&tdl_sched.ids, ID_BATCH);
+        p->id_end = p->id_next + ID_BATCH;
+    }
+    return ++p->id_next;
+}
+
+/* single writer: the P's owner; read by tdl_num_goroutines */
+static void count(_Atomic int64_t *own, _Atomic int64_t *shared, tdl_p *p) {
+    if (p)
+        at_store_rlx(own, at_load_rlx(own) + 1);
+    else
+        at_add_rlx(shared, 1);
+}
+
+TDL_NO_TSAN void tdl_g_free(tdl_g *g) {
+    tdl_p *p = tdl_m_self()->p;
+    count(p ? &p->exited : NULL, &tdl_sched.exited, p);
+    at_store_rlx(&g->status, G_DEAD);
+    put_free(p, g);
+}
+
+/* The end of a goroutine, when its stack is no longer in use. */
+TDL_NO_TSAN void tdl_g_ended(tdl_g *g) {
+#ifdef TDL_TSAN
+    __tsan_destroy_fiber(g->fiber);
+    g->fiber = NULL;
+#endif
+    if (!(g->flags & TDL_GO_JOINABLE)) {
+        tdl_g_free(g);
+        return;
+    }
+    uint32_t was = 0;
+    tdl_lock_take(&g->join_lock);
+    at_store_rlx(&g->status, G_DONE);
+    g->ended = 1;
+    tdl_node *n = tdl_queue_claim(&g->joiner, &was);
+    tdl_unlock(&g->join_lock);
+    if (n) tdl_op_complete(n->op, was, 0); /* from here g is the joiner's to free */
+}
+
+TDL_NO_TSAN static tdl_g *new_g(tdl_p *p, void (*fn)(void *), void *arg) {
+    tdl_g *g = take_free(p);
+    if (!g) return NULL;
+    TDL_TSAN_ACQUIRE(g);
+    size_t size;
+    void *low = tdl_stack_low(g, &size);
+#ifdef TDL_ASAN
+    __asan_unpoison_memory_region(low, size);
+    g->fake_stack = NULL;
+#endif
+#ifdef TDL_TSAN
+    g->fiber = __tsan_create_fiber(0);
+#endif
+    g->sp = tdl_switch_prepare(low, size, tdl_g_entry);
+    g->fn = fn;
+    g->arg = arg;
+    at_store_rlx(&g->cancelled, 0);
+    at_store_rlx(&g->op.state, OP_IDLE);
+    g->op.kind = OP_OF_G;
+    g->op.timer.heap = NULL;
+    g->flags = 0;
+    g->name[0] = '\0';
+    g->id = new_id(p);
+    tdl_g *parent = tdl_m_self()->g;
+    g->parent = parent ? parent->id : 0;
+    count(p ? &p->spawned : NULL, &tdl_sched.spawned, p);
+    return g;
+}
+
+tdl_g *tdl_go(void (*fn)(void *), void *arg) {
+    tdl_m *m = tdl_m_self();
+    if (!fn || m->deny == TDL_EFORKED) return NULL;
+    if (!m->p && tdl_runtime_start() < 0) return NULL;
+    tdl_g *g = new_g(m->p, fn, arg);
+    if (g) tdl_g_ready(g);
+    return g;
+}
+
+tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts) {
+    if (!opts) return tdl_go(fn, arg);
+    tdl_m *m = tdl_m_self();
+    if (!fn || m->deny == TDL_EFORKED) return NULL;
+    if (opts->size < sizeof *opts || (opts->flags & ~(uint32_t)TDL_GO_JOINABLE)) return NULL;
+    if (opts->stack > STACK_SLOT) return NULL;
+    if (!m->p && tdl_runtime_start() < 0) return NULL;
+    tdl_g *g = new_g(m->p, fn, arg);
+    if (!g) return NULL;
+    g->flags = (uint8_t)opts->flags;
+    g->joining = g->ended = 0;
+    g->joiner.head = g->joiner.tail = NULL;
+    if (opts->name) strncat(g->name, opts->name, TDL_NAME - 1);
+    tdl_g_ready(g);
+    return g;
+}
+
+int tdl_goexit(void) {
+    tdl_g *g = tdl_m_self()->g;
+    if (!g) return TDL_EINVAL;
+    tdl_g_exit(g);
+}
+
+uint64_t tdl_goid(void) {
+    tdl_g *g = tdl_m_self()->g;
+    return g ? g->id : 0;
+}
+
+int tdl_num_goroutines(void) {
+    int64_t n = at_load_rlx(&tdl_sched.spawned) - at_load_rlx(&tdl_sched.exited);
+    n += at_load_rlx(&tdl_sched.tasks);
+    for (int i = 0; i < tdl_sched.np; i++) {
+        tdl_p *p = tdl_sched.p[i];
+        n += at_load_rlx(&p->spawned) - at_load_rlx(&p->exited);
+    }
+    return (int)n;
+}
+
+/* -- Join and cancel ----------------------------------------------------------- */
+
+static bool joinable(tdl_g *g) {
+    return g && tdl_stack_owns(g) && (g->flags & TDL_GO_JOINABLE) && at_load_acq(&g->status) != G_DEAD;
+}
+
+static void join_leave(tdl_op *op) {
+    tdl_g *g = op->u.joined;
+    tdl_lock_take(&g->join_lock);
+    tdl_queue_remove(&op->node);
+    g->joining = 0;
+    tdl_unlock(&g->join_lock);
+}
+
+static int64_t join_finish(tdl_op *op) {
+    if (op->result == 0)
+        tdl_g_free(op->u.joined);
+    else
+        join_leave(op);
+    return op->result;
+}
+
+static const tdl_op_class join_class = {"join", join_finish, join_leave};
+
+int64_t tdl_join_op(tdl_op *op, tdl_g *g, int64_t deadline) {
+    if (!joinable(g)) return TDL_EINVAL;
+    if (op == &g->op) return TDL_EDEADLOCK;
+    tdl_lock_take(&g->join_lock);
+    int r = g->joining ? TDL_EBUSY : g->ended ? 0 : tdl_deadline_check(deadline);
+    if (r != 0 || g->ended) {
+        if (r == 0) g->joining = 1;
+        tdl_unlock(&g->join_lock);
+        if (r == 0) tdl_g_free(g);
+        return r;
+    }
+    g->joining = 1;
+    tdl_op_begin(op, &join_class);
+    op->u.joined = g;
+    tdl_op_publish(op);
+    tdl_queue_push(&g->joiner, &op->node);
+    tdl_unlock(&g->join_lock);
+    tdl_op_arm(op, deadline);
+    return TDL_PENDING;
+}
+
+int tdl_join(tdl_g *g) {
+    TDL_BLOCKING_FORM(tdl_join_op(op, g, TDL_FOREVER));
+}
+
+int tdl_cancel(tdl_g *g) {
+    if (!joinable(g)) return TDL_EINVAL;
+    /* pairs with tdl_op_commit: either it sees the flag, or we see its op. A
+     * later op of g that we hit instead is rightly cancelled too. */
+    at_store_seq(&g->cancelled, 1);
+    tdl_op_cancel(&g->op);
+    return 0;
+}
+
+/* -- Sleep ---------------------------------------------------------------------- */
+
+static int64_t sleep_finish(tdl_op *op) {
+    return op->result == TDL_ETIMEDOUT ? 0 : op->result;
+}
+
+static void sleep_abandon(tdl_op *op) { (void)op; }
+
+static const tdl_op_class sleep_class = {"sleep", sleep_finish, sleep_abandon};
+
+int64_t tdl_sleep_op(tdl_op *op, int64_t ns) {
+    if (ns <= 0) return 0;
+    int64_t now = tdl_sys.now();
+    tdl_op_begin(op, &sleep_class);
+    tdl_op_publish(op);
+    tdl_op_arm(op, ns > TDL_FOREVER - 1 - now ? TDL_FOREVER - 1 : now + ns);
+    return TDL_PENDING;
+}
+
+int tdl_sleep(int64_t ns) { TDL_BLOCKING_FORM(tdl_sleep_op(op, ns)); }

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT
+ * The life of an op between enlist and finish. */
+#include "sched/op.h"
+
+#include "sched/sched.h"
+#include "sys/sys.h"
+
+#include <errno.h>
+
+/* -- Queues ----------------------------------------------------------------- */
+
+void tdl_queue_push(tdl_queue *q, tdl_node *n) {
+    n->queue = q;
+    n->next = NULL;
+    n->prev = q->tail;
+    if (q->tail)
+        q->tail->next = n;
+    else
+        q->head = n;
+    q->tail = n;
+}
+
+void tdl_queue_push_front(tdl_queue *q, tdl_node *n) {
+    n->queue = q;
+    n->prev = NULL;
+    n->next = q->head;
+    if (q->head)
+        q->head->prev = n;
+    else
+        q->tail = n;
+    q->head = n;
+}
+
+void tdl_queue_remove(tdl_node *n) {
+    tdl_queue *q = n->queue;
+    if (!q) return;
+    if (n->prev)
+        n->prev->next = n->next;
+    else
+        q->head = n->next;
+    if (n->next)
+        n->next->prev = n->prev;
+    else
+        q->tail = n->prev;
+    n->queue = NULL;
+}
+
+tdl_node *tdl_queue_claim(tdl_queue *q, uint32_t *was) {
+    for (tdl_node *n; (n = q->head) != NULL;) {
+        tdl_queue_remove(n);
+        if ((*was = tdl_op_claim(n->op)) != 0) return n;
+    }
+    return NULL;
+}
+
+/* -- Completing ------------------------------------------------------------- */
+
+void tdl_op_complete(tdl_op *op, uint32_t was, int64_t result) {
+    op->result = result;
+    if (was == OP_PARKED && op->kind == OP_OF_G) {
+        tdl_g_ready(TDL_CONTAINER(op, tdl_g, op));
+    } else if (op->kind == OP_OF_TASK) {
+        tdl_g *g = TDL_CONTAINER(op, tdl_g, op);
+        g->task_ready(g);
+    } else {
+        /* release pairs with the owner's acquire in await_claimer and
+         * thread_sleep. From the store on the op may be gone: only its
+         * address is used, to wake a thread that sleeps on it. */
+        void *word = &op->state;
+        bool asleep = was == OP_PARKED;
+        at_store_rel(&op->state, OP_DONE);
+        if (asleep) tdl_sys.futex_wake(word, 1);
+    }
+}
+
+int tdl_op_cancel(tdl_op *op) {
+    uint32_t was = tdl_op_claim(op);
+    if (was) tdl_op_complete(op, was, TDL_ECANCELED);
+    return was != 0;
+}
+
+/* -- Deadlines -------------------------------------------------------------- */
+
+int tdl_deadline_check(int64_t deadline) {
+    if (deadline == TDL_FOREVER) return 0;
+    if (deadline == TDL_NOWAIT) return TDL_EAGAIN;
+    if (deadline <= tdl_sys.now()) return TDL_ETIMEDOUT;
+    return 0;
+}
+
+void tdl_op_arm(tdl_op *op, int64_t deadline) {
+    op->deadline = deadline;
+    if (deadline == TDL_FOREVER) return;
+    op->timer.owner = op;
+    op->timer.fire = NULL;
+    if (op->kind == OP_OF_THREAD) {
+        op->timer.when = deadline; /* the futex keeps it */
+        op->timer.index = 1;
+        return;
+    }
+    tdl_timers *heap = op->kind == OP_OF_G ? &tdl_m_self()->p->poller.timers
+                                           : &TDL_CONTAINER(op, tdl_g, op)->host_poller->timers;
+    int r = tdl_timer_arm(heap, &op->timer, deadline);
+    uint32_t was = r < 0 ? tdl_op_claim(op) : 0;
+    if (was) tdl_op_complete(op, was, r);
+}
+
+int64_t tdl_op_finish(tdl_op *op) {
+    if (op->kind == OP_OF_THREAD)
+        op->timer.index = 0;
+    else
+        tdl_timer_disarm(&op->timer);
+    int64_t r = op->cls->finish(op);
+    if (r != TDL_PENDING) at_store_rlx(&op->state, OP_IDLE);
+    return r;
+}
+
+void tdl_op_abandon(tdl_op *op) {
+    if (at_load_acq(&op->state) == OP_IDLE) return;
+    tdl_op_claim(op); /* or somebody has, and has completed it */
+    op->result = TDL_ECANCELED;
+    tdl_timer_disarm(&op->timer);
+    op->cls->abandon(op);
+    tdl_val_clear(&op->out);
+    at_store_rlx(&op->state, OP_IDLE);
+}
+
+/* -- Waiting ---------------------------------------------------------------- */
+
+/* A claimer is between its claim and DONE: a few instructions. */
+static void await_claimer(tdl_op *op) {
+    for (int i = 0; at_load_acq(&op->state) != OP_DONE; i++) {
+        if (i < 1000)
+            at_pause();
+        else
+            tdl_thread_yield();
+    }
+}
+
+/* A short spin first: a hand-over between running threads takes a fraction of
+ * a microsecond, a futex wake more than three. */
+static void thread_sleep(tdl_op *op) {
+    for (int i = 0; i < 200; i++) {
+        if (at_load_acq(&op->state) != OP_ARMED) {
+            await_claimer(op);
+            return;
+        }
+        at_pause();
+    }
+    uint32_t s = OP_ARMED;
+    if (!at_cas_seq(&op->state, &s, OP_PARKED)) {
+        await_claimer(op);
+        return;
+    }
+    int64_t deadline = op->timer.index ? op->timer.when : TDL_FOREVER;
+    while (at_load_acq(&op->state) == OP_PARKED) {
+        int r = tdl_sys.futex_wait(&op->state, OP_PARKED, deadline);
+        if (r == -ETIMEDOUT && tdl_op_claim(op)) {
+            op->result = TDL_ETIMEDOUT;
+            return;
+        }
+    }
+    await_claimer(op);
+}
+
+int64_t tdl_op_wait(tdl_op *op) {
+    for (;;) {
+        if (op->kind == OP_OF_G) {
+            if (at_load_acq(&op->state) == OP_ARMED)
+                tdl_g_park(TDL_CONTAINER(op, tdl_g, op));
+            else
+                await_claimer(op);
+        } else {
+            thread_sleep(op);
+        }
+        int64_t r = tdl_op_finish(op);
+        if (r != TDL_PENDING) return r;
+    }
+}
+
+/* The deferred half of parking: runs when g's stack has been left.
+ *
+ * The CAS pairs with tdl_op_claim: either the claimer sees PARKED and readies
+ * g, or we see CLAIMED here and put g back ourselves. It is also one side of a
+ * Dekker pair with tdl_cancel (store cancelled; claim): one of the two sees the
+ * other's store. */
+TDL_NO_TSAN void tdl_op_commit(tdl_op *op) {
+    tdl_g *g = TDL_CONTAINER(op, tdl_g, op);
+    uint32_t s = OP_ARMED;
+    if (!at_cas_seq(&op->state, &s, OP_PARKED)) {
+        await_claimer(op);
+        tdl_g_ready(g);
+        return;
+    }
+    if (TDL_UNLIKELY(at_load_seq(&g->cancelled))) tdl_op_cancel(op);
+}

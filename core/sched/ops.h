@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT
+ * The scheduler's own ops, and the shape of every blocking form. */
+#ifndef TDL_SCHED_OPS_H
+#define TDL_SCHED_OPS_H
+
+#include "sched/sched.h"
+
+/* The body of a blocking form: start_expr starts `op` and says TDL_PENDING or
+ * the result. Works for a goroutine and a thread; refuses a host. */
+#define TDL_BLOCKING_FORM(start_expr)                                          \
+    do {                                                                       \
+        int code_;                                                             \
+        tdl_op *op = tdl_caller_op(&code_);                                    \
+        if (TDL_UNLIKELY(!op)) return code_;                                   \
+        int64_t r_ = (start_expr);                                             \
+        if (r_ == TDL_PENDING) r_ = tdl_op_wait(op);                           \
+        return (int)r_;                                                        \
+    } while (0)
+
+int64_t tdl_join_op(tdl_op *op, tdl_g *g, int64_t deadline);
+int64_t tdl_sleep_op(tdl_op *op, int64_t ns);
+/* Frees an ended joinable goroutine. */
+void tdl_g_free(tdl_g *g);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The switch for x86-64 and aarch64, and over ucontext for the rest.
+ *
+ * The bottom frame of a goroutine has no caller: its return address and frame
+ * pointer are 0, and its unwind information says that the return address is
+ * undefined, so debuggers and profilers stop there.
+ */
+#include "sched/switch.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+
+__asm__(".pushsection .text\n"
+        ".globl tdl_switch\n.hidden tdl_switch\n"
+        ".type tdl_switch, @function\n"
+        "tdl_switch:\n"
+        "  .cfi_startproc\n"
+        "  endbr64\n"
+        "  pushq %rbp\n  .cfi_adjust_cfa_offset 8\n  .cfi_rel_offset rbp, 0\n"
+        "  pushq %rbx\n  .cfi_adjust_cfa_offset 8\n  .cfi_rel_offset rbx, 0\n"
+        "  pushq %r12\n  .cfi_adjust_cfa_offset 8\n  .cfi_rel_offset r12, 0\n"
+        "  pushq %r13\n  .cfi_adjust_cfa_offset 8\n  .cfi_rel_offset r13, 0\n"
+        "  pushq %r14\n  .cfi_adjust_cfa_offset 8\n  .cfi_rel_offset r14, 0\n"
+        "  pushq %r15\n  .cfi_adjust_cfa_offset 8\n  .cfi_rel_offset r15, 0\n"
+        "  movq %rsp, (%rdi)\n"
+        "  movq %rsi, %rsp\n" /* the frames of both stacks have one layout */
+        "  popq %r15\n  .cfi_adjust_cfa_offset -8\n  .cfi_restore r15\n"
+        "  popq %r14\n  .cfi_adjust_cfa_offset -8\n  .cfi_restore r14\n"
+        "  popq %r13\n  .cfi_adjust_cfa_offset -8\n  .cfi_restore r13\n"
+        "  popq %r12\n  .cfi_adjust_cfa_offset -8\n  .cfi_restore r12\n"
+        "  popq %rbx\n  .cfi_adjust_cfa_offset -8\n  .cfi_restore rbx\n"
+        "  popq %rbp\n  .cfi_adjust_cfa_offset -8\n  .cfi_restore rbp\n"
+        "  ret\n"
+        "  .cfi_endproc\n"
+        ".size tdl_switch, .-tdl_switch\n"
+        ".globl tdl_switch_start\n.hidden tdl_switch_start\n"
+        ".type tdl_switch_start, @function\n"
+        "tdl_switch_start:\n" /* rbx: entry */
+        "  .cfi_startproc\n"
+        "  .cfi_undefined rip\n"
+        "  endbr64\n"
+        "  xorl %ebp, %ebp\n"
+        "  callq *%rbx\n"
+        "  ud2\n"
+        "  .cfi_endproc\n"
+        ".size tdl_switch_start, .-tdl_switch_start\n"
+        ".popsection\n");
+
+void tdl_switch_start(void);
+
+void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
+    uintptr_t top = ((uintptr_t)low + size) & ~(uintptr_t)15;
+    uintptr_t *sp = (uintptr_t *)top;
+    *--sp = 0;                           /* end of the chain */
+    *--sp = 0;                           /* keeps the call in tdl_switch_start aligned */
+    *--sp = (uintptr_t)tdl_switch_start; /* where tdl_switch returns to */
+    *--sp = 0;                           /* rbp */
+    *--sp = (uintptr_t)entry;            /* rbx */
+    for (int i = 0; i < 4; i++) *--sp = 0; /* r12 to r15 */
+    return sp;
+}
+
+#elif defined(__aarch64__)
+
+__asm__(".pushsection .text\n"
+        ".globl tdl_switch\n.hidden tdl_switch\n"
+        ".type tdl_switch, %function\n"
+        "tdl_switch:\n"
+        "  .cfi_startproc\n"
+        "  hint #34\n" /* bti c */
+        "  sub sp, sp, #160\n  .cfi_adjust_cfa_offset 160\n"
+        "  stp x29, x30, [sp]\n  .cfi_rel_offset x29, 0\n  .cfi_rel_offset x30, 8\n"
+        "  stp x19, x20, [sp, #16]\n"
+        "  stp x21, x22, [sp, #32]\n"
+        "  stp x23, x24, [sp, #48]\n"
+        "  stp x25, x26, [sp, #64]\n"
+        "  stp x27, x28, [sp, #80]\n"
+        "  stp d8, d9, [sp, #96]\n"
+        "  stp d10, d11, [sp, #112]\n"
+        "  stp d12, d13, [sp, #128]\n"
+        "  stp d14, d15, [sp, #144]\n"
+        "  mov x9, sp\n"
+        "  str x9, [x0]\n"
+        "  mov sp, x1\n"
+        "  ldp x29, x30, [sp]\n"
+        "  ldp x19, x20, [sp, #16]\n"
+        "  ldp x21, x22, [sp, #32]\n"
+        "  ldp x23, x24, [sp, #48]\n"
+        "  ldp x25, x26, [sp, #64]\n"
+        "  ldp x27, x28, [sp, #80]\n"
+        "  ldp d8, d9, [sp, #96]\n"
+        "  ldp d10, d11, [sp, #112]\n"
+        "  ldp d12, d13, [sp, #128]\n"
+        "  ldp d14, d15, [sp, #144]\n"
+        "  add sp, sp, #160\n  .cfi_adjust_cfa_offset -160\n"
+        "  ret\n"
+        "  .cfi_endproc\n"
+        ".size tdl_switch, .-tdl_switch\n"
+        ".globl tdl_switch_start\n.hidden tdl_switch_start\n"
+        ".type tdl_switch_start, %function\n"
+        "tdl_switch_start:\n" /* x19: entry */
+        "  .cfi_startproc\n"
+        "  .cfi_undefined x30\n"
+        "  hint #36\n" /* bti j */
+        "  mov x29, xzr\n"
+        "  mov x30, xzr\n"
+        "  blr x19\n"
+        "  brk #1\n"
+        "  .cfi_endproc\n"
+        ".size tdl_switch_start, .-tdl_switch_start\n"
+        ".popsection\n");
+
+void tdl_switch_start(void);
+
+void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
+    uintptr_t top = ((uintptr_t)low + size) & ~(uintptr_t)15;
+    uintptr_t *sp = (uintptr_t *)(top - 160);
+    memset(sp, 0, 160);
+    sp[1] = (uintptr_t)tdl_switch_start; /* x30 */
+    sp[2] = (uintptr_t)entry;            /* x19 */
+    return sp;
+}
+
+#else /* portable: a context at the top of each stack, two system calls a switch */
+
+#include <ucontext.h>
+
+void tdl_switch(void **save_sp, void *load_sp) {
+    ucontext_t here;
+    *save_sp = &here;
+    swapcontext(&here, (ucontext_t *)load_sp);
+}
+
+void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
+    size_t room = (sizeof(ucontext_t) + 63) & ~(size_t)63;
+    ucontext_t *uc = (ucontext_t *)((((uintptr_t)low + size) & ~(uintptr_t)15) - room);
+    getcontext(uc);
+    uc->uc_stack.ss_sp = low;
+    uc->uc_stack.ss_size = size - room;
+    uc->uc_link = NULL;
+    makecontext(uc, entry, 0);
+    return uc;
+}
+
+#endif

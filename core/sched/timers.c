@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT
+ * The 4-ary timer heap. */
+#include "sched/timers.h"
+
+#include "sched/op.h"
+#include "sched/poll.h"
+#include "sys/sys.h"
+#include "treadle.h"
+
+void tdl_timers_init(tdl_timers *h, struct tdl_poller *poller) {
+    h->n = h->cap = 0;
+    h->a = NULL;
+    h->poller = poller;
+    at_store_rlx(&h->next, TDL_FOREVER);
+}
+
+void tdl_timers_destroy(tdl_timers *h) {
+    tdl_lock_take(&h->lock);
+    for (uint32_t i = 0; i < h->n; i++) h->a[i].t->index = 0;
+    tdl_sys.release(h->a);
+    h->a = NULL;
+    h->n = h->cap = 0;
+    at_store_rlx(&h->next, TDL_FOREVER);
+    tdl_unlock(&h->lock);
+}
+
+/* -- The heap, under its lock --------------------------------------------- */
+
+static void put(tdl_timers *h, uint32_t i, struct tdl_timer_entry e) {
+    h->a[i] = e;
+    e.t->index = i + 1;
+}
+
+static void sift_up(tdl_timers *h, uint32_t i, struct tdl_timer_entry e) {
+    while (i > 0) {
+        uint32_t parent = (i - 1) / 4;
+        if (h->a[parent].when <= e.when) break;
+        put(h, i, h->a[parent]);
+        i = parent;
+    }
+    put(h, i, e);
+}
+
+static void sift_down(tdl_timers *h, uint32_t i, struct tdl_timer_entry e) {
+    for (;;) {
+        uint32_t first = 4 * i + 1, least = i;
+        int64_t when = e.when;
+        for (uint32_t c = first; c < first + 4 && c < h->n; c++) {
+            if (h->a[c].when < when) {
+                when = h->a[c].when;
+                least = c;
+            }
+        }
+        if (least == i) break;
+        put(h, i, h->a[least]);
+        i = least;
+    }
+    put(h, i, e);
+}
+
+static void remove_at(tdl_timers *h, uint32_t i) {
+    h->a[i].t->index = 0;
+    struct tdl_timer_entry last = h->a[--h->n];
+    if (i < h->n) {
+        if (i > 0 && last.when < h->a[(i - 1) / 4].when)
+            sift_up(h, i, last);
+        else
+            sift_down(h, i, last);
+    }
+    at_store_rlx(&h->next, h->n ? h->a[0].when : TDL_FOREVER);
+}
+
+static int grow(tdl_timers *h) {
+    uint32_t cap = h->cap ? 2 * h->cap : 16;
+    struct tdl_timer_entry *a = tdl_sys.resize(h->a, cap * sizeof *a);
+    if (!a) return TDL_ENOMEM;
+    h->a = a;
+    h->cap = cap;
+    return 0;
+}
+
+/* -- Arming and firing ---------------------------------------------------- */
+
+int tdl_timer_arm(tdl_timers *h, tdl_timer_node *t, int64_t when) {
+    tdl_lock_take(&h->lock);
+    if (h->n == h->cap && grow(h) != 0) {
+        tdl_unlock(&h->lock);
+        return TDL_ENOMEM;
+    }
+    t->when = when;
+    t->heap = h;
+    sift_up(h, h->n++, (struct tdl_timer_entry){when, t});
+    bool first = t->index == 1;
+    if (first) at_store_rlx(&h->next, when);
+    tdl_unlock(&h->lock);
+    if (first) tdl_poller_retime(h->poller);
+    return 0;
+}
+
+void tdl_timer_disarm(tdl_timer_node *t) {
+    tdl_timers *h = t->heap;
+    if (!h) return;
+    tdl_lock_take(&h->lock);
+    if (t->index) remove_at(h, t->index - 1);
+    tdl_unlock(&h->lock);
+    t->heap = NULL;
+}
+
+int tdl_timers_run(tdl_timers *h, int64_t now) {
+    int fired = 0;
+    while (tdl_timers_next(h) <= now) {
+        tdl_lock_take(&h->lock);
+        if (h->n == 0 || h->a[0].when > now) {
+            tdl_unlock(&h->lock);
+            break;
+        }
+        tdl_timer_node *t = h->a[0].t;
+        remove_at(h, 0);
+        if (t->fire) {
+            tdl_unlock(&h->lock);
+            t->fire(t);
+        } else {
+            tdl_op *op = t->owner;
+            uint32_t was = tdl_op_claim(op);
+            tdl_unlock(&h->lock);
+            if (was) tdl_op_complete(op, was, TDL_ETIMEDOUT);
+        }
+        fired++;
+    }
+    return fired;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Timers: a 4-ary heap per P and per host. A node is part of an op or of a
+ * poll descriptor, so arming allocates nothing but the heap's own array.
+ *
+ * Invariants, under the heap's lock: a[i].t->index == i + 1 for every entry;
+ * a timer that is in no heap has index 0; next == a[0].when, or TDL_FOREVER.
+ * A node's `heap` is written only by whoever arms it, while it is in no heap.
+ *
+ * Firing. A timer of an op claims the op under the heap's lock: once
+ * tdl_timer_disarm has returned, this timer can claim nothing any more, and
+ * the op may be used again. Any other timer is called with no lock held, and
+ * must judge by its own object's state whether it is really due.
+ */
+#ifndef TDL_SCHED_TIMERS_H
+#define TDL_SCHED_TIMERS_H
+
+#include "sys/lock.h"
+
+struct tdl_poller;
+typedef struct tdl_timer_node tdl_timer_node;
+
+struct tdl_timer_node {
+    int64_t when;
+    struct tdl_timers *heap;
+    void (*fire)(tdl_timer_node *t); /* NULL: it is the deadline of an op */
+    void *owner;                     /* that op; else whatever fire needs */
+    uint32_t index;
+};
+
+struct tdl_timer_entry {
+    int64_t when;
+    tdl_timer_node *t;
+};
+
+typedef struct tdl_timers {
+    tdl_lock lock;
+    uint32_t n, cap;
+    struct tdl_timer_entry *a;
+    _Atomic int64_t next;      /* written under lock; read without by the poller's owner */
+    struct tdl_poller *poller; /* sleeps no longer than to `next` */
+} tdl_timers;
+
+void tdl_timers_init(tdl_timers *h, struct tdl_poller *poller);
+void tdl_timers_destroy(tdl_timers *h);
+/* Puts t, which is in no heap, into h. 0 or TDL_ENOMEM. Wakes the poller when
+ * it sleeps too long. */
+int tdl_timer_arm(tdl_timers *h, tdl_timer_node *t, int64_t when);
+/* Takes t out of its heap if it is in one. */
+void tdl_timer_disarm(tdl_timer_node *t);
+/* Fires what is due at `now`; how many. */
+int tdl_timers_run(tdl_timers *h, int64_t now);
+
+/* relaxed: the owner of the poller re-reads it after every wake-up, and whoever
+ * lowers it wakes the poller */
+static inline int64_t tdl_timers_next(tdl_timers *h) { return at_load_rlx(&h->next); }
+
+#endif

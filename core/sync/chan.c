@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT
+ * Channels: try, enlist, finish. */
+#include "sync/chan.h"
+
+#include "sys/pool.h"
+#include "sys/sys.h"
+
+enum { MAX_CAP = 1 << 26 };
+
+static tdl_pool pool = TDL_POOL_INIT(struct tdl_chan);
+
+int64_t tdl_chan_live(void) { return tdl_pool_live(&pool); }
+
+/* -- Making and freeing ------------------------------------------------------- */
+
+tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_host *local_to) {
+    if (cap > MAX_CAP || at_load_rlx(&tdl_sched.forked)) return NULL;
+    tdl_val *buf = NULL;
+    if (cap && !(buf = tdl_sys.alloc(cap * sizeof *buf))) return NULL;
+    tdl_chan *ch = tdl_pool_take(&pool);
+    if (!ch) {
+        tdl_sys.release(buf);
+        return NULL;
+    }
+    ch->cap = cap;
+    ch->buf = buf;
+    ch->local = local_to != NULL;
+    ch->host = local_to;
+    at_store_rlx(&ch->refs, 1);
+    return ch;
+}
+
+tdl_chan *tdl_chan_new(uint32_t cap) { return tdl_chan_make(cap, NULL); }
+
+tdl_chan *tdl_chan_ref(tdl_chan *ch) {
+    if (ch) at_add_rlx(&ch->refs, 1);
+    return ch;
+}
+
+void tdl_chan_free(tdl_chan *ch) {
+    /* seq: the last one sees what the others did with the channel */
+    if (!ch || at_load_rlx(&tdl_sched.forked) || at_sub_seq(&ch->refs, 1) != 1) return;
+    tdl_chan_close(ch);
+    for (; ch->count; ch->count--) {
+        tdl_val_clear(&ch->buf[ch->head]);
+        ch->head = ch->head + 1 == ch->cap ? 0 : ch->head + 1;
+    }
+    tdl_sys.release(ch->buf);
+    tdl_pool_give(&pool, ch);
+}
+
+/* -- Try, under the lock -------------------------------------------------------- */
+
+static void push(tdl_chan *ch, tdl_val *slot_owner_value) {
+    uint32_t tail = ch->head + ch->count;
+    if (tail >= ch->cap) tail -= ch->cap;
+    ch->buf[tail] = *slot_owner_value;
+    ch->count++;
+}
+
+static inline void woken(tdl_wake *wake, tdl_node *n, uint32_t was) {
+    n->op->extra = 1;
+    *wake = (tdl_wake){n->op, was, n->index};
+}
+
+int tdl_chan_send_locked(tdl_chan *ch, const tdl_val *v, tdl_wake *wake) {
+    wake->op = NULL;
+    if (TDL_UNLIKELY(ch->closed)) return TDL_ECLOSED;
+    uint32_t was;
+    tdl_node *n = ch->recvq.head ? tdl_queue_claim(&ch->recvq, &was) : NULL;
+    if (n) {
+        tdl_val_copy(&n->op->out, v);
+        woken(wake, n, was);
+        return 0;
+    }
+    if (ch->count == ch->cap) return TDL_EAGAIN;
+    tdl_val copy;
+    tdl_val_copy(&copy, v);
+    push(ch, &copy);
+    return 0;
+}
+
+int tdl_chan_recv_locked(tdl_chan *ch, tdl_val *v, tdl_wake *wake) {
+    wake->op = NULL;
+    uint32_t was;
+    if (ch->count) {
+        *v = ch->buf[ch->head];
+        ch->head = ch->head + 1 == ch->cap ? 0 : ch->head + 1;
+        ch->count--;
+        tdl_node *n = ch->sendq.head ? tdl_queue_claim(&ch->sendq, &was) : NULL;
+        if (n) {
+            push(ch, &n->val);
+            tdl_val_set_nil(&n->val);
+            woken(wake, n, was);
+        }
+        return 0;
+    }
+    tdl_node *n = ch->sendq.head ? tdl_queue_claim(&ch->sendq, &was) : NULL;
+    if (n) {
+        tdl_val_move(v, &n->val);
+        woken(wake, n, was);
+        return 0;
+    }
+    tdl_val_set_nil(v);
+    return ch->closed ? TDL_ECLOSED : TDL_EAGAIN;
+}
+
+/* -- Waiting ----------------------------------------------------------------------- */
+
+static void leave(tdl_op *op) {
+    tdl_chan *ch = op->node.object;
+    if (ch) {
+        tdl_chan_lock(ch);
+        tdl_queue_remove(&op->node);
+        tdl_chan_unlock(ch);
+    }
+    tdl_val_clear(&op->node.val);
+}
+
+/* A partner or close took the node off the queue before it completed the op. */
+static int64_t finish(tdl_op *op) {
+    if (op->result != 0) leave(op);
+    return op->result;
+}
+
+static const tdl_op_class send_class = {"chan send", finish, leave};
+static const tdl_op_class recv_class = {"chan receive", finish, leave};
+
+static int64_t enlist(tdl_op *op, tdl_chan *ch, tdl_queue *q, int64_t deadline) {
+    op->node.object = ch;
+    op->node.index = 0;
+    tdl_op_publish(op);
+    if (q) {
+        tdl_queue_push(q, &op->node);
+        tdl_chan_unlock(ch);
+    }
+    tdl_op_arm(op, deadline);
+    return TDL_PENDING;
+}
+
+int64_t tdl_chan_send_op(tdl_op *op, tdl_chan *ch, const tdl_val *v, int64_t deadline) {
+    tdl_wake wake;
+    if (TDL_LIKELY(ch != NULL)) {
+        tdl_chan_lock(ch);
+        int r = tdl_chan_send_locked(ch, v, &wake);
+        if (r != TDL_EAGAIN) {
+            tdl_chan_unlock(ch);
+            tdl_wake_up(&wake);
+            return r;
+        }
+    }
+    int r = tdl_deadline_check(deadline);
+    if (r != 0) {
+        if (ch) tdl_chan_unlock(ch);
+        return r;
+    }
+    tdl_op_begin(op, &send_class);
+    tdl_val_copy(&op->node.val, v);
+    return enlist(op, ch, ch ? &ch->sendq : NULL, deadline);
+}
+
+int64_t tdl_chan_recv_op(tdl_op *op, tdl_chan *ch, int64_t deadline) {
+    tdl_wake wake;
+    if (TDL_LIKELY(ch != NULL)) {
+        tdl_chan_lock(ch);
+        int r = tdl_chan_recv_locked(ch, &op->out, &wake);
+        if (r != TDL_EAGAIN) {
+            tdl_chan_unlock(ch);
+            tdl_wake_up(&wake);
+            return r;
+        }
+    } else {
+        tdl_val_set_nil(&op->out);
+    }
+    int r = tdl_deadline_check(deadline);
+    if (r != 0) {
+        if (ch) tdl_chan_unlock(ch);
+        return r;
+    }
+    tdl_op_begin(op, &recv_class);
+    tdl_val_set_nil(&op->node.val);
+    return enlist(op, ch, ch ? &ch->recvq : NULL, deadline);
+}
+
+/* -- The public forms ---------------------------------------------------------------- */
+
+int tdl_chan_send_until(tdl_chan *ch, const tdl_val *v, int64_t deadline) {
+    if (!v) return TDL_EINVAL;
+    TDL_BLOCKING_FORM(tdl_chan_send_op(op, ch, v, deadline));
+}
+
+int tdl_chan_send(tdl_chan *ch, const tdl_val *v) { return tdl_chan_send_until(ch, v, TDL_FOREVER); }
+
+int tdl_chan_recv_until(tdl_chan *ch, tdl_val *v, int64_t deadline) {
+    int code;
+    tdl_op *op = tdl_caller_op(&code);
+    if (TDL_UNLIKELY(!op)) return code;
+    int64_t r = tdl_chan_recv_op(op, ch, deadline);
+    if (r == TDL_PENDING) r = tdl_op_wait(op);
+    if (v)
+        *v = op->out;
+    else
+        tdl_val_clear(&op->out);
+    return (int)r;
+}
+
+int tdl_chan_recv(tdl_chan *ch, tdl_val *v) { return tdl_chan_recv_until(ch, v, TDL_FOREVER); }
+
+int tdl_chan_try_send(tdl_chan *ch, const tdl_val *v) {
+    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (!v) return TDL_EINVAL;
+    if (!ch) return TDL_EAGAIN;
+    tdl_wake wake;
+    tdl_chan_lock(ch);
+    int r = tdl_chan_send_locked(ch, v, &wake);
+    tdl_chan_unlock(ch);
+    tdl_wake_up(&wake);
+    return r;
+}
+
+int tdl_chan_try_recv(tdl_chan *ch, tdl_val *v) {
+    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (!ch) return TDL_EAGAIN;
+    tdl_wake wake;
+    tdl_val got;
+    tdl_chan_lock(ch);
+    int r = tdl_chan_recv_locked(ch, &got, &wake);
+    tdl_chan_unlock(ch);
+    tdl_wake_up(&wake);
+    if (r == TDL_EAGAIN) return r;
+    if (v)
+        *v = got;
+    else
+        tdl_val_clear(&got);
+    return r;
+}
+
+/* A select hears which case it was; a plain send or receive, the code. */
+static int64_t closed_result(tdl_node *n) {
+    return n == &n->op->node ? TDL_ECLOSED : n->index;
+}
+
+int tdl_chan_close(tdl_chan *ch) {
+    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (!ch) return TDL_EINVAL;
+    tdl_chan_lock(ch);
+    if (ch->closed) {
+        tdl_chan_unlock(ch);
+        return TDL_ECLOSED;
+    }
+    ch->closed = 1;
+    /* one at a time, so that no list of the claimed is needed: nobody can
+     * enlist any more */
+    for (;;) {
+        uint32_t was;
+        tdl_node *n = tdl_queue_claim(&ch->recvq, &was);
+        if (!n) n = tdl_queue_claim(&ch->sendq, &was);
+        tdl_chan_unlock(ch);
+        if (!n) return 0;
+        tdl_op *op = n->op;
+        tdl_val_set_nil(&op->out);
+        op->extra = 0;
+        tdl_op_complete(op, was, closed_result(n));
+        tdl_chan_lock(ch);
+    }
+}
+
+/* relaxed by nature: true at some moment during the call */
+uint32_t tdl_chan_len(tdl_chan *ch) {
+    if (!ch) return 0;
+    tdl_chan_lock(ch);
+    uint32_t n = ch->count;
+    tdl_chan_unlock(ch);
+    return n;
+}
+
+uint32_t tdl_chan_cap(tdl_chan *ch) { return ch ? ch->cap : 0; }
+
+int tdl_chan_closed(tdl_chan *ch) {
+    if (!ch) return 0;
+    tdl_chan_lock(ch);
+    int closed = ch->closed;
+    tdl_chan_unlock(ch);
+    return closed;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Channels.
+ *
+ * Invariants, under the channel's lock (a local channel is touched by its
+ * host's thread only, and takes none):
+ *   count <= cap; the values are buf[head], buf[head+1] … (mod cap);
+ *   a receiver waits only when count == 0 and no sender waits (senders of the
+ *   same select excepted); a sender waits only when count == cap;
+ *   closed: nobody waits.
+ * A value is copied while the claim on its receiver is held, and before the
+ * receiver is completed. Memory is type-stable: see sys/pool.h.
+ */
+#ifndef TDL_SYNC_CHAN_H
+#define TDL_SYNC_CHAN_H
+
+#include "sched/ops.h"
+
+struct tdl_chan {
+    tdl_lock lock;
+    uint32_t cap, count, head;
+    uint8_t closed, local;
+    _Atomic uint32_t refs;
+    struct tdl_host *host; /* local: whose */
+    tdl_val *buf;
+    tdl_queue recvq, sendq;
+};
+
+/* Who is to be completed once the lock has been given up. */
+typedef struct tdl_wake {
+    tdl_op *op;
+    uint32_t was;
+    int64_t result;
+} tdl_wake;
+
+static inline void tdl_wake_up(tdl_wake *w) {
+    if (w->op) tdl_op_complete(w->op, w->was, w->result);
+}
+
+static inline void tdl_chan_lock(tdl_chan *ch) {
+    if (!ch->local) tdl_lock_take(&ch->lock);
+}
+static inline void tdl_chan_unlock(tdl_chan *ch) {
+    if (!ch->local) tdl_unlock(&ch->lock);
+}
+
+/* Under the lock: 0, TDL_ECLOSED or TDL_EAGAIN. send copies *v (as
+ * tdl_val_copy does); recv fills *v, nil when closed. */
+int tdl_chan_send_locked(tdl_chan *ch, const tdl_val *v, tdl_wake *wake);
+int tdl_chan_recv_locked(tdl_chan *ch, tdl_val *v, tdl_wake *wake);
+
+int64_t tdl_chan_send_op(tdl_op *op, tdl_chan *ch, const tdl_val *v, int64_t deadline);
+/* The value comes in op->out. */
+int64_t tdl_chan_recv_op(tdl_op *op, tdl_chan *ch, int64_t deadline);
+/* The value comes in op->out, ok in op->extra; the cases are not kept. */
+int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline);
+
+/* A local channel, for host/. */
+tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_host *local_to);
+int64_t tdl_chan_live(void);
+
+/* Receives and drops: what a receiver without a use for the value does. */
+void tdl_val_move(tdl_val *dst, tdl_val *src);
+
+#endif

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Select, as Go does it: lock all channels in the order of their addresses,
+ * look at the cases in random order, and if none can go ahead enlist on all
+ * before unlocking. So a select is on every queue or on none when another
+ * meets it, and one CAS on its op decides which case fires.
+ */
+#include "sync/chan.h"
+#include "sys/sys.h"
+
+enum { MAX_CASES = 65535, FEW = 3, ON_STACK = 16 };
+
+/* Scratch of one call: the order to look in, and the channels to lock. */
+struct plan {
+    uint16_t *order;
+    tdl_chan **chans;
+    int n, nchans;
+};
+
+static void shuffle(struct plan *p) {
+    for (int i = 0; i < p->n; i++) {
+        int j = (int)tdl_random((uint32_t)i + 1);
+        p->order[i] = p->order[j];
+        p->order[j] = (uint16_t)i;
+    }
+}
+
+/* Sorted by address, each once; insertion sort up to a few, heap sort would
+ * pay only where nobody goes. */
+static void sort_chans(struct plan *p, const tdl_case *cases) {
+    p->nchans = 0;
+    for (int i = 0; i < p->n; i++) {
+        tdl_chan *ch = cases[i].chan;
+        if (!ch) continue;
+        int at = p->nchans;
+        while (at > 0 && (uintptr_t)p->chans[at - 1] > (uintptr_t)ch) at--;
+        if (at > 0 && p->chans[at - 1] == ch) continue;
+        for (int k = p->nchans; k > at; k--) p->chans[k] = p->chans[k - 1];
+        p->chans[at] = ch;
+        p->nchans++;
+    }
+}
+
+static void lock_all(struct plan *p) {
+    for (int i = 0; i < p->nchans; i++) tdl_chan_lock(p->chans[i]);
+}
+
+static void unlock_all(struct plan *p) {
+    for (int i = p->nchans; i-- > 0;) tdl_chan_unlock(p->chans[i]);
+}
+
+/* -- Waiting ------------------------------------------------------------------- */
+
+static void leave(tdl_op *op) {
+    for (int i = 0; i < op->u.sel.n; i++) {
+        tdl_node *n = &op->u.sel.nodes[i];
+        tdl_chan *ch = n->object;
+        if (!ch) continue;
+        tdl_chan_lock(ch);
+        tdl_queue_remove(n);
+        tdl_chan_unlock(ch);
+        tdl_val_clear(&n->val);
+    }
+    if (op->u.sel.nodes != op->u.sel.few) tdl_sys.release(op->u.sel.nodes);
+}
+
+static int64_t finish(tdl_op *op) {
+    leave(op);
+    return op->result;
+}
+
+static const tdl_op_class select_class = {"select", finish, leave};
+
+/* Under all locks. */
+static void enlist(tdl_op *op, const tdl_case *cases, int n) {
+    tdl_op_publish(op);
+    for (int i = 0; i < n; i++) {
+        tdl_node *node = &op->u.sel.nodes[i];
+        tdl_chan *ch = cases[i].chan;
+        node->op = op;
+        node->object = ch;
+        node->index = (uint16_t)i;
+        node->queue = NULL;
+        tdl_val_set_nil(&node->val);
+        if (!ch) continue;
+        if (cases[i].op == TDL_SEND) tdl_val_copy(&node->val, cases[i].val);
+        tdl_queue_push(cases[i].op == TDL_SEND ? &ch->sendq : &ch->recvq, node);
+    }
+}
+
+static int64_t select_with(tdl_op *op, const tdl_case *cases, int n, int64_t deadline, struct plan *p) {
+    shuffle(p);
+    sort_chans(p, cases);
+    lock_all(p);
+    for (int k = 0; k < n; k++) {
+        int i = p->order[k];
+        tdl_chan *ch = cases[i].chan;
+        if (!ch) continue;
+        tdl_wake wake;
+        tdl_val_set_nil(&op->out);
+        int r = cases[i].op == TDL_SEND ? tdl_chan_send_locked(ch, cases[i].val, &wake)
+                                        : tdl_chan_recv_locked(ch, &op->out, &wake);
+        if (r == TDL_EAGAIN) continue;
+        unlock_all(p);
+        tdl_wake_up(&wake);
+        op->extra = r == 0;
+        return i;
+    }
+    tdl_val_set_nil(&op->out);
+    int r = tdl_deadline_check(deadline);
+    if (r == 0) {
+        tdl_op_begin(op, &select_class);
+        op->u.sel.n = n;
+        op->u.sel.nodes = n <= FEW ? op->u.sel.few : tdl_sys.alloc((size_t)n * sizeof(tdl_node));
+        if (!op->u.sel.nodes) r = TDL_ENOMEM;
+    }
+    if (r != 0) {
+        unlock_all(p);
+        return r;
+    }
+    enlist(op, cases, n);
+    unlock_all(p);
+    tdl_op_arm(op, deadline);
+    return TDL_PENDING;
+}
+
+int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline) {
+    if (n < 0 || n > MAX_CASES || (n > 0 && !cases)) return TDL_EINVAL;
+    for (int i = 0; i < n; i++) {
+        if (cases[i].op != TDL_SEND && cases[i].op != TDL_RECV) return TDL_EINVAL;
+        if (cases[i].op == TDL_SEND && !cases[i].val) return TDL_EINVAL;
+    }
+    uint16_t order[ON_STACK];
+    tdl_chan *chans[ON_STACK];
+    struct plan p = {order, chans, n, 0};
+    if (n <= ON_STACK) return select_with(op, cases, n, deadline, &p);
+    p.chans = tdl_sys.alloc((size_t)n * (sizeof *p.chans + sizeof *p.order));
+    if (!p.chans) return TDL_ENOMEM;
+    p.order = (uint16_t *)(p.chans + n);
+    int64_t r = select_with(op, cases, n, deadline, &p);
+    tdl_sys.release(p.chans);
+    return r;
+}
+
+/* -- The public form -------------------------------------------------------------- */
+
+int tdl_select(tdl_case *cases, int n, int64_t deadline) {
+    tdl_op once, *op = &once; /* TDL_NOWAIT never enlists */
+    if (deadline != TDL_NOWAIT) {
+        int code;
+        op = tdl_caller_op(&code);
+        if (TDL_UNLIKELY(!op)) return code;
+    } else if (at_load_rlx(&tdl_sched.forked)) {
+        return TDL_EFORKED;
+    }
+    int64_t r = tdl_select_op(op, cases, n, deadline);
+    if (r == TDL_PENDING) r = tdl_op_wait(op);
+    if (r < 0) return (int)r;
+    tdl_case *fired = &cases[r];
+    fired->ok = (int)op->extra;
+    if (fired->op == TDL_RECV && fired->val)
+        *fired->val = op->out;
+    else
+        tdl_val_clear(&op->out);
+    return (int)r;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ * Values: 16 bytes, bytes and channels by reference. */
+#include <string.h>
+
+#include "sync/chan.h"
+#include "sys/sys.h"
+
+struct bytes {
+    _Atomic uint32_t refs; /* the last to drop it pairs with the others' drops: seq */
+    size_t n;
+    char data[];
+};
+
+int tdl_val_type(const tdl_val *v) { return v->type; }
+
+void tdl_val_set_nil(tdl_val *v) { *v = (tdl_val){0}; }
+
+void tdl_val_set_bool(tdl_val *v, int truth) {
+    *v = (tdl_val){.type = TDL_BOOL, .u.i = truth != 0};
+}
+
+void tdl_val_set_int(tdl_val *v, int64_t i) { *v = (tdl_val){.type = TDL_INT, .u.i = i}; }
+
+void tdl_val_set_double(tdl_val *v, double d) { *v = (tdl_val){.type = TDL_DOUBLE, .u.d = d}; }
+
+void tdl_val_set_ptr(tdl_val *v, void *p) { *v = (tdl_val){.type = TDL_PTR, .u.p = p}; }
+
+int tdl_val_set_bytes(tdl_val *v, const void *bytes, size_t n) {
+    tdl_val_set_nil(v);
+    if (n > SIZE_MAX - sizeof(struct bytes)) return TDL_ENOMEM;
+    struct bytes *b = tdl_sys.alloc(sizeof *b + n);
+    if (!b) return TDL_ENOMEM;
+    at_store_rlx(&b->refs, 1);
+    b->n = n;
+    if (n) memcpy(b->data, bytes, n);
+    *v = (tdl_val){.type = TDL_BYTES, .u.p = b};
+    return 0;
+}
+
+int tdl_val_bool(const tdl_val *v) { return v->type == TDL_BOOL && v->u.i; }
+
+int64_t tdl_val_int(const tdl_val *v) { return v->type == TDL_INT ? v->u.i : 0; }
+
+double tdl_val_double(const tdl_val *v) { return v->type == TDL_DOUBLE ? v->u.d : 0.0; }
+
+void *tdl_val_ptr(const tdl_val *v) { return v->type == TDL_PTR ? v->u.p : NULL; }
+
+const void *tdl_val_bytes(const tdl_val *v, size_t *n) {
+    struct bytes *b = v->type == TDL_BYTES ? v->u.p : NULL;
+    if (n) *n = b ? b->n : 0;
+    return b ? b->data : NULL;
+}
+
+void tdl_val_copy(tdl_val *dst, const tdl_val *src) {
+    if (src->type == TDL_BYTES)
+        at_add_rlx(&((struct bytes *)src->u.p)->refs, 1); /* the holder keeps it alive */
+    else if (src->type == TDL_CHAN)
+        tdl_chan_ref(src->u.p);
+    *dst = *src;
+}
+
+void tdl_val_clear(tdl_val *v) {
+    if (v->type == TDL_BYTES) {
+        struct bytes *b = v->u.p;
+        if (at_sub_seq(&b->refs, 1) == 1) tdl_sys.release(b);
+    } else if (v->type == TDL_CHAN) {
+        tdl_chan_free(v->u.p);
+    }
+    tdl_val_set_nil(v);
+}
+
+void tdl_val_move(tdl_val *dst, tdl_val *src) {
+    *dst = *src;
+    tdl_val_set_nil(src);
+}
+
+int tdl_val_set_chan(tdl_val *v, tdl_chan *ch) {
+    tdl_val_set_nil(v);
+    if (!ch || ch->local) return TDL_EINVAL;
+    *v = (tdl_val){.type = TDL_CHAN, .u.p = tdl_chan_ref(ch)};
+    return 0;
+}
+
+tdl_chan *tdl_val_chan(const tdl_val *v) {
+    return v->type == TDL_CHAN ? tdl_chan_ref(v->u.p) : NULL;
+}

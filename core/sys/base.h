@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Small things that every layer uses: hints, container_of, the two ways to
+ * stop the process, and the sanitizers' names.
+ */
+#ifndef TDL_SYS_BASE_H
+#define TDL_SYS_BASE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define TDL_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define TDL_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define TDL_CONTAINER(p, type, member)                                         \
+    ((type *)((char *)(p) - offsetof(type, member)))
+#define TDL_NOINLINE __attribute__((noinline))
+
+#if defined(__SANITIZE_THREAD__)
+#define TDL_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TDL_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define TDL_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TDL_ASAN 1
+#endif
+#endif
+
+#ifdef TDL_TSAN
+#include <sanitizer/tsan_interface.h>
+/* For code that runs on one M but, in the sanitizer's eyes, in several fibers:
+ * what belongs to an M or its P is passed on without any synchronisation. */
+#define TDL_NO_TSAN __attribute__((no_sanitize("thread"), noinline))
+/* The edges of a hand-over of a goroutine, which fibers don't get by themselves. */
+#define TDL_TSAN_RELEASE(addr) __tsan_release(addr)
+#define TDL_TSAN_ACQUIRE(addr) __tsan_acquire(addr)
+#else
+#define TDL_NO_TSAN
+#define TDL_TSAN_RELEASE(addr) ((void)0)
+#define TDL_TSAN_ACQUIRE(addr) ((void)0)
+#endif
+
+/* Prints "treadle: " and the message, and aborts: only where going on would
+ * corrupt memory. */
+_Noreturn void tdl_fatal(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Type-stable memory: an object given back is only ever used again as an
+ * object of the same pool, and never unmapped. Whoever comes late with an old
+ * pointer (a waiter that timed out while the channel was freed, a poller's
+ * stale event) may therefore still take the object's lock, and sees under it
+ * that the object is no longer his.
+ *
+ * Invariant: the first member of a pooled object is its tdl_lock, which is
+ * initialised once, when the memory is new, and never again.
+ */
+#ifndef TDL_SYS_POOL_H
+#define TDL_SYS_POOL_H
+
+#include "sys/lock.h"
+
+typedef struct tdl_pool {
+    tdl_lock lock;
+    size_t size;   /* of one object */
+    void *free;    /* given back, linked through the word after the lock; under lock */
+    char *fresh;   /* the slab objects are cut from; under lock */
+    size_t nfresh; /* objects left in it; under lock */
+    int64_t live;  /* taken and not given back; under lock */
+} tdl_pool;
+
+#define TDL_POOL_INIT(type) {.size = sizeof(type)}
+
+/* An object, zeroed but for its lock; NULL when memory is out. */
+void *tdl_pool_take(tdl_pool *pool);
+/* Nobody holds its lock, or is to find anything in it. */
+void tdl_pool_give(tdl_pool *pool, void *object);
+/* Objects in use. */
+int64_t tdl_pool_live(tdl_pool *pool);
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT
+ * The real system behind the seam. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "sys/sys.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sys/base.h"
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
+#endif
+
+static int64_t rc(int64_t r) { return r < 0 ? -errno : r; }
+
+/* -- Memory --------------------------------------------------------------- */
+
+static void *real_map(size_t size) {
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    madvise(p, size, MADV_NOHUGEPAGE); /* one touch must not cost 2 MiB */
+    return p;
+}
+
+static int real_unmap(void *p, size_t size) { return (int)rc(munmap(p, size)); }
+
+/* A guard by madvise costs no mapping; mprotect splits one, and so ends with
+ * -ENOMEM at vm.max_map_count / 2 stacks. */
+static int real_guard(void *page, size_t size) {
+    if (madvise(page, size, MADV_GUARD_INSTALL) == 0) return 0;
+    return (int)rc(mprotect(page, size, PROT_NONE));
+}
+
+static int real_discard(void *p, size_t size) { return (int)rc(madvise(p, size, MADV_DONTNEED)); }
+
+/* -- Time and threads ----------------------------------------------------- */
+
+static int64_t real_now(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static int real_futex_wait(void *word, uint32_t expected, int64_t deadline) {
+    struct timespec ts, *t = NULL;
+    if (deadline != INT64_MAX) {
+        ts.tv_sec = deadline / 1000000000;
+        ts.tv_nsec = deadline % 1000000000;
+        t = &ts;
+    }
+    /* BITSET takes an absolute time on the monotonic clock */
+    return (int)rc(syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, t, NULL,
+                           FUTEX_BITSET_MATCH_ANY));
+}
+
+static int real_futex_wake(void *word, int count) {
+    return (int)rc(syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0));
+}
+
+/* Signals are the program's: a thread of ours takes none. */
+static int real_thread(void *(*fn)(void *), void *arg, void *thread) {
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int e = pthread_create((pthread_t *)thread, NULL, fn, arg);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return -e;
+}
+
+/* -- Polling -------------------------------------------------------------- */
+
+static int real_epoll_create(void) { return (int)rc(epoll_create1(EPOLL_CLOEXEC)); }
+
+static int real_epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev) {
+    return (int)rc(epoll_ctl(epfd, op, fd, ev));
+}
+
+/* epoll_pwait2 (Linux 5.11) counts in nanoseconds; before it, milliseconds
+ * rounded up, so that a sleep never ends early. */
+static int real_epoll_wait(int epfd, struct epoll_event *evs, int max, int64_t timeout_ns) {
+    static int no_pwait2;
+    if (timeout_ns <= 0) return (int)rc(epoll_wait(epfd, evs, max, timeout_ns < 0 ? -1 : 0));
+    if (!no_pwait2) {
+        struct timespec ts = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+        int r = (int)rc(syscall(SYS_epoll_pwait2, epfd, evs, max, &ts, NULL, 0));
+        if (r != -ENOSYS) return r;
+        no_pwait2 = 1;
+    }
+    int64_t ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
+    return (int)rc(epoll_wait(epfd, evs, max, ms > INT32_MAX ? INT32_MAX : (int)ms));
+}
+
+static int real_eventfd(void) { return (int)rc(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
+
+static int real_eventfd_write(int fd) {
+    uint64_t one = 1;
+    return (int)rc(write(fd, &one, sizeof one));
+}
+
+/* -- Sockets -------------------------------------------------------------- */
+
+static int real_socket(int domain, int type, int protocol) {
+    return (int)rc(socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+}
+static int real_bind(int fd, const struct sockaddr *sa, socklen_t n) { return (int)rc(bind(fd, sa, n)); }
+static int real_listen(int fd, int backlog) { return (int)rc(listen(fd, backlog)); }
+static int real_accept(int fd, struct sockaddr *sa, socklen_t *n) {
+    return (int)rc(accept4(fd, sa, n, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+static int real_connect(int fd, const struct sockaddr *sa, socklen_t n) { return (int)rc(connect(fd, sa, n)); }
+static int64_t real_recv(int fd, void *buf, size_t n) { return rc(recv(fd, buf, n, 0)); }
+static int64_t real_send(int fd, const void *buf, size_t n) { return rc(send(fd, buf, n, MSG_NOSIGNAL)); }
+static int real_getsockopt(int fd, int level, int name, void *value, socklen_t *n) {
+    return (int)rc(getsockopt(fd, level, name, value, n));
+}
+static int real_setsockopt(int fd, int level, int name, const void *value, socklen_t n) {
+    return (int)rc(setsockopt(fd, level, name, value, n));
+}
+static int real_getsockname(int fd, struct sockaddr *sa, socklen_t *n) { return (int)rc(getsockname(fd, sa, n)); }
+static int real_getpeername(int fd, struct sockaddr *sa, socklen_t *n) { return (int)rc(getpeername(fd, sa, n)); }
+static int real_shutdown(int fd, int how) { return (int)rc(shutdown(fd, how)); }
+static int real_close(int fd) { return (int)rc(close(fd)); }
+static int real_unlink(const char *path) { return (int)rc(unlink(path)); }
+
+#define TDL_SYS_TABLE                                                          \
+    {                                                                          \
+        malloc, realloc, free, real_map, real_unmap, real_guard, real_discard, \
+        real_now, real_futex_wait, real_futex_wake, real_thread,               \
+        real_epoll_create, real_epoll_ctl, real_epoll_wait, real_eventfd,      \
+        real_eventfd_write, real_socket, real_bind, real_listen, real_accept,  \
+        real_connect, real_recv, real_send, real_getsockopt, real_setsockopt,  \
+        real_getsockname, real_getpeername, real_shutdown, real_close,         \
+        real_unlink                                                            \
+    }
+
+const struct tdl_sys tdl_sys_real = TDL_SYS_TABLE;
+struct tdl_sys tdl_sys = TDL_SYS_TABLE;
+
+/* -- Helpers -------------------------------------------------------------- */
+
+void *tdl_alloc_zeroed(size_t size) {
+    void *p = tdl_sys.alloc(size);
+    if (p) memset(p, 0, size);
+    return p;
+}
+
+void tdl_fatal(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("treadle: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    abort();
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The seam: every system call, allocation and look at the clock that the core
+ * makes goes through the one table tdl_sys, in release builds too. Another
+ * table injects faults or simulates. Entries return >= 0 or a negated errno
+ * (memory: NULL), so nobody reads errno.
+ *
+ * The table is written before the runtime starts or while nothing runs.
+ */
+#ifndef TDL_SYS_SYS_H
+#define TDL_SYS_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+struct epoll_event;
+
+struct tdl_sys {
+    /* memory */
+    void *(*alloc)(size_t size); /* not zeroed */
+    void *(*resize)(void *old, size_t size);
+    void  (*release)(void *p);
+    void *(*map)(size_t size); /* address space only, aligned to a page; NULL */
+    int   (*unmap)(void *p, size_t size);
+    int   (*guard)(void *page, size_t size); /* makes an access to it fault */
+    int   (*discard)(void *p, size_t size);  /* gives its pages back, it reads as zero */
+
+    /* time and threads */
+    int64_t (*now)(void);
+    int (*futex_wait)(void *word, uint32_t expected, int64_t deadline); /* 0, -EAGAIN, -EINTR, -ETIMEDOUT */
+    int (*futex_wake)(void *word, int count);
+    int (*thread)(void *(*fn)(void *), void *arg, void *pthread); /* joinable; 0 or -errno */
+
+    /* polling */
+    int (*epoll_create)(void);
+    int (*epoll_ctl)(int epfd, int op, int fd, struct epoll_event *ev);
+    int (*epoll_wait)(int epfd, struct epoll_event *evs, int max, int64_t timeout_ns); /* < 0: for ever */
+    int (*eventfd)(void);
+    int (*eventfd_write)(int fd);
+
+    /* sockets */
+    int (*socket)(int domain, int type, int protocol);
+    int (*bind)(int fd, const struct sockaddr *sa, socklen_t n);
+    int (*listen)(int fd, int backlog);
+    int (*accept)(int fd, struct sockaddr *sa, socklen_t *n);
+    int (*connect)(int fd, const struct sockaddr *sa, socklen_t n);
+    int64_t (*recv)(int fd, void *buf, size_t n);
+    int64_t (*send)(int fd, const void *buf, size_t n);
+    int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *n);
+    int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t n);
+    int (*getsockname)(int fd, struct sockaddr *sa, socklen_t *n);
+    int (*getpeername)(int fd, struct sockaddr *sa, socklen_t *n);
+    int (*shutdown)(int fd, int how);
+    int (*close)(int fd);
+    int (*unlink)(const char *path);
+};
+
+extern struct tdl_sys tdl_sys;
+
+/* The table of the real system, to go back to. */
+extern const struct tdl_sys tdl_sys_real;
+
+/* Zeroed memory from tdl_sys.alloc, or NULL. */
+void *tdl_alloc_zeroed(size_t size);
+
+#endif
