@@ -141,8 +141,11 @@ void tdl_listener_set_deadline(tdl_listener *l, int64_t when) {
 int tdl_listener_close(tdl_listener *l) {
     if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
     if (!l) return TDL_EINVAL;
+    /* whoever it wakes may free the listener */
+    char path[sizeof l->path];
+    memcpy(path, l->path, sizeof path);
     int r = tdl_pd_close(l->pd);
-    if (r == 0 && l->path[0]) tdl_sys.unlink(l->path);
+    if (r == 0 && path[0]) tdl_sys.unlink(path);
     return r;
 }
 

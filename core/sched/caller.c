@@ -44,7 +44,7 @@ static tdl_m *first_call(void) {
     return m;
 }
 
-TDL_NOINLINE tdl_m *tdl_m_self(void) {
+TDL_NO_TSAN TDL_NOINLINE tdl_m *tdl_m_self(void) {
     /* opaque to the compiler: two calls may have different answers */
     __asm__ volatile("" ::: "memory");
     tdl_m *m = self;

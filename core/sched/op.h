@@ -45,7 +45,7 @@ struct tdl_node {
     void *object;
     tdl_val val;    /* send: the value, held by the node */
     uint16_t index; /* select: which case */
-    uint8_t dir;
+    uint32_t was;   /* between claim and completion, in a list of the claimed */
 };
 
 /* What kind of operation: its name in dumps, and how it goes on. */

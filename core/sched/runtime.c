@@ -116,6 +116,7 @@ static void join_threads(void) {
         tdl_m *m = all_p[i]->m;
         if (!m) continue;
         pthread_join(m->thread, NULL);
+        TDL_TSAN_ACQUIRE(&m->after); /* from every goroutine that ran on it */
         all_p[i]->m = NULL;
         tdl_sys.release(m);
         at_sub_seq(&tdl_sched.nthreads, 1);

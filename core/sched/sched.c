@@ -114,6 +114,7 @@ static int start_m(tdl_p *p) {
     m->spinning = true;
     m->op.kind = OP_OF_THREAD;
     p->m = m;
+    TDL_TSAN_RELEASE(m);
     at_add_seq(&tdl_sched.nthreads, 1);
     int r = tdl_sys.thread(tdl_m_main, m, &m->thread);
     if (r == 0) return 0;
@@ -218,6 +219,7 @@ TDL_NO_TSAN void tdl_g_requeue(tdl_g *g) {
 TDL_NO_TSAN static void after_switch(void) {
     tdl_m *m = tdl_m_self();
     tdl_g *g = m->after_g;
+    TDL_TSAN_ACQUIRE(m); /* from start_m, which wrote its first state */
     switch (m->after) {
     case AFTER_PARK: tdl_op_commit(&g->op); break;
     case AFTER_YIELD: tdl_g_requeue(g); break;
@@ -240,6 +242,7 @@ TDL_NO_TSAN TDL_NOINLINE static void switch_to(tdl_m *m, tdl_g *from, tdl_g *to,
     __sanitizer_start_switch_fiber(after == AFTER_EXIT ? NULL : &from->fake_stack, low, size);
 #endif
 #ifdef TDL_TSAN
+    __tsan_release(&m->after); /* to whoever frees m: see join_threads */
     __tsan_switch_to_fiber(to->fiber, 1);
 #endif
     tdl_switch(&from->sp, to->sp);

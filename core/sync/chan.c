@@ -249,20 +249,24 @@ int tdl_chan_close(tdl_chan *ch) {
         return TDL_ECLOSED;
     }
     ch->closed = 1;
-    /* one at a time, so that no list of the claimed is needed: nobody can
-     * enlist any more */
-    for (;;) {
-        uint32_t was;
-        tdl_node *n = tdl_queue_claim(&ch->recvq, &was);
-        if (!n) n = tdl_queue_claim(&ch->sendq, &was);
-        tdl_chan_unlock(ch);
-        if (!n) return 0;
-        tdl_op *op = n->op;
-        tdl_val_set_nil(&op->out);
-        op->extra = 0;
-        tdl_op_complete(op, was, closed_result(n));
-        tdl_chan_lock(ch);
+    /* claim all under this one hold of the lock: the first who wakes may free
+     * the channel */
+    tdl_node *list = NULL, *n;
+    uint32_t was;
+    while ((n = tdl_queue_claim(&ch->recvq, &was)) != NULL ||
+           (n = tdl_queue_claim(&ch->sendq, &was)) != NULL) {
+        n->was = was;
+        n->next = list;
+        list = n;
     }
+    tdl_chan_unlock(ch);
+    while ((n = list) != NULL) {
+        list = n->next;
+        tdl_val_set_nil(&n->op->out);
+        n->op->extra = 0;
+        tdl_op_complete(n->op, n->was, closed_result(n));
+    }
+    return 0;
 }
 
 /* relaxed by nature: true at some moment during the call */

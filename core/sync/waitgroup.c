@@ -53,7 +53,7 @@ int tdl_waitgroup_add(tdl_waitgroup *wg, int n) {
     tdl_node *list = NULL, *node;
     uint32_t was;
     while ((node = tdl_queue_claim(&wg->q, &was)) != NULL) {
-        node->index = (uint16_t)was;
+        node->was = was;
         node->next = list;
         list = node;
     }
@@ -61,7 +61,7 @@ int tdl_waitgroup_add(tdl_waitgroup *wg, int n) {
     while (list) {
         node = list;
         list = node->next;
-        tdl_op_complete(node->op, node->index, 0);
+        tdl_op_complete(node->op, node->was, 0);
     }
     return 0;
 }
