@@ -68,6 +68,7 @@ static int64_t fill_attempt(tdl_op *op) {
         if (n > 0) b->end += (size_t)n;
         tdl_buffer_trim(b);
         c->pd->dir[PD_READ].keep = tdl_buffer_len(b) != 0;
+        op->u.io.drained = drained;
         if (n <= 0) return n == -EAGAIN ? TDL_EAGAIN : r;
         drained = (size_t)n < room;
     }

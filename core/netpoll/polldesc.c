@@ -314,7 +314,8 @@ static int64_t go_on(tdl_op *op, tdl_pd *pd, tdl_direction *d) {
         int64_t r = op->u.io.attempt(op);
         tdl_lock_take(&pd->lock);
         if (r == TDL_EAGAIN) {
-            if (hup && !d->ready) d->hup = 0; /* it was not about this direction */
+            /* the kernel itself had nothing: the hup was not about this direction */
+            if (hup && !d->ready && !op->u.io.drained) d->hup = 0;
             continue;
         }
         if (!op->u.io.drained) d->ready = 1;

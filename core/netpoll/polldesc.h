@@ -69,7 +69,7 @@ void tdl_pd_leave_plain(tdl_pd *pd);
 
 /* One operation on a direction. op->u.io is filled in by the caller: attempt
  * does the system call and returns a result or TDL_EAGAIN; it sets drained when
- * it knows that another attempt would find nothing. hold: see tdl_pd_unhold. The
+ * it knows without asking the kernel that another attempt would find nothing. hold: see tdl_pd_unhold. The
  * result or TDL_PENDING. */
 int64_t tdl_pd_op(tdl_op *op, tdl_pd *pd, int dir, bool hold, const tdl_op_class *cls);
 /* An op with u.io.hold that ends while keep is set goes on owning its direction,
