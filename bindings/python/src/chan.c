@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Chan: a channel between the goroutines and tasks of one loop. It carries any
+ * object, as a reference: nothing is copied or serialised, and it needs no lock.
+ *
+ * Invariants.
+ *  - It binds to a loop's host when it is first used in one; from then on only
+ *    that loop's thread may use it.
+ *  - What is in the core's channel holds one reference each, which the
+ *    collector sees through tdl_chan_peek_local. It sees them on the channel's
+ *    own thread only (elsewhere they count as held from outside): that thread
+ *    may be inside the core without the GIL. */
+#include "state.h"
+#include <structmember.h>
+
+bool
+chan_is_local(mod_state *st, PyObject *chan)
+{
+    return Py_TYPE(chan) == st->ChanType;
+}
+
+tdl_chan *
+chan_core(mod_state *st, PyObject *chan, pyhost *h)
+{
+    if (!chan_is_local(st, chan))
+        return ((sharedobj *)chan)->core;
+    chanobj *ch = (chanobj *)chan;
+    if (ch->host == h && ch->core != NULL)
+        return ch->core;
+    if (ch->core != NULL) {
+        PyErr_Format(PyExc_RuntimeError, "%R belongs to another event loop (use SharedChan)",
+                     chan);
+        return NULL;
+    }
+    ch->core = tdl_chan_new_local(h->core, ch->cap);
+    if (ch->core == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    ch->host = (pyhost *)Py_NewRef((PyObject *)h);
+    if (ch->closed)
+        tdl_chan_close(ch->core);
+    return ch->core;
+}
+
+/* The core's channel for a call that does not wait; NULL: exception. */
+static tdl_chan *
+chan_here(chanobj *ch)
+{
+    mod_state *st = STATE(ch);
+    pyhost *h = host_get(st);
+    return h == NULL ? NULL : chan_core(st, (PyObject *)ch, h);
+}
+
+/* Values of a channel whose loop may be gone: only on the loop's thread. */
+static bool
+chan_visible(chanobj *ch)
+{
+    return ch->core != NULL && (ch->host->core == NULL || ch->host->thread == thread_identity());
+}
+
+int
+chan_encode(mod_state *st, PyObject *chan, PyObject *value, tdl_val *v)
+{
+    if (!chan_is_local(st, chan))
+        return val_encode(st, value, v);
+    v->type = TDL_REF;
+    v->flags = 0;
+    v->u.i = (int64_t)(intptr_t)Py_NewRef(value);
+    return 0;
+}
+
+/* -- Methods ------------------------------------------------------------- */
+
+static PyObject *
+chan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"cap", NULL};
+    Py_ssize_t cap = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n:Chan", names, &cap))
+        return NULL;
+    if (cap < 0 || cap > (1 << 26))
+        return PyErr_Format(PyExc_ValueError, "Chan: cap must be 0 to 2**26, not %zd", cap);
+    chanobj *ch = (chanobj *)type->tp_alloc(type, 0);
+    if (ch != NULL)
+        ch->cap = (uint32_t)cap;
+    return (PyObject *)ch;
+}
+
+static PyObject *
+chan_send(PyObject *ch, PyObject *value)
+{
+    return (PyObject *)op_new(STATE(ch), OP_SEND, ch, value, 0);
+}
+
+static PyObject *
+chan_recv(PyObject *ch, PyObject *Py_UNUSED(ignored))
+{
+    return (PyObject *)op_new(STATE(ch), OP_RECV, ch, NULL, 0);
+}
+
+static PyObject *
+chan_recv_ok(PyObject *ch, PyObject *Py_UNUSED(ignored))
+{
+    return (PyObject *)op_new(STATE(ch), OP_RECV_OK, ch, NULL, 0);
+}
+
+static PyObject *
+chan_anext(PyObject *ch)
+{
+    return (PyObject *)op_new(STATE(ch), OP_RECV_NEXT, ch, NULL, 0);
+}
+
+static PyObject *
+chan_try_send(chanobj *ch, PyObject *value)
+{
+    mod_state *st = STATE(ch);
+    tdl_val v;
+    tdl_chan *core = chan_here(ch);
+    if (core == NULL || chan_encode(st, (PyObject *)ch, value, &v) < 0)
+        return NULL;
+    int rc = tdl_chan_try_send(core, &v);
+    if (rc == 0) {
+        THREAD_KICK(st);
+        Py_RETURN_TRUE;
+    }
+    Py_DECREF(value);
+    if (rc == TDL_EAGAIN)
+        Py_RETURN_FALSE;
+    return rc == TDL_ECLOSED ? raise_closed_channel(st, -1) : raise_code(st, rc, "try_send");
+}
+
+static PyObject *
+chan_try_recv(chanobj *ch, PyObject *Py_UNUSED(ignored))
+{
+    mod_state *st = STATE(ch);
+    tdl_val v;
+    tdl_chan *core = chan_here(ch);
+    if (core == NULL)
+        return NULL;
+    tdl_val_set_nil(&v);
+    int rc = tdl_chan_try_recv(core, &v);
+    if (rc == 0) {
+        THREAD_KICK(st);
+        return Py_BuildValue("(NO)", val_decode(st, &v), Py_True);
+    }
+    if (rc == TDL_EAGAIN)
+        return PyTuple_Pack(2, Py_None, Py_False);
+    return rc == TDL_ECLOSED ? raise_closed_channel(st, -1) : raise_code(st, rc, "try_recv");
+}
+
+static PyObject *
+chan_close(chanobj *ch, PyObject *Py_UNUSED(ignored))
+{
+    mod_state *st = STATE(ch);
+    if (ch->core == NULL) { /* not used yet: needs no loop */
+        if (ch->closed)
+            return raise_closed_channel(st, -1);
+        ch->closed = true;
+        Py_RETURN_NONE;
+    }
+    if (ch->host->core == NULL) { /* its loop is gone */
+        if (tdl_chan_closed(ch->core))
+            return raise_closed_channel(st, -1);
+        tdl_chan_close(ch->core);
+        Py_RETURN_NONE;
+    }
+    if (ch->host->thread != thread_identity()) {
+        PyErr_Format(PyExc_RuntimeError, "%R belongs to another event loop (use SharedChan)",
+                     (PyObject *)ch);
+        return NULL;
+    }
+    int rc = tdl_chan_close(ch->core);
+    if (rc < 0)
+        return rc == TDL_ECLOSED ? raise_closed_channel(st, -1) : raise_code(st, rc, "close");
+    THREAD_KICK(st);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+chan_recv_op(PyObject *ch, PyObject *Py_UNUSED(ignored))
+{
+    return case_new(STATE(ch), ch, NULL, 0);
+}
+
+static PyObject *
+chan_send_op(PyObject *ch, PyObject *value)
+{
+    return case_new(STATE(ch), ch, value, 0);
+}
+
+static Py_ssize_t
+chan_len(chanobj *ch)
+{
+    return ch->core == NULL ? 0 : (Py_ssize_t)tdl_chan_len(ch->core);
+}
+
+static int
+chan_bool(PyObject *Py_UNUSED(ch))
+{
+    return 1;
+}
+
+static PyObject *
+chan_get_cap(chanobj *ch, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(ch->cap);
+}
+
+static bool
+chan_is_closed(chanobj *ch)
+{
+    return ch->core == NULL ? ch->closed : tdl_chan_closed(ch->core) != 0;
+}
+
+static PyObject *
+chan_get_closed(chanobj *ch, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(chan_is_closed(ch));
+}
+
+static PyObject *
+chan_repr(chanobj *ch)
+{
+    return PyUnicode_FromFormat("<Chan %zd/%u%s at %p>", chan_len(ch), (unsigned)ch->cap,
+                                chan_is_closed(ch) ? " closed" : "", ch);
+}
+
+/* -- Life ---------------------------------------------------------------- */
+
+static int
+chan_traverse(chanobj *ch, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(ch));
+    Py_VISIT(ch->host);
+    if (chan_visible(ch)) {
+        tdl_val v;
+        for (uint32_t i = 0; tdl_chan_peek_local(ch->core, i, &v) == 0; i++)
+            if (v.type == TDL_REF)
+                Py_VISIT((PyObject *)(intptr_t)v.u.i);
+    }
+    return 0;
+}
+
+static int
+chan_clear(chanobj *ch)
+{
+    tdl_val v;
+    while (chan_visible(ch) && tdl_chan_try_recv(ch->core, &v) == 0)
+        if (v.type == TDL_REF)
+            Py_DECREF((PyObject *)(intptr_t)v.u.i);
+    return 0;
+}
+
+void
+chan_drain(tdl_chan *core)
+{
+    tdl_val v;
+    while (tdl_chan_try_recv(core, &v) == 0)
+        if (v.type == TDL_REF)
+            Py_DECREF((PyObject *)(intptr_t)v.u.i);
+    tdl_chan_free(core);
+}
+
+static void
+chan_dealloc(chanobj *ch)
+{
+    PyTypeObject *type = Py_TYPE(ch);
+    PyObject_GC_UnTrack(ch);
+    if (ch->weakrefs != NULL)
+        PyObject_ClearWeakRefs((PyObject *)ch);
+    if (ch->core != NULL)
+        host_drop_chan(ch->host, ch->core);
+    Py_CLEAR(ch->host);
+    type->tp_free(ch);
+    Py_DECREF(type);
+}
+
+static PyMethodDef chan_methods[] = {
+    {"send", chan_send, METH_O,
+     "await send(value)\n\n"
+     "Sends, waiting for room or for a receiver. Raises ChannelClosed. If it is\n"
+     "cancelled, the value was not sent."},
+    {"recv", chan_recv, METH_NOARGS,
+     "await recv() -> value\n\nReceives; ChannelClosed once the channel is closed and drained."},
+    {"recv_ok", chan_recv_ok, METH_NOARGS,
+     "await recv_ok() -> (value, True), or (None, False) once closed and drained."},
+    {"try_send", (PyCFunction)chan_try_send, METH_O,
+     "try_send(value) -> bool\n\nSends if that needs no waiting. Raises ChannelClosed."},
+    {"try_recv", (PyCFunction)chan_try_recv, METH_NOARGS,
+     "try_recv() -> (value, True), or (None, False) when nothing is ready.\n\n"
+     "Raises ChannelClosed once closed and drained."},
+    {"close", (PyCFunction)chan_close, METH_NOARGS,
+     "Closes: what is in the buffer can still be received. ChannelClosed if it was."},
+    {"recv_op", chan_recv_op, METH_NOARGS, "A receive, as a case of select."},
+    {"send_op", chan_send_op, METH_O, "send_op(value): a send, as a case of select."},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef chan_getset[] = {
+    {"cap", (getter)chan_get_cap, NULL, "Its capacity.", NULL},
+    {"closed", (getter)chan_get_closed, NULL, "Whether it is closed.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef chan_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(chanobj, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot chan_slots[] = {
+    {Py_tp_doc, "Chan(cap=0)\n--\n\n"
+                "A channel of any objects between the goroutines and tasks of one event loop.\n\n"
+                "cap values are buffered; with 0 a send completes when a receiver takes the\n"
+                "value. async for receives until it is closed and drained. len() is the\n"
+                "number of buffered values. Another loop or thread: RuntimeError, see SharedChan."},
+    {Py_tp_new, chan_new},
+    {Py_tp_dealloc, chan_dealloc},
+    {Py_tp_traverse, chan_traverse},
+    {Py_tp_clear, chan_clear},
+    {Py_tp_repr, chan_repr},
+    {Py_sq_length, chan_len},
+    {Py_nb_bool, chan_bool},
+    {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, chan_anext},
+    {Py_tp_methods, chan_methods},
+    {Py_tp_members, chan_members},
+    {Py_tp_getset, chan_getset},
+    {0, NULL},
+};
+
+PyType_Spec chan_spec = {
+    .name = "treadle.Chan",
+    .basicsize = sizeof(chanobj),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = chan_slots,
+};

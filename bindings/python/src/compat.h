@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Differences between the CPython versions that the extension serves (3.11 and
+ * later). Nothing else includes version checks, except where a whole protocol
+ * differs (host_task.c: asyncio's current task). */
+#ifndef TDLPY_COMPAT_H
+#define TDLPY_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#if PY_VERSION_HEX < 0x030b0000
+#error "treadle needs CPython 3.11 or later"
+#endif
+
+#if PY_VERSION_HEX < 0x030c0000
+/* The exception that is being raised, as one object; clears it. */
+static inline PyObject *
+PyErr_GetRaisedException(void)
+{
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    if (type == NULL)
+        return NULL;
+    PyErr_NormalizeException(&type, &value, &tb);
+    if (tb != NULL) {
+        PyException_SetTraceback(value, tb);
+        Py_DECREF(tb);
+    }
+    Py_DECREF(type);
+    return value;
+}
+
+/* Raises exc; takes the reference. */
+static inline void
+PyErr_SetRaisedException(PyObject *exc)
+{
+    if (exc == NULL) {
+        PyErr_Clear();
+        return;
+    }
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exc)), exc,
+                  PyException_GetTraceback(exc));
+}
+#endif
+
+#endif

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Conn: a stream connection. Reads go through the core's framing (opkinds.c
+ * copies the frame and skips it at the event); writes are copied by the core
+ * when they have to wait.
+ *
+ * Invariant. The handle owns the core's connection; an op that waits holds the
+ * handle. close() only closes: the memory goes with the handle. */
+#include "state.h"
+#include <structmember.h>
+
+#define MAX_FRAME (1 << 30)
+#define LINE_LIMIT 65536
+
+PyObject *
+conn_wrap(mod_state *st, tdl_conn *c)
+{
+    connobj *self = (connobj *)st->ConnType->tp_alloc(st->ConnType, 0);
+    if (self == NULL) {
+        tdl_conn_free(c);
+        return NULL;
+    }
+    self->core = c;
+    return (PyObject *)self;
+}
+
+/* -- Reading and writing ------------------------------------------------- */
+
+static PyObject *
+conn_frame(PyObject *c, int kind, PyObject *number, const char *what)
+{
+    mod_state *st = STATE(c);
+    Py_ssize_t n = PyNumber_AsSsize_t(number, PyExc_OverflowError);
+    if (n == -1 && PyErr_Occurred())
+        return NULL;
+    if (n < 0)
+        return PyErr_Format(PyExc_ValueError, "%s: the number of bytes must not be negative", what);
+    if (n > MAX_FRAME) {
+        if (kind != OP_READ)
+            return PyErr_Format(PyExc_ValueError, "%s: at most 2**30 bytes", what);
+        n = MAX_FRAME;
+    }
+    if (n == 0)
+        return op_value(st, ((connobj *)c)->closed ? raise_code(st, TDL_ECLOSED, what)
+                                                   : PyBytes_FromStringAndSize(NULL, 0));
+    return (PyObject *)op_new(st, kind, c, NULL, n);
+}
+
+static PyObject *
+conn_read(PyObject *c, PyObject *number)
+{
+    return conn_frame(c, OP_READ, number, "read");
+}
+
+static PyObject *
+conn_readexactly(PyObject *c, PyObject *number)
+{
+    return conn_frame(c, OP_EXACT, number, "readexactly");
+}
+
+static int
+limit_arg(PyObject *args, PyObject *kwargs, const char *format, Py_ssize_t *limit)
+{
+    static char *names[] = {"limit", NULL};
+    *limit = LINE_LIMIT;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, limit))
+        return -1;
+    if (*limit < 1 || *limit > MAX_FRAME) {
+        PyErr_Format(PyExc_ValueError, "limit must be 1 to 2**30 bytes, not %zd", *limit);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+conn_readline(PyObject *c, PyObject *args, PyObject *kwargs)
+{
+    Py_ssize_t limit;
+    if (limit_arg(args, kwargs, "|n:readline", &limit) < 0)
+        return NULL;
+    return (PyObject *)op_new(STATE(c), OP_LINE, c, NULL, limit);
+}
+
+static PyObject *
+conn_lines(PyObject *c, PyObject *args, PyObject *kwargs)
+{
+    mod_state *st = STATE(c);
+    Py_ssize_t limit;
+    if (limit_arg(args, kwargs, "|n:lines", &limit) < 0)
+        return NULL;
+    linesobj *lines = PyObject_GC_New(linesobj, st->LinesType);
+    if (lines == NULL)
+        return NULL;
+    lines->conn = Py_NewRef(c);
+    lines->limit = limit;
+    PyObject_GC_Track(lines);
+    return (PyObject *)lines;
+}
+
+static PyObject *
+conn_write(PyObject *c, PyObject *data)
+{
+    if (!PyObject_CheckBuffer(data))
+        return PyErr_Format(PyExc_TypeError, "write: a bytes-like object is required, not %.100s",
+                            Py_TYPE(data)->tp_name);
+    return (PyObject *)op_new(STATE(c), OP_WRITE, c, data, 0);
+}
+
+/* -- Deadlines ----------------------------------------------------------- */
+
+static PyObject *
+conn_settimeout(connobj *c, PyObject *seconds)
+{
+    int64_t ns = 0;
+    if (seconds != Py_None) {
+        if (seconds_arg(seconds, "timeout", &ns) < 0)
+            return NULL;
+        if (ns <= 0)
+            return PyErr_Format(PyExc_ValueError, "the timeout must be positive, or None");
+    }
+    tdl_conn_set_timeout(c->core, ns == TDL_FOREVER ? 0 : ns);
+    THREAD_KICK(STATE(c));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+set_deadline(connobj *c, PyObject *when, void (*set)(tdl_conn *, int64_t))
+{
+    int64_t ns;
+    if (deadline_arg(when, &ns) < 0)
+        return NULL;
+    set(c->core, ns);
+    THREAD_KICK(STATE(c));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+conn_set_deadline(connobj *c, PyObject *when)
+{
+    return set_deadline(c, when, tdl_conn_set_deadline);
+}
+
+static PyObject *
+conn_set_read_deadline(connobj *c, PyObject *when)
+{
+    return set_deadline(c, when, tdl_conn_set_read_deadline);
+}
+
+static PyObject *
+conn_set_write_deadline(connobj *c, PyObject *when)
+{
+    return set_deadline(c, when, tdl_conn_set_write_deadline);
+}
+
+/* -- The rest ------------------------------------------------------------ */
+
+static PyObject *
+conn_close(connobj *c, PyObject *Py_UNUSED(ignored))
+{
+    if (!c->closed) {
+        c->closed = true;
+        tdl_conn_close(c->core);
+        THREAD_KICK(STATE(c));
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+conn_shutdown_write(connobj *c, PyObject *Py_UNUSED(ignored))
+{
+    int rc = tdl_conn_close_write(c->core);
+    if (rc < 0)
+        return raise_net(STATE(c), rc, "shutdown_write", (PyObject *)c);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+conn_address(connobj *c, int (*get)(tdl_conn *, char *, size_t), const char *what)
+{
+    char text[256];
+    int rc = get(c->core, text, sizeof text);
+    if (rc < 0)
+        return raise_net(STATE(c), rc, what, (PyObject *)c);
+    return PyUnicode_DecodeFSDefault(text);
+}
+
+static PyObject *
+conn_peername(connobj *c, void *Py_UNUSED(closure))
+{
+    return conn_address(c, tdl_conn_peername, "peername");
+}
+
+static PyObject *
+conn_sockname(connobj *c, void *Py_UNUSED(closure))
+{
+    return conn_address(c, tdl_conn_sockname, "sockname");
+}
+
+static PyObject *
+conn_fileno(connobj *c, PyObject *Py_UNUSED(ignored))
+{
+    int fd = tdl_conn_fd(c->core);
+    return fd < 0 ? raise_net(STATE(c), fd, "fileno", (PyObject *)c) : PyLong_FromLong(fd);
+}
+
+static PyObject *
+conn_closed(connobj *c, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(c->closed);
+}
+
+static PyObject *
+conn_aenter(PyObject *c, PyObject *Py_UNUSED(ignored))
+{
+    return op_value(STATE(c), Py_NewRef(c));
+}
+
+static PyObject *
+conn_aexit(connobj *c, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
+{
+    return op_value(STATE(c), conn_close(c, NULL));
+}
+
+static PyObject *
+conn_repr(connobj *c)
+{
+    char text[256];
+    if (c->closed || tdl_conn_peername(c->core, text, sizeof text) < 0)
+        return PyUnicode_FromString("<Conn closed>");
+    return PyUnicode_FromFormat("<Conn with %s>", text);
+}
+
+static int
+conn_traverse(PyObject *c, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(c));
+    return 0;
+}
+
+static void
+conn_finalize(connobj *c)
+{
+    if (c->core == NULL || c->closed || tdl_conn_fd(c->core) < 0)
+        return;
+    PyObject *exc = PyErr_GetRaisedException();
+    if (PyErr_ResourceWarning((PyObject *)c, 1, "unclosed connection %R", (PyObject *)c) < 0)
+        PyErr_WriteUnraisable((PyObject *)c);
+    PyErr_SetRaisedException(exc);
+}
+
+static void
+conn_dealloc(connobj *c)
+{
+    PyTypeObject *type = Py_TYPE(c);
+    if (PyObject_CallFinalizerFromDealloc((PyObject *)c) < 0)
+        return;
+    PyObject_GC_UnTrack(c);
+    if (c->weakrefs != NULL)
+        PyObject_ClearWeakRefs((PyObject *)c);
+    tdl_conn_free(c->core);
+    type->tp_free(c);
+    Py_DECREF(type);
+}
+
+static PyMethodDef conn_methods[] = {
+    {"read", conn_read, METH_O,
+     "await read(n) -> bytes\n\nWhat is there, up to n bytes; b\"\" at the end of the stream.\n"
+     "TimeoutError past a deadline, treadle.Closed after close, OSError."},
+    {"readexactly", conn_readexactly, METH_O,
+     "await readexactly(n) -> n bytes\n\n"
+     "asyncio.IncompleteReadError if the stream ends first (its .partial is consumed);\n"
+     "after a TimeoutError or a cancellation the bytes that came can still be read."},
+    {"readline", (PyCFunction)(void (*)(void))conn_readline, METH_VARARGS | METH_KEYWORDS,
+     "await readline(limit=65536) -> bytes up to and with the next b\"\\n\"\n\n"
+     "A last line may lack it; b\"\" at the end of the stream. ValueError when limit bytes\n"
+     "hold no newline (they can still be read)."},
+    {"lines", (PyCFunction)(void (*)(void))conn_lines, METH_VARARGS | METH_KEYWORDS,
+     "lines(limit=65536): an async iterator of lines without their b\"\\n\" or b\"\\r\\n\"."},
+    {"write", conn_write, METH_O,
+     "await write(data)\n\nWrites all of it (at most 2**30 bytes); what has to wait is copied.\n"
+     "Writes of several goroutines never mix. After an error or a cancellation some may\n"
+     "have gone out."},
+    {"settimeout", (PyCFunction)conn_settimeout, METH_O,
+     "settimeout(seconds): each operation from now on gets a deadline; None: none."},
+    {"set_deadline", (PyCFunction)conn_set_deadline, METH_O,
+     "set_deadline(when): both directions time out at `when`, on the clock of treadle.now();\n"
+     "None clears. A past deadline wins over ready data."},
+    {"set_read_deadline", (PyCFunction)conn_set_read_deadline, METH_O,
+     "set_read_deadline(when): as set_deadline, for reads."},
+    {"set_write_deadline", (PyCFunction)conn_set_write_deadline, METH_O,
+     "set_write_deadline(when): as set_deadline, for writes."},
+    {"close", (PyCFunction)conn_close, METH_NOARGS,
+     "Closes; operations in progress and later ones raise treadle.Closed. May be repeated."},
+    {"shutdown_write", (PyCFunction)conn_shutdown_write, METH_NOARGS,
+     "Ends this direction of the stream: the peer reads the end, this side reads on."},
+    {"fileno", (PyCFunction)conn_fileno, METH_NOARGS,
+     "The descriptor, which stays the connection's."},
+    {"__aenter__", conn_aenter, METH_NOARGS, NULL},
+    {"__aexit__", (PyCFunction)(void (*)(void))conn_aexit, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef conn_getset[] = {
+    {"peername", (getter)conn_peername, NULL, "The far address, as text.", NULL},
+    {"sockname", (getter)conn_sockname, NULL, "The near address, as text.", NULL},
+    {"closed", (getter)conn_closed, NULL, "Whether close was called.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef conn_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(connobj, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot conn_slots[] = {
+    {Py_tp_doc, "A stream connection, from dial or accept. async with closes it."},
+    {Py_tp_dealloc, conn_dealloc},
+    {Py_tp_finalize, conn_finalize},
+    {Py_tp_traverse, conn_traverse},
+    {Py_tp_repr, conn_repr},
+    {Py_tp_methods, conn_methods},
+    {Py_tp_members, conn_members},
+    {Py_tp_getset, conn_getset},
+    {0, NULL},
+};
+
+PyType_Spec conn_spec = {
+    .name = "treadle.Conn",
+    .basicsize = sizeof(connobj),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = conn_slots,
+};
+
+/* -- Lines --------------------------------------------------------------- */
+
+static PyObject *
+lines_anext(linesobj *lines)
+{
+    return (PyObject *)op_new(STATE(lines), OP_LINE_NEXT, lines->conn, NULL, lines->limit);
+}
+
+static int
+lines_traverse(linesobj *lines, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(lines));
+    Py_VISIT(lines->conn);
+    return 0;
+}
+
+static void
+lines_dealloc(linesobj *lines)
+{
+    PyTypeObject *type = Py_TYPE(lines);
+    PyObject_GC_UnTrack(lines);
+    Py_CLEAR(lines->conn);
+    PyObject_GC_Del(lines);
+    Py_DECREF(type);
+}
+
+static PyType_Slot lines_slots[] = {
+    {Py_tp_doc, "The lines of a connection; made by Conn.lines."},
+    {Py_tp_dealloc, lines_dealloc},
+    {Py_tp_traverse, lines_traverse},
+    {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, lines_anext},
+    {0, NULL},
+};
+
+PyType_Spec lines_spec = {
+    .name = "treadle.Lines",
+    .basicsize = sizeof(linesobj),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = lines_slots,
+};

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The goroutine's handle: the type G. It has the methods of asyncio.Task, so
+ * that asyncio's timeout, TaskGroup, wait_for, gather and Runner take it for
+ * one; awaiting it gives its result, and cancelling who awaits it does not
+ * cancel it. What it does is in gtask.c.
+ *
+ * Invariant. An error is "unseen" until somebody asked for it (await, result,
+ * exception); a handle that goes away with an unseen error reports it. */
+#include "state.h"
+#include <structmember.h>
+
+PyObject *
+g_name(gobj *g)
+{
+    if (g->name == NULL)
+        g->name = PyUnicode_FromFormat("goroutine-%llu", (unsigned long long)g->number);
+    return Py_XNewRef(g->name);
+}
+
+static PyObject *
+g_await(gobj *g)
+{
+    return (PyObject *)op_new(STATE(g), OP_JOIN, (PyObject *)g, NULL, 0);
+}
+
+static PyObject *
+g_cancel_method(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    Py_ssize_t total = n + (names ? PyTuple_GET_SIZE(names) : 0);
+    if (total > 1)
+        return PyErr_Format(PyExc_TypeError, "cancel takes at most one argument: msg");
+    PyObject *msg = total == 1 && args[0] != Py_None ? args[0] : NULL;
+    return PyBool_FromLong(g_cancel(g, msg));
+}
+
+static PyObject *
+g_cancelling(gobj *g, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromLong(g->cancels);
+}
+
+static PyObject *
+g_uncancel(gobj *g, PyObject *Py_UNUSED(ignored))
+{
+    if (g->cancels > 0 && --g->cancels == 0)
+        g->must_cancel = false;
+    return PyLong_FromLong(g->cancels);
+}
+
+static PyObject *
+g_done(gobj *g, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(G_ENDED(g));
+}
+
+static PyObject *
+g_cancelled(gobj *g, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(g->state == G_CANCELLED);
+}
+
+static PyObject *
+g_result_method(gobj *g, PyObject *Py_UNUSED(ignored))
+{
+    if (!G_ENDED(g)) {
+        PyErr_SetString(STATE(g)->InvalidStateError, "Result is not ready.");
+        return NULL;
+    }
+    return g_result(g);
+}
+
+static PyObject *
+g_exception(gobj *g, PyObject *Py_UNUSED(ignored))
+{
+    if (!G_ENDED(g)) {
+        PyErr_SetString(STATE(g)->InvalidStateError, "Exception is not set.");
+        return NULL;
+    }
+    if (g->state == G_CANCELLED)
+        return raise_cancelled(STATE(g), g->cancel_msg);
+    if (g->unseen) {
+        g->unseen = false;
+        g_unlink(g);
+    }
+    return Py_NewRef(g->error != NULL ? g->error : Py_None);
+}
+
+static PyObject *
+g_add_done_callback(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    if (n != 1 || (names != NULL && PyTuple_GET_SIZE(names) > 1))
+        return PyErr_Format(PyExc_TypeError, "add_done_callback(callback, *, context=None)");
+    PyObject *context = names != NULL && PyTuple_GET_SIZE(names) == 1 ? args[1] : Py_None;
+    PyObject *ctx = context != Py_None ? Py_NewRef(context) : PyContext_CopyCurrent();
+    if (ctx == NULL)
+        return NULL;
+    if (G_ENDED(g)) {
+        g_call_soon(g->host, args[0], (PyObject *)g, ctx);
+        Py_DECREF(ctx);
+        Py_RETURN_NONE;
+    }
+    PyObject *pair = PyTuple_Pack(2, args[0], ctx);
+    Py_DECREF(ctx);
+    if (pair == NULL || (g->callbacks == NULL && (g->callbacks = PyList_New(0)) == NULL) ||
+        PyList_Append(g->callbacks, pair) < 0) {
+        Py_XDECREF(pair);
+        return NULL;
+    }
+    Py_DECREF(pair);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+g_remove_done_callback(gobj *g, PyObject *callback)
+{
+    Py_ssize_t removed = 0;
+    for (Py_ssize_t i = g->callbacks ? PyList_GET_SIZE(g->callbacks) : 0; i-- > 0;) {
+        PyObject *pair = PyList_GET_ITEM(g->callbacks, i);
+        int same = PyObject_RichCompareBool(PyTuple_GET_ITEM(pair, 0), callback, Py_EQ);
+        if (same < 0 || (same && PySequence_DelItem(g->callbacks, i) < 0))
+            return NULL;
+        removed += same;
+    }
+    return PyLong_FromSsize_t(removed);
+}
+
+static PyObject *
+g_refuse_set(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(value))
+{
+    PyErr_SetString(PyExc_RuntimeError, "a goroutine's result is that of its coroutine");
+    return NULL;
+}
+
+static PyObject *
+g_get_loop(gobj *g, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(g->host->loop != NULL ? g->host->loop : Py_None);
+}
+
+static PyObject *
+g_get_coro(gobj *g, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(g->coro != NULL ? g->coro : Py_None);
+}
+
+static PyObject *
+g_get_context(gobj *g, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(g->context);
+}
+
+static PyObject *
+g_get_name(gobj *g, PyObject *Py_UNUSED(ignored))
+{
+    return g_name(g);
+}
+
+static PyObject *
+g_set_name(gobj *g, PyObject *value)
+{
+    if (value == Py_None) /* what some versions of asyncio pass for "no name" */
+        Py_RETURN_NONE;
+    PyObject *name = PyObject_Str(value);
+    if (name == NULL)
+        return NULL;
+    Py_XSETREF(g->name, name);
+    const char *text = PyUnicode_AsUTF8(name);
+    if (text == NULL)
+        return NULL;
+    if (!G_ENDED(g) && g->host->core != NULL)
+        tdl_task_set_name(g->host->core, g->task, text);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+g_make_cancelled_error(gobj *g, PyObject *Py_UNUSED(ignored))
+{
+    return make_cancelled(STATE(g), g->cancel_msg);
+}
+
+static PyObject *
+base_tasks_call(gobj *g, const char *function, PyObject *limit, PyObject *file)
+{
+    PyObject *module = PyImport_ImportModule("asyncio.base_tasks");
+    if (module == NULL)
+        return NULL;
+    PyObject *result = file == NULL
+        ? PyObject_CallMethod(module, function, "OO", g, limit)
+        : PyObject_CallMethod(module, function, "OOO", g, limit, file);
+    Py_DECREF(module);
+    return result;
+}
+
+static PyObject *
+g_get_stack(gobj *g, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"limit", NULL};
+    PyObject *limit = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$O", names, &limit))
+        return NULL;
+    if (g->coro == NULL)
+        return PyList_New(0);
+    return base_tasks_call(g, "_task_get_stack", limit, NULL);
+}
+
+static PyObject *
+g_print_stack(gobj *g, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"limit", "file", NULL};
+    PyObject *limit = Py_None, *file = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OO", names, &limit, &file))
+        return NULL;
+    if (g->coro == NULL)
+        Py_RETURN_NONE;
+    return base_tasks_call(g, "_task_print_stack", limit, file);
+}
+
+static PyObject *
+g_repr(gobj *g)
+{
+    static const char *const states[] = {"ready", "running", "waiting", "done", "failed",
+                                         "cancelled"};
+    PyObject *name = g_name(g), *text = NULL;
+    if (name == NULL)
+        return NULL;
+    if (g->state == G_WAITING && g->waiting != NULL)
+        text = PyUnicode_FromFormat("<G %R waiting for %R>", name, g->waiting);
+    else if (g->state == G_FAILED)
+        text = PyUnicode_FromFormat("<G %R failed: %R>", name, g->error);
+    else
+        text = PyUnicode_FromFormat("<G %R %s>", name, states[g->state]);
+    Py_DECREF(name);
+    return text;
+}
+
+/* -- Attributes that asyncio looks at ------------------------------------ */
+
+static PyObject *
+get_blocking(gobj *g, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(g->blocking);
+}
+
+static int
+set_blocking(gobj *g, PyObject *value, void *Py_UNUSED(closure))
+{
+    int truth = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (truth < 0)
+        return -1;
+    g->blocking = truth;
+    return 0;
+}
+
+static PyObject *
+get_loop(gobj *g, void *Py_UNUSED(closure))
+{
+    return g_get_loop(g, NULL);
+}
+
+static PyObject *
+get_coro(gobj *g, void *Py_UNUSED(closure))
+{
+    return g_get_coro(g, NULL);
+}
+
+static PyObject *
+get_waiting(gobj *g, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(g->waiting != NULL ? g->waiting : Py_None);
+}
+
+static PyObject *
+get_exception(gobj *g, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(g->state == G_FAILED ? g->error : Py_None);
+}
+
+static PyObject *
+get_cancel_message(gobj *g, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(g->cancel_msg != NULL ? g->cancel_msg : Py_None);
+}
+
+static PyObject *
+get_must_cancel(gobj *g, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(g->must_cancel);
+}
+
+static PyObject *
+get_name(gobj *g, void *Py_UNUSED(closure))
+{
+    return g_name(g);
+}
+
+static PyObject *
+get_none(gobj *Py_UNUSED(g), void *Py_UNUSED(closure))
+{
+    Py_RETURN_NONE;
+}
+
+static PyGetSetDef g_getset[] = {
+    {"name", (getter)get_name, NULL, "Its name.", NULL},
+    {"_asyncio_future_blocking", (getter)get_blocking, (setter)set_blocking, NULL, NULL},
+    {"_loop", (getter)get_loop, NULL, NULL, NULL},
+    {"_coro", (getter)get_coro, NULL, NULL, NULL},
+    {"_fut_waiter", (getter)get_waiting, NULL, NULL, NULL},
+    {"_exception", (getter)get_exception, NULL, NULL, NULL},
+    {"_cancel_message", (getter)get_cancel_message, NULL, NULL, NULL},
+    {"_must_cancel", (getter)get_must_cancel, NULL, NULL, NULL},
+    {"_source_traceback", (getter)get_none, NULL, NULL, NULL},
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+/* -- Life ---------------------------------------------------------------- */
+
+static int
+g_traverse(gobj *g, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(g));
+    Py_VISIT(g->host);
+    Py_VISIT(g->coro);
+    Py_VISIT(g->context);
+    Py_VISIT(g->name);
+    Py_VISIT(g->waiting);
+    Py_VISIT(g->result);
+    Py_VISIT(g->error);
+    Py_VISIT(g->error_tb);
+    Py_VISIT(g->cancel_msg);
+    Py_VISIT(g->callbacks);
+    Py_VISIT(g->joiners);
+    Py_VISIT(g->group);
+    Py_VISIT(g->wakeup);
+    Py_VISIT(g->dict);
+    return 0;
+}
+
+static int
+g_clear(gobj *g)
+{
+    if (g->host != NULL)
+        g_unlink(g);
+    Py_CLEAR(g->coro);
+    Py_CLEAR(g->context);
+    Py_CLEAR(g->name);
+    Py_CLEAR(g->waiting);
+    Py_CLEAR(g->result);
+    Py_CLEAR(g->error);
+    Py_CLEAR(g->error_tb);
+    Py_CLEAR(g->cancel_msg);
+    Py_CLEAR(g->callbacks);
+    Py_CLEAR(g->joiners);
+    Py_CLEAR(g->group);
+    Py_CLEAR(g->wakeup);
+    Py_CLEAR(g->dict);
+    return 0;
+}
+
+static void
+g_finalize(gobj *g)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    if (g->unseen) {
+        g_report(g);
+    } else if (!G_ENDED(g) && g->log_destroy && g->host->loop != NULL && g->coro != NULL) {
+        PyObject *context = Py_BuildValue("{s:s,s:O}", "message",
+                                          "goroutine was destroyed but it is pending!",
+                                          "future", (PyObject *)g);
+        PyObject *done = context == NULL ? NULL
+            : PyObject_CallMethod(g->host->loop, "call_exception_handler", "N", context);
+        if (done == NULL)
+            PyErr_WriteUnraisable((PyObject *)g);
+        Py_XDECREF(done);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+static void
+g_dealloc(gobj *g)
+{
+    PyTypeObject *type = Py_TYPE(g);
+    if (PyObject_CallFinalizerFromDealloc((PyObject *)g) < 0)
+        return;
+    PyObject_GC_UnTrack(g);
+    if (g->weakrefs != NULL)
+        PyObject_ClearWeakRefs((PyObject *)g);
+    g_clear(g);
+    Py_CLEAR(g->host);
+    PyObject_GC_Del(g);
+    Py_DECREF(type);
+}
+
+static PyMethodDef g_methods[] = {
+    {"cancel", (PyCFunction)(void (*)(void))g_cancel_method, METH_FASTCALL | METH_KEYWORDS,
+     "cancel(msg=None) -> bool\n\n"
+     "Raises asyncio.CancelledError(msg) in the goroutine, at the operation it waits in.\n"
+     "A value that was handed to it in this very turn is received first; the next wait\n"
+     "then raises. False if it has ended."},
+    {"cancelling", (PyCFunction)g_cancelling, METH_NOARGS,
+     "Cancellations asked for and not taken back by uncancel."},
+    {"uncancel", (PyCFunction)g_uncancel, METH_NOARGS,
+     "Takes one cancellation request back; how many are left."},
+    {"done", (PyCFunction)g_done, METH_NOARGS,
+     "Whether it has ended: with a result, an exception or cancelled."},
+    {"cancelled", (PyCFunction)g_cancelled, METH_NOARGS, "Whether it ended by a cancellation."},
+    {"result", (PyCFunction)g_result_method, METH_NOARGS,
+     "Its result, or its exception raised. asyncio.InvalidStateError while it runs."},
+    {"exception", (PyCFunction)g_exception, METH_NOARGS,
+     "The exception that ended it, or None. asyncio.InvalidStateError while it runs."},
+    {"add_done_callback", (PyCFunction)(void (*)(void))g_add_done_callback,
+     METH_FASTCALL | METH_KEYWORDS,
+     "add_done_callback(callback, *, context=None)\n\n"
+     "Calls callback(g) from the loop once it has ended."},
+    {"remove_done_callback", (PyCFunction)g_remove_done_callback, METH_O,
+     "Removes all of this callback; how many there were."},
+    {"set_result", (PyCFunction)g_refuse_set, METH_O, "RuntimeError."},
+    {"set_exception", (PyCFunction)g_refuse_set, METH_O, "RuntimeError."},
+    {"get_loop", (PyCFunction)g_get_loop, METH_NOARGS, "The event loop it runs in."},
+    {"get_coro", (PyCFunction)g_get_coro, METH_NOARGS, "Its coroutine; None once it has ended."},
+    {"get_context", (PyCFunction)g_get_context, METH_NOARGS, "Its contextvars.Context."},
+    {"get_name", (PyCFunction)g_get_name, METH_NOARGS, "Its name."},
+    {"set_name", (PyCFunction)g_set_name, METH_O, "Gives it a name, which dumps show."},
+    {"get_stack", (PyCFunction)(void (*)(void))g_get_stack, METH_VARARGS | METH_KEYWORDS,
+     "get_stack(*, limit=None) -> list of frames, as asyncio.Task has it."},
+    {"print_stack", (PyCFunction)(void (*)(void))g_print_stack, METH_VARARGS | METH_KEYWORDS,
+     "print_stack(*, limit=None, file=None), as asyncio.Task has it."},
+    {"_make_cancelled_error", (PyCFunction)g_make_cancelled_error, METH_NOARGS, NULL},
+    {"_wakeup", (PyCFunction)g_wakeup, METH_O, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef g_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(gobj, weakrefs), READONLY, NULL},
+    {"__dictoffset__", T_PYSSIZET, offsetof(gobj, dict), READONLY, NULL},
+    {"_log_destroy_pending", T_BOOL, offsetof(gobj, log_destroy), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot g_slots[] = {
+    {Py_tp_doc, "The handle of a goroutine, which treadle.go returns.\n\n"
+                "await g gives its result or raises its exception; cancelling who awaits does\n"
+                "not cancel g. An exception that nobody asks for is reported through the\n"
+                "loop's exception handler once the handle is gone."},
+    {Py_tp_dealloc, g_dealloc},
+    {Py_tp_finalize, g_finalize},
+    {Py_tp_traverse, g_traverse},
+    {Py_tp_clear, g_clear},
+    {Py_tp_repr, g_repr},
+    {Py_am_await, g_await},
+    {Py_tp_iter, g_await},
+    {Py_tp_methods, g_methods},
+    {Py_tp_members, g_members},
+    {Py_tp_getset, g_getset},
+    {0, NULL},
+};
+
+PyType_Spec g_spec = {
+    .name = "treadle.G",
+    .basicsize = sizeof(gobj),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = g_slots,
+};

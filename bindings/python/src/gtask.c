@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The goroutine: a coroutine and a task of the core. It is stepped by
+ * PyIter_Send, with no future in between: an op that must wait yields itself
+ * (op.c), and its event steps the goroutine again.
+ *
+ * Invariants.
+ *  - host->slots[g->task] holds a reference from the spawn until the end.
+ *  - `busy` says that the core will bring one event for g->task: of the op in
+ *    g->waiting, of a yield or first step (waiting NULL), or of the park behind
+ *    a foreign future (waiting is that future).
+ *  - A step runs in the goroutine's own context and as asyncio's current task;
+ *    steps nest only by eager spawns.
+ *  - A cancellation ends the wait it meets. When the wait already has its
+ *    value, that is delivered first, and must_cancel ends the next one. */
+#include "state.h"
+
+/* -- The list of those that run, or failed unseen ------------------------ */
+
+static void
+g_link(gobj *g)
+{
+    pyhost *h = g->host;
+    g->next_live = h->live;
+    if (h->live != NULL)
+        h->live->prev_live = g;
+    h->live = g;
+    g->linked = true;
+}
+
+void
+g_unlink(gobj *g)
+{
+    if (!g->linked)
+        return;
+    if (g->prev_live != NULL)
+        g->prev_live->next_live = g->next_live;
+    else
+        g->host->live = g->next_live;
+    if (g->next_live != NULL)
+        g->next_live->prev_live = g->prev_live;
+    g->prev_live = g->next_live = NULL;
+    g->linked = false;
+}
+
+/* -- asyncio's current task ---------------------------------------------- */
+
+/* Makes `task` (NULL: none) the current one; *old, if asked for, is the one
+ * before, a new reference or NULL. */
+int
+current_set(pyhost *h, PyObject *task, PyObject **old)
+{
+    mod_state *st = h->st;
+    if (h->loop == NULL) {
+        if (old != NULL)
+            *old = NULL;
+        return 0;
+    }
+    if (st->current_tasks != NULL) {
+        if (old != NULL) {
+            *old = Py_XNewRef(PyDict_GetItemWithError(st->current_tasks, h->loop));
+            if (*old == NULL && PyErr_Occurred())
+                return -1;
+        }
+        if (task != NULL)
+            return PyDict_SetItem(st->current_tasks, h->loop, task);
+        if (PyDict_DelItem(st->current_tasks, h->loop) < 0)
+            PyErr_Clear();
+        return 0;
+    }
+    PyObject *prev = PyObject_CallFunctionObjArgs(st->swap_current_task, h->loop,
+                                                  task != NULL ? task : Py_None, NULL);
+    if (prev == NULL)
+        return -1;
+    if (prev == Py_None)
+        Py_CLEAR(prev);
+    if (old != NULL)
+        *old = prev;
+    else
+        Py_XDECREF(prev);
+    return 0;
+}
+
+/* callback(arg) by loop.call_soon, in a context (NULL: the current one). */
+void
+g_call_soon(pyhost *h, PyObject *callback, PyObject *arg, PyObject *context)
+{
+    if (h->call_soon == NULL)
+        return;
+    PyObject *args[] = {NULL, callback, arg, context};
+    PyObject *handle = PyObject_Vectorcall(h->call_soon, args + 1,
+                                           2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                           context != NULL ? h->st->empty_kw_context : NULL);
+    if (handle == NULL)
+        PyErr_WriteUnraisable(callback);
+    Py_XDECREF(handle);
+}
+
+/* -- The end ------------------------------------------------------------- */
+
+static void
+g_wake_joiners(gobj *g)
+{
+    pyhost *h = g->host;
+    PyObject *joiners = g->joiners;
+    g->joiners = NULL;
+    for (Py_ssize_t i = 0; joiners != NULL && i < PyList_GET_SIZE(joiners); i++) {
+        opobj *op = (opobj *)PyList_GET_ITEM(joiners, i);
+        if (op->state != OP_PENDING)
+            continue;
+        if (op->task == NO_TASK)
+            op_complete(op, NO_TASK, 0);
+        else if (h->core != NULL)
+            tdl_task_ready(h->core, op->task, 0);
+    }
+    Py_XDECREF(joiners);
+    PyObject *callbacks = g->callbacks;
+    g->callbacks = NULL;
+    for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++) {
+        PyObject *pair = PyList_GET_ITEM(callbacks, i);
+        g_call_soon(h, PyTuple_GET_ITEM(pair, 0), (PyObject *)g, PyTuple_GET_ITEM(pair, 1));
+    }
+    Py_XDECREF(callbacks);
+    HOST_KICK(h);
+}
+
+/* The op that is pending on g's task, or NULL. */
+opobj *
+g_op(gobj *g)
+{
+    opobj *op = (opobj *)g->waiting;
+    return op != NULL && Py_TYPE(op) == g->host->st->OpType && op->g == g ? op : NULL;
+}
+
+int
+g_shed(gobj *g)
+{
+    pyhost *h = g->host;
+    opobj *op = g_op(g);
+    if (!g->busy || op == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the goroutine is waiting already");
+        return -1;
+    }
+    uint32_t task = NO_TASK;
+    if (!G_ENDED(g)) {
+        task = host_task_new(h, false);
+        if (task == NO_TASK || host_slot_set(h, task, (PyObject *)g) < 0)
+            return -1;
+    }
+    h->slots[g->task] = (PyObject *)op; /* the reference of g->waiting */
+    g->waiting = NULL;
+    op->g = NULL;
+    op->blocking = true;
+    g->task = task;
+    g->busy = false;
+    Py_DECREF(g); /* of the slot */
+    return 0;
+}
+
+/* Takes result or error. The caller holds a reference to g. */
+static void
+g_finish(gobj *g, PyObject *result, PyObject *error)
+{
+    pyhost *h = g->host;
+    mod_state *st = h->st;
+    g->result = result;
+    g->error = error;
+    if (error == NULL) {
+        g->state = G_DONE;
+    } else {
+        bool cancelled = PyErr_GivenExceptionMatches(error, st->CancelledError);
+        g->state = cancelled ? G_CANCELLED : G_FAILED;
+        g->error_tb = PyException_GetTraceback(error);
+        g->unseen = !cancelled;
+    }
+    if (g->busy && g_op(g) != NULL)
+        g_shed(g);
+    else if (h->core != NULL && g->task < h->nslots && h->slots[g->task] == (PyObject *)g) {
+        host_task_free(h, g->task);
+        h->slots[g->task] = NULL;
+        Py_DECREF(g);
+    }
+    g->task = NO_TASK;
+    if (!g->unseen)
+        g_unlink(g);
+    if (g->registered) {
+        g->registered = false;
+        PyObject *done = PyObject_CallOneArg(st->unregister_task, (PyObject *)g);
+        if (done == NULL)
+            PyErr_WriteUnraisable((PyObject *)g);
+        Py_XDECREF(done);
+    }
+    if (g->group != NULL) {
+        tdl_waitgroup_done(((groupobj *)g->group)->core);
+        Py_CLEAR(g->group);
+    }
+    Py_CLEAR(g->coro);
+    Py_CLEAR(g->waiting);
+    Py_CLEAR(g->wakeup);
+    g_wake_joiners(g);
+}
+
+/* The error of a goroutine that nobody will ask for: to the loop's handler. */
+int
+g_report(gobj *g)
+{
+    pyhost *h = g->host;
+    g->unseen = false;
+    g_unlink(g);
+    if (h->first_error == NULL)
+        h->first_error = Py_XNewRef(g->error);
+    if (h->loop == NULL) {
+        PyErr_SetRaisedException(Py_NewRef(g->error));
+        PyErr_WriteUnraisable((PyObject *)g);
+        return 0;
+    }
+    PyObject *old = NULL, *done = NULL;
+    current_set(h, NULL, &old);
+    PyObject *context = Py_BuildValue("{s:s,s:O,s:O}", "message",
+                                      "goroutine exception was never retrieved",
+                                      "exception", g->error, "future", (PyObject *)g);
+    if (context != NULL)
+        done = PyObject_CallMethod(h->loop, "call_exception_handler", "N", context);
+    if (done == NULL)
+        PyErr_WriteUnraisable((PyObject *)g);
+    Py_XDECREF(done);
+    if (old != NULL)
+        current_set(h, old, NULL);
+    Py_XDECREF(old);
+    return 0;
+}
+
+/* -- A step -------------------------------------------------------------- */
+
+/* The goroutine waits for what its coroutine has yielded (taken). 0; 1: step
+ * again with *exc; -1: exception that is to be thrown in. */
+static int
+g_wait_for(gobj *g, PyObject *yielded)
+{
+    pyhost *h = g->host;
+    mod_state *st = h->st;
+    PyObject *blocking = NULL, *loop = NULL, *done = NULL;
+    if (yielded == g->waiting && g->busy) {
+        Py_DECREF(yielded);
+        g->state = G_WAITING;
+        if (g->must_cancel && tdl_task_cancel(h->core, g->task) == 1)
+            g->must_cancel = false;
+        return 0;
+    }
+    if (g->busy && g_shed(g) < 0)
+        goto fail;
+    if (yielded == Py_None) {
+        if (tdl_yield_start(h->core, g->task) != TDL_PENDING) {
+            PyErr_SetString(PyExc_RuntimeError, "the goroutine cannot yield");
+            goto fail;
+        }
+        Py_DECREF(yielded);
+        g->busy = true;
+        h->pending++;
+        g->state = G_READY;
+        return 0;
+    }
+    blocking = PyObject_GetAttr(yielded, st->s_blocking);
+    if (blocking == NULL)
+        PyErr_Clear();
+    if (blocking == NULL || blocking == Py_None) {
+        PyErr_Format(PyExc_RuntimeError, "Task got bad yield: %R", yielded);
+        goto fail;
+    }
+    if (yielded == (PyObject *)g) {
+        PyErr_Format(PyExc_RuntimeError, "Task cannot await on itself: %R", yielded);
+        goto fail;
+    }
+    int truth = PyObject_IsTrue(blocking);
+    if (truth < 0)
+        goto fail;
+    if (!truth) {
+        PyErr_Format(PyExc_RuntimeError, "yield was used instead of yield from in task %R with %R",
+                     (PyObject *)g, yielded);
+        goto fail;
+    }
+    loop = PyObject_CallMethodNoArgs(yielded, st->s_get_loop);
+    if (loop == NULL)
+        goto fail;
+    if (loop != h->loop) {
+        PyErr_Format(PyExc_RuntimeError, "Task %R got Future %R attached to a different loop",
+                     (PyObject *)g, yielded);
+        goto fail;
+    }
+    if (PyObject_SetAttr(yielded, st->s_blocking, Py_False) < 0)
+        goto fail;
+    if (g->wakeup == NULL &&
+        (g->wakeup = PyObject_GetAttrString((PyObject *)g, "_wakeup")) == NULL)
+        goto fail;
+    PyObject *args[] = {NULL, yielded, g->wakeup, g->context};
+    done = PyObject_VectorcallMethod(st->s_add_done_callback, args + 1,
+                                     2 | PY_VECTORCALL_ARGUMENTS_OFFSET, st->empty_kw_context);
+    if (done == NULL)
+        goto fail;
+    tdl_task_park_start(h->core, g->task, TDL_FOREVER);
+    g->busy = true;
+    h->pending++;
+    g->state = G_WAITING;
+    g->waiting = yielded;
+    Py_DECREF(done);
+    Py_DECREF(loop);
+    Py_DECREF(blocking);
+    if (g->must_cancel) {
+        done = PyObject_CallMethodOneArg(yielded, st->s_cancel,
+                                         g->cancel_msg ? g->cancel_msg : Py_None);
+        if (done == Py_True)
+            g->must_cancel = false;
+        else if (done == NULL)
+            PyErr_Clear();
+        Py_XDECREF(done);
+    }
+    return 0;
+fail:
+    Py_DECREF(yielded);
+    Py_XDECREF(blocking);
+    Py_XDECREF(loop);
+    return -1;
+}
+
+/* The value of the StopIteration that is raised; -1: it is another exception. */
+static int
+stop_value(PyObject **value)
+{
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+        return -1;
+    PyObject *exc = PyErr_GetRaisedException();
+    *value = Py_NewRef(((PyStopIterationObject *)exc)->value);
+    Py_DECREF(exc);
+    return 0;
+}
+
+/* Runs the coroutine until it waits or ends, throwing exc (taken) into it
+ * first if there is one. 0, or -1 with an exception that leaves the loop. */
+static int
+g_step(gobj *g, PyObject *exc)
+{
+    pyhost *h = g->host, *outer = tl_running;
+    gobj *parent = h->current;
+    PyObject *old = NULL, *result = NULL, *error = NULL;
+    bool ended = false;
+    int rc = 0;
+    Py_INCREF(g);
+    tl_running = h;
+    h->current = g;
+    if (PyContext_Enter(g->context) < 0) {
+        error = PyErr_GetRaisedException();
+        h->current = parent;
+        tl_running = outer;
+        Py_XDECREF(exc);
+        g_finish(g, NULL, error);
+        Py_DECREF(g);
+        return 0;
+    }
+    current_set(h, (PyObject *)g, &old);
+    while (!ended) {
+        PySendResult r;
+        g->state = G_RUNNING;
+        if (exc == NULL) {
+            r = PyIter_Send(g->coro, Py_None, &result);
+        } else {
+            result = PyObject_CallMethodOneArg(g->coro, h->st->s_throw, exc);
+            Py_CLEAR(exc);
+            r = PYGEN_NEXT;
+            if (result == NULL)
+                r = stop_value(&result) < 0 ? PYGEN_ERROR : PYGEN_RETURN;
+        }
+        if (r == PYGEN_NEXT) {
+            if (g_wait_for(g, result) == 0)
+                break;
+            exc = PyErr_GetRaisedException();
+        } else {
+            ended = true;
+            if (r == PYGEN_ERROR)
+                error = PyErr_GetRaisedException();
+        }
+    }
+    current_set(h, old, NULL);
+    Py_XDECREF(old);
+    h->current = parent;
+    tl_running = outer;
+    PyContext_Exit(g->context);
+    if (ended) {
+        bool leave = error != NULL && (PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt) ||
+                                       PyErr_GivenExceptionMatches(error, PyExc_SystemExit));
+        if (leave) {
+            PyErr_SetRaisedException(Py_NewRef(error));
+            rc = -1;
+            exc = PyErr_GetRaisedException();
+        }
+        g_finish(g, error == NULL ? result : NULL, error);
+        if (leave) {
+            g->unseen = false; /* it leaves the loop as it is */
+            g_unlink(g);
+            PyErr_SetRaisedException(exc);
+        }
+    }
+    Py_DECREF(g);
+    return rc;
+}
+
+/* The event of g's task. */
+int
+g_event(gobj *g, int32_t code)
+{
+    pyhost *h = g->host;
+    int rc;
+    if (!g->busy || G_ENDED(g))
+        return 0;
+    g->busy = false;
+    opobj *op = g_op(g);
+    PyObject *waiting = g->waiting, *exc = NULL;
+    g->waiting = NULL;
+    if (op != NULL) {
+        op_complete(op, g->task, code);
+        op->g = NULL;
+    } else {
+        h->pending--;
+        if (g->must_cancel) {
+            g->must_cancel = false;
+            exc = make_cancelled(h->st, g->cancel_msg);
+            if (exc == NULL)
+                exc = PyErr_GetRaisedException();
+        }
+    }
+    rc = g_step(g, exc);
+    Py_XDECREF(waiting);
+    return rc;
+}
+
+/* A future that the goroutine waits for is done. */
+PyObject *
+g_wakeup(PyObject *self, PyObject *future)
+{
+    gobj *g = (gobj *)self;
+    pyhost *h = g->host;
+    if (g->waiting == future && g->busy && h->core != NULL) {
+        tdl_task_ready(h->core, g->task, 0);
+        HOST_KICK(h);
+    }
+    Py_RETURN_NONE;
+}
+
+/* -- Spawn --------------------------------------------------------------- */
+
+/* name, context and group may be NULL; host too: that of the running loop. A
+ * goroutine of a loop that is given starts from the queue. */
+PyObject *
+g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *context,
+        PyObject *group)
+{
+    if (!PyCoro_CheckExact(coro)) {
+        PyObject *truth = PyObject_CallOneArg(st->iscoroutine, coro);
+        int yes = truth == NULL ? -1 : PyObject_IsTrue(truth);
+        Py_XDECREF(truth);
+        if (yes < 0)
+            return NULL;
+        if (!yes)
+            return PyErr_Format(PyExc_TypeError, "a coroutine was expected, got %R", coro);
+    }
+    pyhost *h = host != NULL ? host : host_get(st);
+    if (h == NULL)
+        return NULL;
+    bool eager = host == NULL && h->depth < EAGER_DEPTH && context == NULL;
+    context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
+    if (context == NULL)
+        return NULL;
+    gobj *g = PyObject_GC_New(gobj, st->GType);
+    if (g == NULL) {
+        Py_DECREF(context);
+        return NULL;
+    }
+    memset((char *)g + sizeof(PyObject), 0, sizeof *g - sizeof(PyObject));
+    g->host = (pyhost *)Py_NewRef((PyObject *)h);
+    g->coro = Py_NewRef(coro);
+    g->context = context;
+    g->name = Py_XNewRef(name);
+    g->log_destroy = 1;
+    g->number = ++st->g_counter;
+    g->state = G_DONE; /* until it has a task */
+    g->task = host_task_new(h, !eager);
+    PyObject_GC_Track(g);
+    if (g->task == NO_TASK || host_slot_set(h, g->task, (PyObject *)g) < 0) {
+        Py_DECREF(g);
+        return NULL;
+    }
+    g->state = G_READY;
+    g_link(g);
+    if (name != NULL) {
+        const char *text = PyUnicode_AsUTF8(name);
+        if (text != NULL)
+            tdl_task_set_name(h->core, g->task, text);
+        else
+            PyErr_Clear();
+    }
+    if (group != NULL) {
+        int rc = tdl_waitgroup_add(((groupobj *)group)->core, 1);
+        if (rc == 0)
+            g->group = Py_NewRef(group);
+    }
+    if (h->guest) {
+        PyObject *done = PyObject_CallOneArg(st->register_task, (PyObject *)g);
+        if (done == NULL)
+            PyErr_Clear();
+        else
+            g->registered = true;
+        Py_XDECREF(done);
+    }
+    if (!eager) {
+        g->busy = true;
+        h->pending++;
+        HOST_KICK(h);
+        return (PyObject *)g;
+    }
+    h->depth++;
+    int rc = g_step(g, NULL);
+    h->depth--;
+    HOST_KICK(h);
+    if (rc < 0) {
+        Py_DECREF(g);
+        return NULL;
+    }
+    return (PyObject *)g;
+}
+
+/* -- Cancel, join -------------------------------------------------------- */
+
+bool
+g_cancel(gobj *g, PyObject *msg)
+{
+    pyhost *h = g->host;
+    mod_state *st = h->st;
+    if (G_ENDED(g))
+        return false;
+    g->cancels++;
+    Py_XSETREF(g->cancel_msg, Py_XNewRef(msg));
+    if (g->state != G_WAITING || h->core == NULL) {
+        g->must_cancel = true;
+        return true;
+    }
+    if (g_op(g) != NULL) {
+        if (tdl_task_cancel(h->core, g->task) != 1)
+            g->must_cancel = true; /* its value is on the way */
+        HOST_KICK(h);
+        return true;
+    }
+    PyObject *args[] = {NULL, g->waiting, msg != NULL ? msg : Py_None};
+    PyObject *names = PyTuple_Pack(1, st->s_msg);
+    PyObject *done = names == NULL ? NULL
+        : PyObject_VectorcallMethod(st->s_cancel, args + 1,
+                                    1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+    Py_XDECREF(names);
+    if (done != Py_True)
+        g->must_cancel = true;
+    if (done == NULL)
+        PyErr_Clear();
+    Py_XDECREF(done);
+    return true;
+}
+
+/* The result of one that has ended, or its exception raised. */
+PyObject *
+g_result(gobj *g)
+{
+    if (g->state == G_DONE)
+        return Py_NewRef(g->result);
+    if (g->unseen) {
+        g->unseen = false;
+        g_unlink(g);
+    }
+    if (g->state == G_CANCELLED)
+        return raise_cancelled(STATE(g), g->cancel_msg);
+    if (g->error_tb != NULL)
+        PyException_SetTraceback(g->error, g->error_tb);
+    PyErr_SetRaisedException(Py_NewRef(g->error));
+    return NULL;
+}
+
+void
+g_join_remove(gobj *g, opobj *op)
+{
+    for (Py_ssize_t i = g->joiners ? PyList_GET_SIZE(g->joiners) : 0; i-- > 0;)
+        if (PyList_GET_ITEM(g->joiners, i) == (PyObject *)op) {
+            if (PySequence_DelItem(g->joiners, i) < 0)
+                PyErr_Clear();
+            return;
+        }
+}

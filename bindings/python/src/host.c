@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Hosts: one tdl_host per running asyncio loop, its tasks, and the dispatch of
+ * its events to goroutines and ops.
+ *
+ * Invariants.
+ *  - A pyhost is in st->hosts exactly while its core is open. It is closed on
+ *    its own thread; when its loop is closed by another, it goes to the
+ *    orphans of that list (loop NULL) and its thread closes it later.
+ *  - host_poll is not reentered. It runs G steps and completes ops; the GIL is
+ *    given up only for a poll that may wait, during which nothing of the host
+ *    is read or written by Python (channels freed meanwhile by another thread
+ *    are put aside in `dropped`).
+ *  - Events are copied to h->events first, so that an exception that must leave
+ *    the loop (KeyboardInterrupt, SystemExit) loses none. */
+#include "state.h"
+
+_Thread_local pyhost *tl_running;
+static _Thread_local char tl_identity;
+
+const void *
+thread_identity(void)
+{
+    return &tl_identity;
+}
+
+/* -- Channels that are freed -------------------------------------------- */
+
+void
+host_drop_chan(pyhost *h, tdl_chan *ch)
+{
+    if (h->core == NULL || h->thread == thread_identity()) {
+        chan_drain(ch);
+        return;
+    }
+    tdl_chan **more = PyMem_Realloc(h->dropped, (h->ndropped + 1) * sizeof *more);
+    if (more == NULL)
+        return; /* it is freed with the host's memory */
+    h->dropped = more;
+    h->dropped[h->ndropped++] = ch;
+}
+
+static void
+host_free_dropped(pyhost *h)
+{
+    tdl_chan **list = h->dropped;
+    size_t n = h->ndropped;
+    h->dropped = NULL; /* freeing objects may drop more */
+    h->ndropped = 0;
+    for (size_t i = 0; i < n; i++)
+        chan_drain(list[i]);
+    PyMem_Free(list);
+}
+
+/* -- Open, find, close --------------------------------------------------- */
+
+static void
+host_unlist(pyhost *h)
+{
+    for (pyhost **p = &h->st->hosts; *p != NULL; p = &(*p)->next)
+        if (*p == h) {
+            *p = h->next;
+            h->next = NULL;
+            h->st->nguests -= h->guest;
+            return;
+        }
+}
+
+/* Closes hosts of this thread whose loop is gone. */
+static void
+hosts_reap(mod_state *st)
+{
+    for (pyhost *h = st->hosts, *next; h != NULL; h = next) {
+        next = h->next;
+        if (h->loop == NULL && h->thread == thread_identity()) {
+            host_close(h);
+            Py_DECREF(h); /* the orphan's own reference */
+        }
+    }
+}
+
+pyhost *
+host_open(mod_state *st, PyObject *loop, bool guest)
+{
+    hosts_reap(st);
+    pyhost *h = PyObject_GC_New(pyhost, st->HostType);
+    if (h == NULL)
+        return NULL;
+    memset((char *)h + sizeof(PyObject), 0, sizeof *h - sizeof(PyObject));
+    h->st = st;
+    h->spare = NO_TASK;
+    h->watcher = -1;
+    h->guest = guest;
+    h->thread = thread_identity();
+    int rc = tdl_host_open("python", &h->core);
+    if (rc < 0) {
+        h->core = NULL;
+        Py_DECREF(h);
+        raise_code(st, rc, "starting treadle");
+        return NULL;
+    }
+    h->out = tdl_host_outcomes(h->core);
+    h->loop = Py_NewRef(loop);
+    h->next = st->hosts;
+    st->hosts = h;
+    st->nguests += guest;
+    PyObject_GC_Track(h);
+    h->call_soon = PyObject_GetAttr(loop, st->s_call_soon);
+    if (h->call_soon == NULL || (guest && guest_attach(h) < 0)) {
+        host_close(h);
+        Py_DECREF(h);
+        return NULL;
+    }
+    return h;
+}
+
+pyhost *
+host_get(mod_state *st)
+{
+    pyhost *h = tl_running;
+    if (h != NULL && h->st == st)
+        return h;
+    PyObject *loop = PyObject_CallNoArgs(st->get_running_loop);
+    if (loop == NULL)
+        return NULL;
+    if (loop == Py_None) {
+        Py_DECREF(loop);
+        PyErr_SetString(PyExc_RuntimeError,
+                        "no running event loop: this treadle call needs one "
+                        "(treadle.run or asyncio.run)");
+        return NULL;
+    }
+    for (h = st->hosts; h != NULL; h = h->next)
+        if (h->loop == loop && h->thread == thread_identity()) {
+            Py_DECREF(loop);
+            return h;
+        }
+    h = host_open(st, loop, true);
+    Py_DECREF(loop);
+    /* A guest is owned by the reader that the loop holds. */
+    if (h != NULL)
+        Py_DECREF(h);
+    return h;
+}
+
+/* Ends what is pending without running any coroutine, so that every value on
+ * its way comes to rest in an object that is then freed. */
+static void
+host_abandon(pyhost *h)
+{
+    for (uint32_t t = 0; t < h->nslots; t++) {
+        PyObject *obj = h->slots[t];
+        if (obj == NULL)
+            continue;
+        if (Py_TYPE(obj) == h->st->OpType)
+            ((opobj *)obj)->abandoned = true;
+        tdl_task_cancel(h->core, t);
+    }
+    for (int tries = 0; h->pending > 0 && tries < 1000; tries++) {
+        int n = tdl_host_poll(h->core, h->events, BATCH, 0);
+        if (n <= 0)
+            break;
+        for (int i = 0; i < n; i++) {
+            uint32_t t = h->events[i].task;
+            if ((t & TDL_WATCHER) || t >= h->nslots || h->slots[t] == NULL)
+                continue;
+            PyObject *obj = h->slots[t];
+            if (Py_TYPE(obj) == h->st->OpType) {
+                op_complete((opobj *)obj, t, h->events[i].result);
+                continue;
+            }
+            gobj *g = (gobj *)obj;
+            g->busy = false;
+            opobj *op = g_op(g);
+            if (op == NULL) {
+                h->pending--;
+            } else {
+                op->abandoned = true;
+                op_complete(op, t, h->events[i].result);
+            }
+        }
+    }
+}
+
+void
+host_close(pyhost *h)
+{
+    if (h->core == NULL)
+        return;
+    if (h->thread != thread_identity()) {
+        /* Left for its own thread, which finds it in the list. */
+        if (h->loop != NULL) {
+            Py_CLEAR(h->loop);
+            Py_INCREF(h);
+        }
+        return;
+    }
+    Py_INCREF(h);
+    PyObject *exc = PyErr_GetRaisedException();
+    h->nevents = h->ievent = 0;
+    host_abandon(h);
+    host_free_dropped(h);
+    host_unlist(h);
+    tdl_host *core = h->core;
+    h->core = NULL;
+    tdl_host_close(core);
+    /* Goroutines first leave the list: freeing one may run Python code. */
+    while (h->live != NULL)
+        g_unlink(h->live);
+    PyObject **slots = h->slots;
+    uint32_t n = h->nslots;
+    h->slots = NULL;
+    h->nslots = 0;
+    for (uint32_t t = 0; t < n; t++)
+        Py_XDECREF(slots[t]);
+    PyMem_Free(slots);
+    Py_CLEAR(h->timer);
+    PyErr_SetRaisedException(exc);
+    Py_DECREF(h);
+}
+
+/* -- Tasks --------------------------------------------------------------- */
+
+int
+host_slot_set(pyhost *h, uint32_t task, PyObject *obj)
+{
+    if (task >= h->nslots) {
+        uint32_t n = h->nslots ? h->nslots : 64;
+        while (n <= task)
+            n *= 2;
+        PyObject **slots = PyMem_Realloc(h->slots, n * sizeof *slots);
+        if (slots == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        memset(slots + h->nslots, 0, (n - h->nslots) * sizeof *slots);
+        h->slots = slots;
+        h->nslots = n;
+    }
+    h->slots[task] = Py_XNewRef(obj);
+    return 0;
+}
+
+/* NO_TASK: exception. */
+uint32_t
+host_task_new(pyhost *h, bool run)
+{
+    int task = tdl_task_new(h->core, run);
+    if (task < 0) {
+        raise_code(h->st, task, "goroutine");
+        return NO_TASK;
+    }
+    return (uint32_t)task;
+}
+
+void
+host_task_free(pyhost *h, uint32_t task)
+{
+    if (h->core != NULL && task != NO_TASK)
+        tdl_task_free(h->core, task);
+}
+
+/* Makes h->spare a task. */
+int
+host_task_spare(pyhost *h)
+{
+    if (h->spare == NO_TASK) {
+        h->spare = host_task_new(h, false);
+        if (h->spare == NO_TASK || host_slot_set(h, h->spare, NULL) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* -- Dispatch ------------------------------------------------------------ */
+
+static int
+host_dispatch(pyhost *h)
+{
+    int rc = 0;
+    pyhost *outer = tl_running;
+    tl_running = h;
+    h->dispatching = true;
+    while (rc == 0 && h->ievent < h->nevents) {
+        tdl_event e = h->events[h->ievent++];
+        if (e.task & TDL_WATCHER) {
+            h->watch_ready = true;
+            continue;
+        }
+        PyObject *obj = e.task < h->nslots ? h->slots[e.task] : NULL;
+        if (obj == NULL)
+            continue;
+        if (Py_TYPE(obj) == h->st->GType) {
+            rc = g_event((gobj *)obj, e.result);
+        } else {
+            op_complete((opobj *)obj, e.task, e.result);
+        }
+        if (h->core == NULL)
+            break; /* a step closed the loop */
+    }
+    h->dispatching = false;
+    tl_running = outer;
+    return rc;
+}
+
+int
+host_poll(pyhost *h, int64_t timeout_ns)
+{
+    if (h->core == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return -1;
+    }
+    if (h->dispatching)
+        return 0;
+    if (h->ievent < h->nevents) /* what an exception left */
+        return host_dispatch(h);
+    if (h->ndropped)
+        host_free_dropped(h);
+    int n;
+    if (timeout_ns == 0) {
+        n = tdl_host_poll(h->core, h->events, BATCH, 0);
+    } else {
+        h->dispatching = true; /* nobody enters while the GIL is given up */
+        Py_BEGIN_ALLOW_THREADS
+        n = tdl_host_poll(h->core, h->events, BATCH, timeout_ns);
+        Py_END_ALLOW_THREADS
+        h->dispatching = false;
+    }
+    h->ievent = 0;
+    h->nevents = n < 0 ? 0 : n;
+    if (n < 0) {
+        raise_code(h->st, n, "waiting for events");
+        return -1;
+    }
+    if (timeout_ns != 0 && PyErr_CheckSignals() < 0)
+        return -1;
+    return n > 0 ? host_dispatch(h) : 0;
+}
+
+/* -- The object ---------------------------------------------------------- */
+
+static Py_ssize_t
+length_of(PyObject *o)
+{
+    return o == NULL ? 0 : PyObject_Size(o);
+}
+
+/* The select() of treadle's own loop: runs goroutines until asyncio has
+ * something to do or the time is up. */
+static PyObject *
+host_select(pyhost *h, PyObject *timeout)
+{
+    int64_t ns = -1;
+    if (timeout != Py_None) {
+        if (seconds_arg(timeout, "timeout", &ns) < 0)
+            return NULL;
+        if (ns < 0)
+            ns = 0;
+    }
+    h->watch_ready = false;
+    if (ns == 0) {
+        h->interrupt = false;
+        if (host_poll(h, 0) < 0)
+            return NULL;
+        return PyBool_FromLong(h->watch_ready);
+    }
+    int64_t deadline = ns < 0 ? TDL_FOREVER : tdl_now() + ns;
+    if (deadline < 0)
+        deadline = TDL_FOREVER;
+    Py_ssize_t timers = length_of(h->scheduled);
+    for (;;) {
+        int64_t wait = 0;
+        if (host_poll(h, 0) < 0)
+            return NULL;
+        if (h->nevents == 0 && !h->interrupt) {
+            wait = deadline == TDL_FOREVER ? -1 : deadline - tdl_now();
+            if (wait != -1 && wait <= 0)
+                break;
+            if (host_poll(h, wait) < 0)
+                return NULL;
+        }
+        if (h->core == NULL || h->watch_ready || h->interrupt ||
+            length_of(h->ready) > 0 || length_of(h->scheduled) != timers)
+            break;
+        if (deadline != TDL_FOREVER && tdl_now() >= deadline)
+            break;
+    }
+    h->interrupt = false;
+    if (PyErr_Occurred())
+        return NULL;
+    return PyBool_FromLong(h->watch_ready);
+}
+
+static PyObject *
+host_interrupt(pyhost *h, PyObject *Py_UNUSED(ignored))
+{
+    h->interrupt = true;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+host_close_method(pyhost *h, PyObject *Py_UNUSED(ignored))
+{
+    host_close(h);
+    Py_RETURN_NONE;
+}
+
+/* The goroutines that have not ended, and those whose error nobody has seen. */
+static PyObject *
+host_goroutines(pyhost *h, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *list = PyList_New(0);
+    for (gobj *g = h->live; list != NULL && g != NULL; g = g->next_live)
+        if (PyList_Append(list, (PyObject *)g) < 0)
+            Py_CLEAR(list);
+    return list;
+}
+
+/* Reports the errors that nobody has asked for, and returns the first that was
+ * ever reported, or None. */
+static PyObject *
+host_take_error(pyhost *h, PyObject *Py_UNUSED(ignored))
+{
+    bool found = true;
+    while (found) {
+        found = false;
+        for (gobj *g = h->live; g != NULL; g = g->next_live)
+            if (G_ENDED(g) && g->unseen) {
+                Py_INCREF(g);
+                g_report(g);
+                Py_DECREF(g);
+                found = true;
+                break;
+            }
+    }
+    PyObject *error = h->first_error;
+    h->first_error = NULL;
+    return error != NULL ? error : Py_NewRef(Py_None);
+}
+
+static PyObject *
+host_spawn(pyhost *h, PyObject *args)
+{
+    PyObject *coro, *name, *context;
+    if (!PyArg_ParseTuple(args, "OUO:spawn", &coro, &name, &context))
+        return NULL;
+    return g_spawn(h->st, h, coro, name, context == Py_None ? NULL : context, NULL);
+}
+
+static PyObject *
+host_on_thread(pyhost *h, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(h->thread == thread_identity());
+}
+
+static int
+host_traverse(pyhost *h, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(h));
+    Py_VISIT(h->loop);
+    Py_VISIT(h->call_soon);
+    Py_VISIT(h->ready);
+    Py_VISIT(h->scheduled);
+    Py_VISIT(h->first_error);
+    Py_VISIT(h->timer);
+    for (uint32_t t = 0; t < h->nslots; t++)
+        Py_VISIT(h->slots[t]);
+    return 0;
+}
+
+static int
+host_clear(pyhost *h)
+{
+    Py_CLEAR(h->loop);
+    Py_CLEAR(h->call_soon);
+    Py_CLEAR(h->ready);
+    Py_CLEAR(h->scheduled);
+    Py_CLEAR(h->first_error);
+    Py_CLEAR(h->timer);
+    return 0;
+}
+
+/* On another thread this leaves the host to its own (it is an orphan then). */
+static void
+host_finalize(pyhost *h)
+{
+    host_close(h);
+}
+
+static void
+host_dealloc(pyhost *h)
+{
+    PyTypeObject *type = Py_TYPE(h);
+    if (PyObject_CallFinalizerFromDealloc((PyObject *)h) < 0)
+        return;
+    PyObject_GC_UnTrack(h);
+    host_clear(h);
+    PyMem_Free(h->slots);
+    PyMem_Free(h->dropped);
+    PyObject_GC_Del(h);
+    Py_DECREF(type);
+}
+
+static PyMethodDef host_methods[] = {
+    {"select", (PyCFunction)host_select, METH_O,
+     "select(timeout) -> True when asyncio's own descriptors are ready"},
+    {"interrupt", (PyCFunction)host_interrupt, METH_NOARGS,
+     "Makes select return after the current batch."},
+    {"close", (PyCFunction)host_close_method, METH_NOARGS, "Closes the host."},
+    {"goroutines", (PyCFunction)host_goroutines, METH_NOARGS,
+     "Goroutines that have not ended, or failed unseen."},
+    {"spawn", (PyCFunction)host_spawn, METH_VARARGS,
+     "spawn(coro, name, context) -> G, while the loop does not run yet."},
+    {"take_error", (PyCFunction)host_take_error, METH_NOARGS,
+     "Reports unseen errors; the first error reported, or None."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef host_getset[] = {
+    {"on_thread", (getter)host_on_thread, NULL, "Whether the caller is on the host's thread.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot host_slots[] = {
+    {Py_tp_doc, "treadle's side of one event loop (internal)."},
+    {Py_tp_dealloc, host_dealloc},
+    {Py_tp_finalize, host_finalize},
+    {Py_tp_traverse, host_traverse},
+    {Py_tp_clear, host_clear},
+    {Py_tp_methods, host_methods},
+    {Py_tp_getset, host_getset},
+    {0, NULL},
+};
+
+PyType_Spec host_spec = {
+    .name = "treadle._treadle._Host",
+    .basicsize = sizeof(pyhost),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = host_slots,
+};

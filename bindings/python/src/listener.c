@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Listener, listen and dial. A listener's descriptor is watched by the poller
+ * of the loop in which it was opened. */
+#include "state.h"
+#include <structmember.h>
+
+PyObject *
+net_listen(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"network", "address", NULL};
+    mod_state *st = state_of(module);
+    const char *network, *address;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ss:listen", names, &network, &address))
+        return NULL;
+    if (host_get(st) == NULL)
+        return NULL;
+    tdl_listener *l;
+    int rc = tdl_listen(network, address, &l);
+    if (rc < 0) {
+        PyObject *what = PyUnicode_FromFormat("listen %s %s", network, address);
+        const char *text = what ? PyUnicode_AsUTF8(what) : NULL;
+        if (text != NULL)
+            raise_code(st, rc, text);
+        Py_XDECREF(what);
+        return NULL;
+    }
+    listenerobj *self = (listenerobj *)st->ListenerType->tp_alloc(st->ListenerType, 0);
+    if (self == NULL) {
+        tdl_listener_free(l);
+        return NULL;
+    }
+    self->core = l;
+    return op_value(st, (PyObject *)self);
+}
+
+PyObject *
+net_dial(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"network", "address", "timeout", NULL};
+    mod_state *st = state_of(module);
+    PyObject *network, *address, *timeout = Py_None;
+    int64_t ns = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UU|$O:dial", names, &network, &address,
+                                     &timeout))
+        return NULL;
+    if (timeout != Py_None) {
+        if (seconds_arg(timeout, "timeout", &ns) < 0)
+            return NULL;
+        if (ns <= 0)
+            ns = -1; /* expired; 0 would mean none */
+        else if (ns == TDL_FOREVER)
+            ns = 0;
+    }
+    PyObject *pair = PyTuple_Pack(2, network, address);
+    if (pair == NULL)
+        return NULL;
+    PyObject *op = (PyObject *)op_new(st, OP_DIAL, NULL, pair, ns);
+    Py_DECREF(pair);
+    return op;
+}
+
+/* -- Listener ------------------------------------------------------------ */
+
+static PyObject *
+listener_accept(PyObject *l, PyObject *Py_UNUSED(ignored))
+{
+    return (PyObject *)op_new(STATE(l), OP_ACCEPT, l, NULL, 0);
+}
+
+static PyObject *
+listener_anext(PyObject *l)
+{
+    return (PyObject *)op_new(STATE(l), OP_ACCEPT_NEXT, l, NULL, 0);
+}
+
+static PyObject *
+listener_close(listenerobj *l, PyObject *Py_UNUSED(ignored))
+{
+    if (!l->closed) {
+        l->closed = true;
+        tdl_listener_close(l->core);
+        THREAD_KICK(STATE(l));
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+listener_set_deadline(listenerobj *l, PyObject *when)
+{
+    int64_t ns;
+    if (deadline_arg(when, &ns) < 0)
+        return NULL;
+    tdl_listener_set_deadline(l->core, ns);
+    THREAD_KICK(STATE(l));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+listener_port(listenerobj *l, void *Py_UNUSED(closure))
+{
+    int port = l->closed ? TDL_ECLOSED : tdl_listener_port(l->core);
+    return port < 0 ? raise_net(STATE(l), port, "port", (PyObject *)l) : PyLong_FromLong(port);
+}
+
+static PyObject *
+listener_address(listenerobj *l, void *Py_UNUSED(closure))
+{
+    char text[256];
+    int rc = tdl_listener_address(l->core, text, sizeof text);
+    return rc < 0 ? raise_net(STATE(l), rc, "address", (PyObject *)l)
+                  : PyUnicode_DecodeFSDefault(text);
+}
+
+static PyObject *
+listener_closed(listenerobj *l, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(l->closed);
+}
+
+static PyObject *
+listener_aenter(PyObject *l, PyObject *Py_UNUSED(ignored))
+{
+    return op_value(STATE(l), Py_NewRef(l));
+}
+
+static PyObject *
+listener_aexit(listenerobj *l, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
+{
+    return op_value(STATE(l), listener_close(l, NULL));
+}
+
+static PyObject *
+listener_repr(listenerobj *l)
+{
+    char text[256];
+    if (l->closed || tdl_listener_address(l->core, text, sizeof text) < 0)
+        return PyUnicode_FromString("<Listener closed>");
+    return PyUnicode_FromFormat("<Listener on %s>", text);
+}
+
+static int
+listener_traverse(PyObject *l, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(l));
+    return 0;
+}
+
+static void
+listener_finalize(listenerobj *l)
+{
+    if (l->core == NULL || l->closed || tdl_listener_port(l->core) < 0)
+        return;
+    PyObject *exc = PyErr_GetRaisedException();
+    if (PyErr_ResourceWarning((PyObject *)l, 1, "unclosed listener %R", (PyObject *)l) < 0)
+        PyErr_WriteUnraisable((PyObject *)l);
+    PyErr_SetRaisedException(exc);
+}
+
+static void
+listener_dealloc(listenerobj *l)
+{
+    PyTypeObject *type = Py_TYPE(l);
+    if (PyObject_CallFinalizerFromDealloc((PyObject *)l) < 0)
+        return;
+    PyObject_GC_UnTrack(l);
+    if (l->weakrefs != NULL)
+        PyObject_ClearWeakRefs((PyObject *)l);
+    tdl_listener_free(l->core);
+    type->tp_free(l);
+    Py_DECREF(type);
+}
+
+static PyMethodDef listener_methods[] = {
+    {"accept", listener_accept, METH_NOARGS,
+     "await accept() -> Conn\n\n"
+     "treadle.Closed after close, TimeoutError past the deadline; OSError (EMFILE …) leaves\n"
+     "the connection in the backlog, and the listener can be used on. A cancelled accept\n"
+     "loses no connection."},
+    {"close", (PyCFunction)listener_close, METH_NOARGS,
+     "Closes; who waits in accept gets treadle.Closed, async for ends. May be repeated."},
+    {"set_deadline", (PyCFunction)listener_set_deadline, METH_O,
+     "set_deadline(when): accept raises TimeoutError from `when` on, on the clock of\n"
+     "treadle.now(); None clears. A past deadline wins over a waiting connection."},
+    {"__aenter__", listener_aenter, METH_NOARGS, NULL},
+    {"__aexit__", (PyCFunction)(void (*)(void))listener_aexit, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef listener_getset[] = {
+    {"port", (getter)listener_port, NULL, "The port it is bound to (0: not a TCP address).", NULL},
+    {"address", (getter)listener_address, NULL, "The address it is bound to, as text.", NULL},
+    {"closed", (getter)listener_closed, NULL, "Whether close was called.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef listener_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(listenerobj, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot listener_slots[] = {
+    {Py_tp_doc, "A listening socket, from listen. async for accepts until it is closed;\n"
+                "async with closes it."},
+    {Py_tp_dealloc, listener_dealloc},
+    {Py_tp_finalize, listener_finalize},
+    {Py_tp_traverse, listener_traverse},
+    {Py_tp_repr, listener_repr},
+    {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, listener_anext},
+    {Py_tp_methods, listener_methods},
+    {Py_tp_members, listener_members},
+    {Py_tp_getset, listener_getset},
+    {0, NULL},
+};
+
+PyType_Spec listener_spec = {
+    .name = "treadle.Listener",
+    .basicsize = sizeof(listenerobj),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = listener_slots,
+};

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The extension module treadle._treadle: its state, its types and its plain
+ * functions. Initialised in several phases, with all state in the module, so
+ * that each interpreter of a process has its own. */
+#include "state.h"
+
+mod_state *
+state_of(PyObject *module)
+{
+    return (mod_state *)PyModule_GetState(module);
+}
+
+/* -- Functions ----------------------------------------------------------- */
+
+static PyObject *
+fn_now(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyFloat_FromDouble((double)tdl_now() * 1e-9);
+}
+
+static PyObject *
+fn_go(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"coro", "name", "context", NULL};
+    PyObject *coro, *name = NULL, *context = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OO:go", names, &coro, &name, &context))
+        return NULL;
+    if (name == Py_None)
+        name = NULL;
+    if (name != NULL && !PyUnicode_Check(name))
+        return PyErr_Format(PyExc_TypeError, "name must be str, not %.100s", Py_TYPE(name)->tp_name);
+    if (context != Py_None && !PyContext_CheckExact(context))
+        return PyErr_Format(PyExc_TypeError, "context must be a contextvars.Context");
+    return g_spawn(state_of(module), NULL, coro, name, context == Py_None ? NULL : context,
+                   NULL);
+}
+
+static PyObject *
+fn_sleep(PyObject *module, PyObject *seconds)
+{
+    int64_t ns;
+    if (seconds_arg(seconds, "sleep", &ns) < 0)
+        return NULL;
+    return (PyObject *)op_new(state_of(module), OP_SLEEP, NULL, NULL, ns);
+}
+
+static PyObject *
+fn_yield(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return (PyObject *)op_new(state_of(module), OP_YIELD, NULL, NULL, 0);
+}
+
+static PyObject *
+fn_num_goroutines(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    int n = tdl_num_goroutines();
+    return n < 0 ? raise_code(state_of(module), n, "num_goroutines") : PyLong_FromLong(n);
+}
+
+static PyObject *
+fn_dump(PyObject *module, PyObject *args)
+{
+    PyObject *file = NULL;
+    if (!PyArg_ParseTuple(args, "|O:dump", &file))
+        return NULL;
+    int fd = file == NULL || file == Py_None ? 2 : PyObject_AsFileDescriptor(file);
+    if (fd < 0)
+        return NULL;
+    int rc = tdl_dump(fd);
+    if (rc < 0)
+        return raise_code(state_of(module), rc, "dump");
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+fn_metric(PyObject *module, PyObject *name)
+{
+    const char *text = PyUnicode_AsUTF8(name);
+    if (text == NULL)
+        return NULL;
+    int64_t value = tdl_metric(text);
+    if (value == TDL_EINVAL)
+        return PyErr_Format(PyExc_ValueError, "there is no metric %R", name);
+    if (value < 0)
+        return raise_code(state_of(module), value, "metric");
+    return PyLong_FromLongLong(value);
+}
+
+/* For treadle's own loop: _open_host(loop, epoll_fd). */
+static PyObject *
+fn_open_host(PyObject *module, PyObject *args)
+{
+    PyObject *loop;
+    int fd;
+    if (!PyArg_ParseTuple(args, "Oi:_open_host", &loop, &fd))
+        return NULL;
+    mod_state *st = state_of(module);
+    pyhost *h = host_open(st, loop, false);
+    if (h == NULL)
+        return NULL;
+    h->ready = PyObject_GetAttrString(loop, "_ready");
+    h->scheduled = PyObject_GetAttrString(loop, "_scheduled");
+    if (h->ready == NULL || h->scheduled == NULL)
+        goto fail;
+    h->watcher = tdl_host_watch(h->core, fd, TDL_READABLE);
+    if (h->watcher < 0) {
+        raise_code(st, h->watcher, "watching asyncio's descriptors");
+        goto fail;
+    }
+    return (PyObject *)h;
+fail:
+    host_close(h);
+    Py_DECREF(h);
+    return NULL;
+}
+
+static PyMethodDef functions[] = {
+    {"go", (PyCFunction)(void (*)(void))fn_go, METH_VARARGS | METH_KEYWORDS,
+     "go(coro, *, name=None, context=None) -> G\n\n"
+     "Starts a coroutine as a goroutine of the running loop. Its first step runs at once,\n"
+     "unless spawns nest deeply or a context is given; then from the run queue."},
+    {"sleep", fn_sleep, METH_O,
+     "await sleep(seconds)\n\nNever less; 0 or a negative time returns at once."},
+    {"yield_", fn_yield, METH_NOARGS, "await yield_()\n\nLets the others run."},
+    {"now", fn_now, METH_NOARGS, "now() -> seconds, as a float, on the monotonic clock of deadlines."},
+    {"select", (PyCFunction)(void (*)(void))select_op, METH_FASTCALL,
+     "await select(*cases) -> (index, value)\n\n"
+     "Waits until one of the cases (from recv_op, send_op and after_op) can go ahead and\n"
+     "carries it out; among several that can, the choice is random. The value is None for a\n"
+     "send and a timer. A case whose channel is closed is ready: it raises ChannelClosed\n"
+     "with the case's index in .index. If it is cancelled, no case was carried out."},
+    {"try_select", (PyCFunction)(void (*)(void))select_now, METH_FASTCALL,
+     "try_select(*cases) -> (index, value), or (None, None) when nothing is ready."},
+    {"after_op", after_op, METH_O,
+     "after_op(seconds): a case of select that is ready that long after the select started."},
+    {"listen", (PyCFunction)(void (*)(void))net_listen, METH_VARARGS | METH_KEYWORDS,
+     "await listen(network, address) -> Listener\n\n"
+     "network: \"tcp\", \"tcp4\", \"tcp6\" or \"unix\". address: \"host:port\" with a numeric\n"
+     "host, \"localhost\" or none (all interfaces), port 0 for any; or a path.\n"
+     "ValueError for an address that does not parse, OSError."},
+    {"dial", (PyCFunction)(void (*)(void))net_dial, METH_VARARGS | METH_KEYWORDS,
+     "await dial(network, address, *, timeout=None) -> Conn\n\n"
+     "Connects; timeout in seconds, TimeoutError. ValueError for an address that does not\n"
+     "parse, ConnectionRefusedError and other OSErrors."},
+    {"num_goroutines", fn_num_goroutines, METH_NOARGS,
+     "Goroutines that exist in the process, in every language."},
+    {"dump", fn_dump, METH_VARARGS,
+     "dump(file=2)\n\nWrites every goroutine with its state and what it waits on, to a\n"
+     "descriptor or to an object with fileno()."},
+    {"metric", fn_metric, METH_O,
+     "metric(name) -> int\n\nname: \"goroutines\", \"tasks\", \"threads\", \"stacks\", \"channels\",\n"
+     "\"connections\", \"listeners\", \"timers\"; ValueError for another."},
+    {"_open_host", fn_open_host, METH_VARARGS, NULL},
+    {"_recancel", (PyCFunction)(void (*)(void))op_recancel, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+/* -- Set-up -------------------------------------------------------------- */
+
+static int
+add_types(PyObject *module, mod_state *st)
+{
+    struct { PyType_Spec *spec; PyTypeObject **type; const char *name; } types[] = {
+        {&host_spec, &st->HostType, "_Host"},
+        {&reader_spec, &st->ReaderType, "_Reader"},
+        {&op_spec, &st->OpType, "Op"},
+        {&g_spec, &st->GType, "G"},
+        {&chan_spec, &st->ChanType, "Chan"},
+        {&shared_spec, &st->SharedChanType, "SharedChan"},
+        {&case_spec, &st->CaseType, "Case"},
+        {&mutex_spec, &st->MutexType, "Mutex"},
+        {&group_spec, &st->WaitGroupType, "WaitGroup"},
+        {&conn_spec, &st->ConnType, "Conn"},
+        {&lines_spec, &st->LinesType, "Lines"},
+        {&listener_spec, &st->ListenerType, "Listener"},
+    };
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, NULL);
+        if (type == NULL)
+            return -1;
+        *types[i].type = (PyTypeObject *)type;
+        if (PyModule_AddObjectRef(module, types[i].name, type) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+new_exception(PyObject *module, const char *name, const char *doc, PyObject *base)
+{
+    char full[64];
+    PyOS_snprintf(full, sizeof full, "treadle.%s", name);
+    PyObject *exc = PyErr_NewExceptionWithDoc(full, doc, base, NULL);
+    if (exc != NULL && PyModule_AddObjectRef(module, name, exc) < 0)
+        Py_CLEAR(exc);
+    return exc;
+}
+
+static int
+import_asyncio(mod_state *st)
+{
+    static const struct { const char *module, *name; size_t field; bool optional; } names[] = {
+#define FIELD(name) offsetof(mod_state, name)
+        {"asyncio", "CancelledError", FIELD(CancelledError), false},
+        {"asyncio", "InvalidStateError", FIELD(InvalidStateError), false},
+        {"asyncio", "IncompleteReadError", FIELD(IncompleteReadError), false},
+        {"asyncio", "iscoroutine", FIELD(iscoroutine), false},
+        {"asyncio", "current_task", FIELD(current_task), false},
+        {"asyncio.events", "_get_running_loop", FIELD(get_running_loop), false},
+        {"asyncio.tasks", "_register_task", FIELD(register_task), false},
+        {"asyncio.tasks", "_unregister_task", FIELD(unregister_task), false},
+        {"asyncio.tasks", "_swap_current_task", FIELD(swap_current_task), true},
+#if PY_VERSION_HEX < 0x030e0000
+        {"asyncio.tasks", "_current_tasks", FIELD(current_tasks), false},
+#endif
+#undef FIELD
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        PyObject *module = PyImport_ImportModule(names[i].module);
+        PyObject *value = module ? PyObject_GetAttrString(module, names[i].name) : NULL;
+        Py_XDECREF(module);
+        if (value == NULL && !names[i].optional)
+            return -1;
+        PyErr_Clear();
+        *(PyObject **)((char *)st + names[i].field) = value;
+    }
+    return 0;
+}
+
+static int
+intern_names(mod_state *st)
+{
+    struct { PyObject **field; const char *text; } names[] = {
+        {&st->s_call_soon, "call_soon"}, {&st->s_call_at, "call_at"}, {&st->s_time, "time"},
+        {&st->s_add_done_callback, "add_done_callback"},
+        {&st->s_blocking, "_asyncio_future_blocking"}, {&st->s_cancel, "cancel"},
+        {&st->s_throw, "throw"}, {&st->s_get_loop, "get_loop"},
+        {&st->s_cancelling, "cancelling"}, {&st->s_uncancel, "uncancel"},
+        {&st->s_done, "done"}, {&st->s_msg, "msg"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if ((*names[i].field = PyUnicode_InternFromString(names[i].text)) == NULL)
+            return -1;
+    PyObject *context = PyUnicode_InternFromString("context");
+    if (context == NULL)
+        return -1;
+    st->empty_kw_context = PyTuple_Pack(1, context);
+    Py_DECREF(context);
+    return st->empty_kw_context == NULL ? -1 : 0;
+}
+
+static int
+check_core(void)
+{
+    if (tdl_abi_size("tdl_val") != sizeof(tdl_val) ||
+        tdl_abi_size("tdl_case") != sizeof(tdl_case) ||
+        tdl_abi_size("tdl_event") != sizeof(tdl_event) ||
+        tdl_abi_size("tdl_outcome") != sizeof(tdl_outcome)) {
+        PyErr_Format(PyExc_ImportError,
+                     "the treadle library in this process (%s) is not the one that this "
+                     "module was built for", tdl_version());
+        return -1;
+    }
+    return 0;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    mod_state *st = state_of(module);
+    memset(st, 0, sizeof *st);
+    if (check_core() < 0 || intern_names(st) < 0 || import_asyncio(st) < 0 ||
+        add_types(module, st) < 0)
+        return -1;
+    st->ChannelClosed = new_exception(
+        module, "ChannelClosed",
+        "The channel is closed (and, for a receive, drained). `index` is the number of the\n"
+        "case when it comes from a select, else None.", PyExc_Exception);
+    st->Closed = new_exception(module, "Closed",
+                               "The connection or listener was closed on this side.",
+                               PyExc_OSError);
+    st->recancel = PyObject_GetAttrString(module, "_recancel");
+    if (st->ChannelClosed == NULL || st->Closed == NULL || st->recancel == NULL)
+        return -1;
+    if (PyObject_SetAttrString(st->ChannelClosed, "index", Py_None) < 0)
+        return -1;
+    return PyModule_AddStringConstant(module, "core_version", tdl_version());
+}
+
+#define EACH_OBJECT(X)                                                                     \
+    X(HostType) X(ReaderType) X(OpType) X(GType) X(ChanType) X(SharedChanType) X(CaseType) \
+    X(MutexType) X(WaitGroupType) X(ConnType) X(LinesType) X(ListenerType)                 \
+    X(ChannelClosed) X(Closed) X(CancelledError) X(InvalidStateError)                      \
+    X(IncompleteReadError) X(get_running_loop) X(current_tasks) X(current_task)            \
+    X(swap_current_task) X(register_task) X(unregister_task) X(iscoroutine) X(recancel)    \
+    X(packb) X(unpackb) X(empty_kw_context)
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    mod_state *st = state_of(module);
+    if (st == NULL)
+        return 0;
+#define X(field) Py_VISIT((PyObject *)st->field);
+    EACH_OBJECT(X)
+#undef X
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    mod_state *st = state_of(module);
+    if (st == NULL)
+        return 0;
+    while (st->op_free != NULL) {
+        opobj *op = st->op_free;
+        st->op_free = op->next;
+        PyObject_GC_Del(op);
+    }
+    st->op_nfree = OP_FREELIST; /* takes no more */
+#define X(field) Py_CLEAR(st->field);
+    EACH_OBJECT(X)
+#undef X
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    mod_state *st = state_of(module);
+    if (st == NULL)
+        return;
+    module_clear(module);
+    PyObject *names[] = {
+        st->s_call_soon, st->s_call_at, st->s_time, st->s_add_done_callback, st->s_blocking,
+        st->s_cancel, st->s_throw, st->s_get_loop, st->s_cancelling,
+        st->s_uncancel, st->s_done, st->s_msg,
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        Py_XDECREF(names[i]);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
+    {0, NULL},
+};
+
+PyModuleDef treadle_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "treadle._treadle",
+    .m_doc = "The extension behind the package treadle; not for direct use.",
+    .m_size = sizeof(mod_state),
+    .m_methods = functions,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC
+PyInit__treadle(void)
+{
+    return PyModuleDef_Init(&treadle_module);
+}

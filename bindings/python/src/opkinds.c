@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What each kind of op does: the core's _start form that it calls, and how the
+ * core's result becomes an object or an exception. A kind is one line in each
+ * of the two switches; later ones (conditions, semaphores, timers) join there.
+ *
+ * Invariant. For every op_start that did not return OP_ERROR, op_result is
+ * called exactly once, with the code that op_start or the event brought; it
+ * empties the outcome, gives back references that a failed send had counted
+ * for a channel, and skips what a framed read has buffered. */
+#include "state.h"
+
+const char *
+op_name(int kind)
+{
+    static const char *const names[] = {
+        [OP_VALUE] = "result", [OP_YIELD] = "yield_", [OP_SLEEP] = "sleep",
+        [OP_JOIN] = "goroutine's end", [OP_SEND] = "send", [OP_RECV] = "recv",
+        [OP_RECV_OK] = "recv_ok", [OP_RECV_NEXT] = "receive", [OP_SELECT] = "select",
+        [OP_LOCK] = "lock", [OP_WAIT] = "wait", [OP_ACCEPT] = "accept",
+        [OP_ACCEPT_NEXT] = "accept", [OP_DIAL] = "dial", [OP_READ] = "read",
+        [OP_EXACT] = "readexactly", [OP_LINE] = "readline", [OP_LINE_NEXT] = "line",
+        [OP_WRITE] = "write",
+    };
+    return names[kind];
+}
+
+/* -- Start --------------------------------------------------------------- */
+
+static int32_t
+start_send(opobj *op, pyhost *h, uint32_t task)
+{
+    mod_state *st = h->st;
+    tdl_val v;
+    tdl_chan *ch = chan_core(st, op->target, h);
+    if (ch == NULL || chan_encode(st, op->target, op->arg, &v) < 0)
+        return OP_ERROR;
+    int32_t code = tdl_chan_send_start(h->core, task, ch, &v, TDL_FOREVER);
+    if (v.type != TDL_REF)
+        tdl_val_clear(&v);
+    return code;
+}
+
+static int32_t
+start_write(opobj *op, pyhost *h, uint32_t task)
+{
+    Py_buffer buf;
+    if (PyObject_GetBuffer(op->arg, &buf, PyBUF_SIMPLE) < 0)
+        return OP_ERROR;
+    int32_t code;
+    if (buf.len > (1 << 30)) {
+        PyErr_SetString(PyExc_ValueError, "at most 2**30 bytes in one write");
+        code = OP_ERROR;
+    } else {
+        code = tdl_conn_write_start(h->core, task, ((connobj *)op->target)->core, buf.buf,
+                                    (size_t)buf.len);
+    }
+    PyBuffer_Release(&buf);
+    return code;
+}
+
+static int32_t
+start_dial(opobj *op, pyhost *h, uint32_t task)
+{
+    const char *network = PyUnicode_AsUTF8(PyTuple_GET_ITEM(op->arg, 0));
+    const char *address = PyUnicode_AsUTF8(PyTuple_GET_ITEM(op->arg, 1));
+    if (network == NULL || address == NULL)
+        return OP_ERROR;
+    return tdl_dial_start(h->core, task, network, address, op->num);
+}
+
+int32_t
+op_start(opobj *op, pyhost *h, uint32_t task)
+{
+    tdl_chan *ch;
+    tdl_host *core = h->core;
+    connobj *conn = (connobj *)op->target;
+    size_t limit = (size_t)op->num;
+    switch (op->kind) {
+    case OP_YIELD:
+        return tdl_yield_start(core, task);
+    case OP_SLEEP:
+        return tdl_sleep_start(core, task, op->num);
+    case OP_JOIN:
+        return tdl_task_park_start(core, task, TDL_FOREVER);
+    case OP_SEND:
+        return start_send(op, h, task);
+    case OP_RECV:
+    case OP_RECV_OK:
+    case OP_RECV_NEXT:
+        if ((ch = chan_core(h->st, op->target, h)) == NULL)
+            return OP_ERROR;
+        return tdl_chan_recv_start(core, task, ch, TDL_FOREVER);
+    case OP_SELECT:
+        return select_start(op, h, task);
+    case OP_LOCK:
+        return tdl_mutex_lock_start(core, task, ((mutexobj *)op->target)->core, TDL_FOREVER);
+    case OP_WAIT:
+        return tdl_waitgroup_wait_start(core, task, ((groupobj *)op->target)->core, TDL_FOREVER);
+    case OP_ACCEPT:
+    case OP_ACCEPT_NEXT:
+        return tdl_listener_accept_start(core, task, ((listenerobj *)op->target)->core);
+    case OP_DIAL:
+        return start_dial(op, h, task);
+    case OP_READ:
+        return tdl_conn_fill_start(core, task, conn->core, TDL_FILL_SOME, limit);
+    case OP_EXACT:
+        return tdl_conn_fill_start(core, task, conn->core, TDL_FILL_EXACT, limit);
+    case OP_LINE:
+    case OP_LINE_NEXT:
+        return tdl_conn_fill_start(core, task, conn->core, TDL_FILL_LINE, limit);
+    case OP_WRITE:
+        return start_write(op, h, task);
+    default:
+        PyErr_SetString(PyExc_SystemError, "unknown operation");
+        return OP_ERROR;
+    }
+}
+
+/* -- Result -------------------------------------------------------------- */
+
+static PyObject *
+cancelled(opobj *op)
+{
+    return raise_cancelled(STATE(op), op->g != NULL ? op->g->cancel_msg : op->cancel_msg);
+}
+
+/* TDL_ECANCELED is always a CancelledError; the rest depends on the kind. */
+static PyObject *
+simple_result(opobj *op, int32_t code)
+{
+    if (code >= 0)
+        Py_RETURN_NONE;
+    return raise_code(STATE(op), code, op_name(op->kind));
+}
+
+static PyObject *
+send_result(opobj *op, int32_t code)
+{
+    mod_state *st = STATE(op);
+    if (code != 0 && chan_is_local(st, op->target))
+        Py_DECREF(op->arg); /* the channel did not take it */
+    if (code == TDL_ECLOSED)
+        return raise_closed_channel(st, -1);
+    return code == TDL_ECANCELED ? cancelled(op) : simple_result(op, code);
+}
+
+static PyObject *
+recv_result(opobj *op, uint32_t task, int32_t code)
+{
+    mod_state *st = STATE(op);
+    if (code == 0) {
+        PyObject *value = val_decode(st, &op->host->out[task].val);
+        if (value == NULL || op->kind != OP_RECV_OK)
+            return value;
+        PyObject *pair = PyTuple_Pack(2, value, Py_True);
+        Py_DECREF(value);
+        return pair;
+    }
+    if (code == TDL_ECANCELED)
+        return cancelled(op);
+    if (code != TDL_ECLOSED)
+        return raise_code(st, code, op_name(op->kind));
+    if (op->kind == OP_RECV_OK)
+        return PyTuple_Pack(2, Py_None, Py_False);
+    if (op->kind == OP_RECV)
+        return raise_closed_channel(st, -1);
+    PyErr_SetNone(PyExc_StopAsyncIteration);
+    return NULL;
+}
+
+static PyObject *
+join_result(opobj *op, int32_t code)
+{
+    gobj *target = (gobj *)op->target;
+    if (code >= 0)
+        return g_result(target);
+    g_join_remove(target, op);
+    return code == TDL_ECANCELED ? cancelled(op) : simple_result(op, code);
+}
+
+static PyObject *
+new_conn_result(opobj *op, uint32_t task, int32_t code)
+{
+    mod_state *st = STATE(op);
+    if (code >= 0) {
+        tdl_val *v = &op->host->out[task].val;
+        tdl_conn *c = v->u.p;
+        tdl_val_set_nil(v);
+        return conn_wrap(st, c);
+    }
+    if (code == TDL_ECANCELED)
+        return cancelled(op);
+    if (op->kind == OP_DIAL) {
+        PyObject *what = PyUnicode_FromFormat("dial %U %U", PyTuple_GET_ITEM(op->arg, 0),
+                                              PyTuple_GET_ITEM(op->arg, 1));
+        const char *text = what ? PyUnicode_AsUTF8(what) : NULL;
+        if (text != NULL)
+            raise_code(st, code, text);
+        Py_XDECREF(what);
+        return NULL;
+    }
+    if (code == TDL_ECLOSED && op->kind == OP_ACCEPT_NEXT) {
+        PyErr_SetNone(PyExc_StopAsyncIteration);
+        return NULL;
+    }
+    return raise_net(st, code, "accept", op->target);
+}
+
+static PyObject *
+incomplete_read(mod_state *st, const char *bytes, size_t n, int64_t expected)
+{
+    PyObject *exc = PyObject_CallFunction(st->IncompleteReadError, "y#L",
+                                          bytes ? bytes : "", (Py_ssize_t)n,
+                                          (long long)expected);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+    return NULL;
+}
+
+/* The bytes are copied and skipped here, before anybody else can run: between
+ * the event and the skip the op holds the connection's read side. */
+static PyObject *
+fill_result(opobj *op, int32_t code)
+{
+    mod_state *st = STATE(op);
+    tdl_conn *c = ((connobj *)op->target)->core;
+    size_t n = 0, skip = 0;
+    const char *bytes = tdl_conn_peek(c, &n);
+    PyObject *result = NULL;
+    if (bytes == NULL)
+        n = 0;
+    if (code >= 0) {
+        size_t frame = (size_t)code < n ? (size_t)code : n;
+        skip = frame;
+        if (op->kind == OP_LINE_NEXT && frame > 0 && bytes[frame - 1] == '\n') {
+            frame--;
+            if (frame > 0 && bytes[frame - 1] == '\r')
+                frame--;
+        }
+        if (op->kind == OP_LINE_NEXT && skip == 0)
+            PyErr_SetNone(PyExc_StopAsyncIteration);
+        else
+            result = PyBytes_FromStringAndSize(bytes, (Py_ssize_t)frame);
+    } else if (code == TDL_ECANCELED) {
+        cancelled(op);
+    } else if (code == TDL_EEOF && op->kind == OP_EXACT) {
+        skip = n;
+        incomplete_read(st, bytes, n, op->num);
+    } else if (code == TDL_EEOF) {
+        if (op->kind == OP_LINE_NEXT)
+            PyErr_SetNone(PyExc_StopAsyncIteration);
+        else
+            result = PyBytes_FromStringAndSize(NULL, 0);
+    } else if (code == TDL_ETOOLONG) {
+        PyErr_Format(PyExc_ValueError, "no newline within %lld bytes", (long long)op->num);
+    } else {
+        raise_net(st, code, op_name(op->kind), op->target);
+    }
+    if (n > 0) {
+        PyObject *exc = PyErr_GetRaisedException();
+        tdl_conn_skip(c, skip);
+        PyErr_SetRaisedException(exc);
+    }
+    return result;
+}
+
+PyObject *
+op_result(opobj *op, uint32_t task, int32_t code)
+{
+    switch (op->kind) {
+    case OP_SEND:
+        return send_result(op, code);
+    case OP_RECV:
+    case OP_RECV_OK:
+    case OP_RECV_NEXT:
+        return recv_result(op, task, code);
+    case OP_SELECT:
+        select_losers(op, code);
+        if (code == TDL_ECANCELED)
+            break;
+        return select_result(op, task, code);
+    case OP_JOIN:
+        return join_result(op, code);
+    case OP_ACCEPT:
+    case OP_ACCEPT_NEXT:
+    case OP_DIAL:
+        return new_conn_result(op, task, code);
+    case OP_READ:
+    case OP_EXACT:
+    case OP_LINE:
+    case OP_LINE_NEXT:
+        return fill_result(op, code);
+    case OP_WRITE:
+        if (code < 0 && code != TDL_ECANCELED)
+            return raise_net(STATE(op), code, "write", op->target);
+        break;
+    default:
+        break;
+    }
+    return code == TDL_ECANCELED ? cancelled(op) : simple_result(op, code);
+}
+
+/* A result that nobody will take: what was acquired is given back. */
+void
+op_discard(opobj *op)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *result = op->result;
+    op->result = NULL;
+    if (result != NULL) {
+        if (op->kind == OP_LOCK && op->target != NULL) {
+            tdl_mutex_unlock(((mutexobj *)op->target)->core);
+            THREAD_KICK(STATE(op));
+        } else if (Py_TYPE(result) == STATE(op)->ConnType) {
+            ((connobj *)result)->closed = true; /* no warning: nobody saw it */
+            tdl_conn_close(((connobj *)result)->core);
+        }
+        Py_DECREF(result);
+    }
+    PyErr_SetRaisedException(exc);
+}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the files of the extension share: the module's state, the objects, and
+ * each file's functions for the others.
+ *
+ * Invariants.
+ *  - There is one mod_state per interpreter, and no global but the two
+ *    thread-locals of host.c: several interpreters may import the module.
+ *  - Everything here is touched with the GIL of its interpreter held. The GIL
+ *    is given up in two places only: a blocking tdl_host_poll (host.c) and the
+ *    _sync calls of SharedChan (shared.c).
+ *  - A core task belongs to one G or to one op ("spare" ones to the host), and
+ *    host->slots[task] says to which. While an operation of the core is
+ *    pending on a task, the slot owns a reference, and exactly one event will
+ *    come for it: the task is freed at that event and never before.
+ *  - A reference that a local channel carries is counted once for the channel:
+ *    added before the send starts, given back if it fails. */
+#ifndef TDLPY_STATE_H
+#define TDLPY_STATE_H
+
+#include "compat.h"
+#include <stdbool.h>
+#include <treadle.h>
+
+#define NO_TASK UINT32_MAX
+#define BATCH 256      /* events per tdl_host_poll */
+#define EAGER_DEPTH 32 /* spawns nested deeper than this start from the queue */
+#define OP_FREELIST 256
+
+typedef struct pyhost pyhost;
+typedef struct gobj gobj;
+typedef struct opobj opobj;
+typedef struct mod_state mod_state;
+
+/* -- Module state -------------------------------------------------------- */
+
+struct mod_state {
+    PyTypeObject *HostType, *ReaderType, *OpType, *GType, *ChanType,
+        *SharedChanType, *CaseType, *MutexType, *WaitGroupType, *ConnType,
+        *LinesType, *ListenerType;
+    PyObject *ChannelClosed, *Closed;
+    /* asyncio */
+    PyObject *CancelledError, *InvalidStateError, *IncompleteReadError;
+    PyObject *get_running_loop; /* returns None when there is none */
+    PyObject *current_tasks;    /* asyncio's dict, NULL from 3.14 on */
+    PyObject *current_task, *swap_current_task;
+    PyObject *register_task, *unregister_task;
+    PyObject *iscoroutine;
+    PyObject *recancel; /* op.c: delivers a deferred cancellation */
+    PyObject *packb, *unpackb; /* msgpack, once it was needed */
+    PyObject *empty_kw_context; /* ("context",) */
+    /* interned names */
+    PyObject *s_call_soon, *s_call_at, *s_time, *s_add_done_callback,
+        *s_blocking, *s_cancel, *s_throw, *s_get_loop, *s_cancelling,
+        *s_uncancel, *s_done, *s_msg;
+    pyhost *hosts; /* open hosts, linked by ->next */
+    int nguests;   /* how many of them are guests */
+    opobj *op_free;
+    int op_nfree;
+    uint64_t g_counter; /* for default names */
+};
+
+mod_state *state_of(PyObject *module);
+#define STATE(self) ((mod_state *)PyType_GetModuleState(Py_TYPE(self)))
+
+extern PyModuleDef treadle_module;
+
+/* -- Hosts --------------------------------------------------------------- */
+
+/* One tdl_host, bound to one asyncio loop and to the thread that runs it. */
+struct pyhost {
+    PyObject_HEAD
+    mod_state *st;
+    tdl_host *core; /* NULL once closed */
+    tdl_outcome *out;
+    PyObject *loop;      /* strong; cleared by close and by the collector */
+    PyObject *call_soon; /* loop.call_soon */
+    PyObject *ready;     /* own loop only: loop._ready, loop._scheduled */
+    PyObject *scheduled;
+    pyhost *next;
+    const void *thread; /* identity of its thread, see host.c */
+    PyObject **slots;   /* by task: a G or an op (strong), or NULL */
+    uint32_t nslots;
+    uint32_t spare;       /* a task for the next op outside a G, or NO_TASK */
+    gobj *current;        /* the G that is being stepped (borrowed) */
+    gobj *live;           /* Gs not done, or with an error nobody has seen */
+    PyObject *first_error; /* first error that was reported */
+    tdl_event events[BATCH];
+    int nevents, ievent; /* what is left of a batch that an exception cut */
+    int depth;           /* nested eager spawns */
+    int pending;         /* ops and parks whose event is to come */
+    int watcher;         /* of asyncio's own epoll descriptor, or -1 */
+    bool guest, dispatching, kicked, watch_ready, interrupt;
+    PyObject *reader; /* guest: what the loop calls (borrowed: it owns us) */
+    PyObject *timer;  /* guest: the loop's TimerHandle, or NULL */
+    int64_t timer_when;
+    tdl_chan **dropped; /* local channels freed by another thread */
+    size_t ndropped;
+};
+
+extern PyType_Spec host_spec, reader_spec;
+extern _Thread_local pyhost *tl_running; /* the host that runs code now */
+
+const void *thread_identity(void);
+/* The host of the running loop, made on first use; borrowed. NULL: exception. */
+pyhost *host_get(mod_state *st);
+pyhost *host_open(mod_state *st, PyObject *loop, bool guest);
+void host_close(pyhost *h);
+/* Hands events to goroutines and ops. 0, or -1 with an exception that is to
+ * leave the loop; what is left of the batch is then kept for the next call. */
+int host_poll(pyhost *h, int64_t timeout_ns);
+int host_slot_set(pyhost *h, uint32_t task, PyObject *obj);
+uint32_t host_task_new(pyhost *h, bool run);
+void host_task_free(pyhost *h, uint32_t task);
+int host_task_spare(pyhost *h);
+void host_drop_chan(pyhost *h, tdl_chan *ch);
+PyObject *host_forked_or_closed(int code);
+
+/* -- Guest mode ---------------------------------------------------------- */
+
+int guest_attach(pyhost *h);
+int guest_run(pyhost *h);
+void guest_kick_thread(mod_state *st);
+void guest_kick(pyhost *h);
+/* After an act that may have readied something: makes sure that it is seen. */
+#define HOST_KICK(h) do { if ((h)->guest && !(h)->dispatching && !(h)->kicked) guest_kick(h); } while (0)
+#define THREAD_KICK(st) do { if ((st)->nguests) guest_kick_thread(st); } while (0)
+
+/* -- Ops ----------------------------------------------------------------- */
+
+/* An awaitable: one operation, which starts at its first send. */
+enum op_kind {
+    OP_VALUE, /* a result that was there from the start */
+    OP_YIELD, OP_SLEEP, OP_JOIN,
+    OP_SEND, OP_RECV, OP_RECV_OK, OP_RECV_NEXT,
+    OP_SELECT, OP_LOCK, OP_WAIT,
+    OP_ACCEPT, OP_ACCEPT_NEXT, OP_DIAL,
+    OP_READ, OP_EXACT, OP_LINE, OP_LINE_NEXT, OP_WRITE,
+};
+
+enum op_state { OP_NEW, OP_PENDING, OP_DONE, OP_SPENT };
+
+#define OP_ERROR INT32_MIN /* op_start: a Python exception is set */
+
+struct opobj {
+    PyObject_HEAD
+    pyhost *host;     /* strong, from the start on */
+    PyObject *target; /* strong: what it works on */
+    PyObject *arg;    /* strong: what it sends, writes …; NULL */
+    PyObject *result; /* DONE: the result, or NULL */
+    PyObject *error;  /* DONE: the exception, or NULL */
+    PyObject *callbacks; /* list of (callback, context), or NULL */
+    gobj *g;          /* the G that waits on it (borrowed), or NULL */
+    opobj *next;      /* freelist */
+    int64_t num;      /* nanoseconds, or a limit in bytes */
+    uint32_t task;
+    int32_t code;     /* core's result of a DONE op */
+    uint8_t kind, state;
+    bool blocking;    /* asyncio's mark: just yielded */
+    bool abandoned;   /* nobody wants the result */
+    bool counted;     /* in host->pending, with a slot */
+    PyObject *cancel_msg;
+};
+
+extern PyType_Spec op_spec;
+opobj *op_new(mod_state *st, int kind, PyObject *target, PyObject *arg, int64_t num);
+PyObject *op_value(mod_state *st, PyObject *value); /* steals value; NULL passes through */
+PySendResult op_send(opobj *op, PyObject **result);
+/* The event of an op came (or its result, without the core's help). */
+void op_complete(opobj *op, uint32_t task, int32_t code);
+int op_schedule_callbacks(opobj *op);
+PyObject *op_recancel(PyObject *module, PyObject *const *args, Py_ssize_t n);
+
+/* opkinds.c: what each kind does. op_start returns the core's code;
+ * op_result its result as an object, or NULL with an exception. */
+int32_t op_start(opobj *op, pyhost *h, uint32_t task);
+PyObject *op_result(opobj *op, uint32_t task, int32_t code);
+void op_discard(opobj *op); /* a result that nobody took is put back */
+const char *op_name(int kind);
+
+/* -- Goroutines ---------------------------------------------------------- */
+
+enum g_state { G_READY, G_RUNNING, G_WAITING, G_DONE, G_FAILED, G_CANCELLED };
+
+struct gobj {
+    PyObject_HEAD
+    pyhost *host;      /* strong */
+    PyObject *coro;    /* NULL once done */
+    PyObject *context;
+    PyObject *name;    /* NULL: made when asked for */
+    PyObject *waiting; /* strong: the op or future it waits on, or NULL */
+    PyObject *result, *error, *error_tb;
+    PyObject *cancel_msg;
+    PyObject *callbacks; /* list of (callback, context), or NULL */
+    PyObject *joiners;   /* list of ops of kind JOIN, or NULL */
+    PyObject *group;     /* WaitGroup to tell when done, or NULL */
+    PyObject *wakeup;    /* bound method, made when a future is awaited */
+    gobj *prev_live, *next_live;
+    PyObject *dict, *weakrefs;
+    uint64_t number;
+    uint32_t task;
+    int cancels; /* requests not taken back, as asyncio counts them */
+    uint8_t state;
+    bool busy;        /* an operation of the core is pending on its task */
+    bool must_cancel; /* CancelledError at the next chance */
+    bool unseen;      /* failed, and nobody has looked */
+    bool linked;      /* in host->live */
+    bool registered;  /* in asyncio.all_tasks() */
+    char log_destroy; /* asyncio's _log_destroy_pending, which it may clear */
+    bool blocking;
+};
+
+extern PyType_Spec g_spec;
+PyObject *g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *context,
+                  PyObject *group);
+int g_event(gobj *g, int32_t code);
+bool g_cancel(gobj *g, PyObject *msg);
+PyObject *g_result(gobj *g);
+void g_join_remove(gobj *g, opobj *op);
+PyObject *g_name(gobj *g);
+void g_unlink(gobj *g);
+/* Leaves the op that is pending on g's task to itself, with that task; g gets
+ * a new one. For coroutines that start an op and then wait for another. */
+int g_shed(gobj *g);
+opobj *g_op(gobj *g);
+int g_report(gobj *g);
+void g_call_soon(pyhost *h, PyObject *callback, PyObject *arg, PyObject *context);
+PyObject *g_wakeup(PyObject *self, PyObject *future);
+#define G_ENDED(g) ((g)->state >= G_DONE)
+
+PyObject *make_cancelled(mod_state *st, PyObject *msg);
+int current_set(pyhost *h, PyObject *task, PyObject **old); /* asyncio's current task */
+
+/* -- Channels, select, synchronisation ----------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    tdl_chan *core; /* NULL until first used in a loop */
+    pyhost *host;   /* strong; NULL until then */
+    uint32_t cap;
+    bool closed; /* closed before it had a core */
+    PyObject *weakrefs;
+} chanobj;
+
+typedef struct {
+    PyObject_HEAD
+    tdl_chan *core;
+    PyObject *weakrefs;
+} sharedobj;
+
+/* A select case: what recv_op, send_op and after_op return. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *chan;  /* NULL: a timer */
+    PyObject *value; /* what to send, or NULL: receive */
+    int64_t ns;      /* a timer's delay */
+} caseobj;
+
+typedef struct { PyObject_HEAD tdl_mutex *core; PyObject *weakrefs; } mutexobj;
+typedef struct { PyObject_HEAD tdl_waitgroup *core; PyObject *weakrefs; } groupobj;
+
+extern PyType_Spec chan_spec, shared_spec, case_spec, mutex_spec, group_spec;
+
+/* Gives back what a local channel carries, and frees it. */
+void chan_drain(tdl_chan *core);
+/* The core's channel behind a Chan or SharedChan. NULL: exception. h may be
+ * NULL when the object is a SharedChan. */
+tdl_chan *chan_core(mod_state *st, PyObject *chan, pyhost *h);
+bool chan_is_local(mod_state *st, PyObject *chan);
+/* A value for this channel: counted or copied. 0, or -1 with an exception. */
+int chan_encode(mod_state *st, PyObject *chan, PyObject *value, tdl_val *v);
+/* The object that v carries; v is nil afterwards. */
+PyObject *val_decode(mod_state *st, tdl_val *v);
+int val_encode(mod_state *st, PyObject *value, tdl_val *v);
+PyObject *shared_wrap(mod_state *st, tdl_chan *ch);
+PyObject *case_new(mod_state *st, PyObject *chan, PyObject *value, int64_t ns);
+
+int32_t select_start(opobj *op, pyhost *h, uint32_t task);
+void select_losers(opobj *op, int32_t code); /* sends that did not happen */
+PyObject *select_result(opobj *op, uint32_t task, int32_t code);
+PyObject *select_now(PyObject *module, PyObject *const *args, Py_ssize_t n);
+PyObject *select_op(PyObject *module, PyObject *const *args, Py_ssize_t n);
+PyObject *after_op(PyObject *module, PyObject *seconds);
+
+/* -- Network ------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    tdl_conn *core;
+    bool closed;
+    PyObject *weakrefs;
+} connobj;
+
+typedef struct {
+    PyObject_HEAD
+    tdl_listener *core;
+    bool closed;
+    PyObject *weakrefs;
+} listenerobj;
+
+typedef struct { PyObject_HEAD PyObject *conn; int64_t limit; } linesobj;
+
+extern PyType_Spec conn_spec, lines_spec, listener_spec;
+PyObject *conn_wrap(mod_state *st, tdl_conn *c);
+PyObject *net_listen(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *net_dial(PyObject *module, PyObject *args, PyObject *kwargs);
+int deadline_arg(PyObject *when, int64_t *ns);
+
+/* -- Errors and arguments (errors.c) ------------------------------------- */
+
+/* Raises what a code of the core means; `what` says who failed. NULL. */
+PyObject *raise_code(mod_state *st, int64_t code, const char *what);
+PyObject *raise_net(mod_state *st, int64_t code, const char *verb, PyObject *object);
+PyObject *raise_cancelled(mod_state *st, PyObject *msg);
+PyObject *raise_closed_channel(mod_state *st, Py_ssize_t index);
+/* Seconds (int or float) to nanoseconds, saturating, rounded up. -1: exception. */
+int seconds_arg(PyObject *seconds, const char *what, int64_t *ns);
+
+#endif

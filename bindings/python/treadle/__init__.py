@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Go-style goroutines, channels and network I/O, on asyncio's event loop.
+
+Everything that waits is awaitable from a goroutine (``treadle.go``), from the
+main coroutine of ``treadle.run``, and from a plain ``asyncio.Task``: under
+``treadle.run``, under ``asyncio.run(main(), loop_factory=treadle.new_event_loop)``,
+and as a guest of any other loop that has ``add_reader``.
+
+    import treadle
+
+    async def send(ch: treadle.Chan[int]) -> None:
+        await ch.send(1)
+
+    async def main() -> None:
+        ch: treadle.Chan[int] = treadle.Chan()
+        treadle.go(send(ch))
+        print(await ch.recv())
+
+    treadle.run(main())
+
+Times are in seconds. Cancellation is ``asyncio.CancelledError``, raised where
+the goroutine waits; a value that was handed to it in that very turn is received
+first.
+"""
+
+from ._loop import Loop, new_event_loop, run
+from ._scope import Scope, scope, timeout
+from ._treadle import (
+    Case,
+    Chan,
+    ChannelClosed,
+    Closed,
+    Conn,
+    G,
+    Lines,
+    Listener,
+    Mutex,
+    Op,
+    SharedChan,
+    WaitGroup,
+    after_op,
+    dial,
+    dump,
+    go,
+    listen,
+    metric,
+    now,
+    num_goroutines,
+    select,
+    sleep,
+    try_select,
+    yield_,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Case",
+    "Chan",
+    "ChannelClosed",
+    "Closed",
+    "Conn",
+    "G",
+    "Lines",
+    "Listener",
+    "Loop",
+    "Mutex",
+    "Op",
+    "Scope",
+    "SharedChan",
+    "WaitGroup",
+    "after_op",
+    "dial",
+    "dump",
+    "go",
+    "listen",
+    "metric",
+    "new_event_loop",
+    "now",
+    "num_goroutines",
+    "run",
+    "scope",
+    "select",
+    "sleep",
+    "timeout",
+    "try_select",
+    "yield_",
+]
