@@ -1,0 +1,214 @@
+-- SPDX-License-Identifier: MIT
+-- The C ABI of treadle as LuaJIT's ffi takes it.
+-- Written by ffi/gen_lua_cdef.py from core/include/treadle.h: do not edit.
+-- luacheck: ignore 631
+
+return {
+  abi = 1,
+  version = "0.1.0",
+  -- structures whose size the library is asked for
+  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_event", "tdl_outcome" },
+  const = {
+    TDL_ECLOSED = -4097,
+    TDL_ETIMEDOUT = -4098,
+    TDL_ECANCELED = -4099,
+    TDL_EAGAIN = -4100,
+    TDL_EINVAL = -4101,
+    TDL_ENOMEM = -4102,
+    TDL_EFORKED = -4103,
+    TDL_EBUSY = -4104,
+    TDL_EHOST = -4105,
+    TDL_ENOTLOCKED = -4106,
+    TDL_ENEGATIVE = -4107,
+    TDL_EADDRESS = -4108,
+    TDL_EEOF = -4109,
+    TDL_ETOOLONG = -4110,
+    TDL_EDEADLOCK = -4111,
+    TDL_PENDING = -4200,
+    TDL_NIL = 0,
+    TDL_BOOL = 1,
+    TDL_INT = 2,
+    TDL_DOUBLE = 3,
+    TDL_PTR = 4,
+    TDL_BYTES = 5,
+    TDL_CHAN = 6,
+    TDL_REF = 7,
+    TDL_GO_JOINABLE = 1,
+    TDL_RECV = 1,
+    TDL_SEND = 2,
+    TDL_FILL_SOME = 0,
+    TDL_FILL_EXACT = 1,
+    TDL_FILL_LINE = 2,
+    TDL_FILL_ALL = 3,
+    TDL_WATCHER = 1073741824,
+    TDL_READABLE = 1,
+    TDL_WRITABLE = 2,
+    TDL_MAX_TASKS = 1048576,
+    TDL_VERSION_MAJOR = 0,
+    TDL_VERSION_MINOR = 1,
+    TDL_VERSION_PATCH = 0,
+    TDL_ABI_VERSION = 1,
+    TDL_NANOSECOND = 1,
+    TDL_MICROSECOND = 1000,
+    TDL_MILLISECOND = 1000000,
+    TDL_SECOND = 1000000000,
+    TDL_MINUTE = 60000000000,
+    TDL_HOUR = 3600000000000,
+    TDL_FOREVER = 9223372036854775807LL,
+    TDL_NOWAIT = -1,
+  },
+  cdef = [[
+const char *tdl_version(void);
+int tdl_abi_version(void);
+size_t tdl_abi_size(const char *type);
+const char *tdl_strerror(int code);
+const char *tdl_errname(int code);
+int64_t tdl_now(void);
+typedef struct tdl_val {
+int32_t type;
+uint32_t flags;
+union {
+int64_t i;
+double d;
+void *p;
+} u;
+} tdl_val;
+int tdl_val_type(const tdl_val *v);
+void tdl_val_set_nil(tdl_val *v);
+void tdl_val_set_bool(tdl_val *v, int truth);
+void tdl_val_set_int(tdl_val *v, int64_t i);
+void tdl_val_set_double(tdl_val *v, double d);
+void tdl_val_set_ptr(tdl_val *v, void *p);
+int tdl_val_set_bytes(tdl_val *v, const void *bytes, size_t n);
+int tdl_val_bool(const tdl_val *v);
+int64_t tdl_val_int(const tdl_val *v);
+double tdl_val_double(const tdl_val *v);
+void *tdl_val_ptr(const tdl_val *v);
+const void *tdl_val_bytes(const tdl_val *v, size_t *n);
+void tdl_val_copy(tdl_val *dst, const tdl_val *src);
+void tdl_val_clear(tdl_val *v);
+typedef struct tdl_g tdl_g;
+typedef struct tdl_go_options {
+uint32_t size;
+uint32_t flags;
+size_t stack;
+const char *name;
+} tdl_go_options;
+int tdl_run(int (*main_g)(void *), void *arg);
+tdl_g *tdl_go(void (*fn)(void *), void *arg);
+tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts);
+int tdl_join(tdl_g *g);
+int tdl_cancel(tdl_g *g);
+int tdl_goexit(void);
+void tdl_yield(void);
+int tdl_sleep(int64_t ns);
+int tdl_gomaxprocs(int n);
+int tdl_num_goroutines(void);
+uint64_t tdl_goid(void);
+typedef struct tdl_chan tdl_chan;
+tdl_chan *tdl_chan_new(uint32_t cap);
+void tdl_chan_free(tdl_chan *ch);
+tdl_chan *tdl_chan_ref(tdl_chan *ch);
+int tdl_chan_send(tdl_chan *ch, const tdl_val *v);
+int tdl_chan_recv(tdl_chan *ch, tdl_val *v);
+int tdl_chan_send_until(tdl_chan *ch, const tdl_val *v, int64_t deadline);
+int tdl_chan_recv_until(tdl_chan *ch, tdl_val *v, int64_t deadline);
+int tdl_chan_try_send(tdl_chan *ch, const tdl_val *v);
+int tdl_chan_try_recv(tdl_chan *ch, tdl_val *v);
+int tdl_chan_close(tdl_chan *ch);
+uint32_t tdl_chan_len(tdl_chan *ch);
+uint32_t tdl_chan_cap(tdl_chan *ch);
+int tdl_chan_closed(tdl_chan *ch);
+int tdl_val_set_chan(tdl_val *v, tdl_chan *ch);
+tdl_chan *tdl_val_chan(const tdl_val *v);
+typedef struct tdl_case {
+tdl_chan *chan;
+tdl_val *val;
+int op;
+int ok;
+} tdl_case;
+int tdl_select(tdl_case *cases, int n, int64_t deadline);
+typedef struct tdl_mutex tdl_mutex;
+tdl_mutex *tdl_mutex_new(void);
+int tdl_mutex_lock(tdl_mutex *m);
+int tdl_mutex_lock_until(tdl_mutex *m, int64_t deadline);
+int tdl_mutex_trylock(tdl_mutex *m);
+int tdl_mutex_unlock(tdl_mutex *m);
+void tdl_mutex_free(tdl_mutex *m);
+typedef struct tdl_waitgroup tdl_waitgroup;
+tdl_waitgroup *tdl_waitgroup_new(void);
+int tdl_waitgroup_add(tdl_waitgroup *wg, int n);
+int tdl_waitgroup_done(tdl_waitgroup *wg);
+int tdl_waitgroup_wait(tdl_waitgroup *wg);
+int tdl_waitgroup_wait_until(tdl_waitgroup *wg, int64_t deadline);
+void tdl_waitgroup_free(tdl_waitgroup *wg);
+typedef struct tdl_listener tdl_listener;
+typedef struct tdl_conn tdl_conn;
+int tdl_listen(const char *network, const char *address, tdl_listener **l);
+int tdl_listener_accept(tdl_listener *l, tdl_conn **c);
+int tdl_listener_port(tdl_listener *l);
+int tdl_listener_address(tdl_listener *l, char *buf, size_t size);
+void tdl_listener_set_deadline(tdl_listener *l, int64_t when);
+int tdl_listener_close(tdl_listener *l);
+void tdl_listener_free(tdl_listener *l);
+int tdl_dial(const char *network, const char *address, int64_t timeout_ns, tdl_conn **c);
+int64_t tdl_conn_read(tdl_conn *c, void *buf, size_t n);
+int64_t tdl_conn_write(tdl_conn *c, const void *buf, size_t n);
+int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit);
+const char *tdl_conn_peek(tdl_conn *c, size_t *n);
+int tdl_conn_skip(tdl_conn *c, size_t n);
+void tdl_conn_set_deadline(tdl_conn *c, int64_t when);
+void tdl_conn_set_read_deadline(tdl_conn *c, int64_t when);
+void tdl_conn_set_write_deadline(tdl_conn *c, int64_t when);
+void tdl_conn_set_timeout(tdl_conn *c, int64_t ns);
+int tdl_conn_close_read(tdl_conn *c);
+int tdl_conn_close_write(tdl_conn *c);
+int tdl_conn_fd(tdl_conn *c);
+int tdl_conn_peername(tdl_conn *c, char *buf, size_t size);
+int tdl_conn_sockname(tdl_conn *c, char *buf, size_t size);
+int tdl_conn_close(tdl_conn *c);
+void tdl_conn_free(tdl_conn *c);
+typedef struct tdl_host tdl_host;
+typedef struct tdl_event {
+uint32_t task;
+int32_t result;
+} tdl_event;
+typedef struct tdl_outcome {
+tdl_val val;
+int64_t extra;
+} tdl_outcome;
+int tdl_host_open(const char *name, tdl_host **h);
+int tdl_host_close(tdl_host *h);
+int tdl_host_poll(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns);
+int tdl_host_wake(tdl_host *h);
+int tdl_host_fd(tdl_host *h);
+int64_t tdl_host_timeout(tdl_host *h);
+tdl_outcome *tdl_host_outcomes(tdl_host *h);
+int tdl_host_watch(tdl_host *h, int fd, int readiness);
+int tdl_host_watch_modify(tdl_host *h, int watcher, int readiness);
+int tdl_host_unwatch(tdl_host *h, int watcher);
+int tdl_task_new(tdl_host *h, int run);
+int tdl_task_free(tdl_host *h, uint32_t task);
+int tdl_task_set_name(tdl_host *h, uint32_t task, const char *name);
+int tdl_task_cancel(tdl_host *h, uint32_t task);
+int tdl_task_park_start(tdl_host *h, uint32_t task, int64_t deadline);
+int tdl_task_ready(tdl_host *h, uint32_t task, int result);
+int tdl_yield_start(tdl_host *h, uint32_t task);
+int tdl_sleep_start(tdl_host *h, uint32_t task, int64_t ns);
+int tdl_join_start(tdl_host *h, uint32_t task, tdl_g *g, int64_t deadline);
+int tdl_chan_send_start(tdl_host *h, uint32_t task, tdl_chan *ch, const tdl_val *v, int64_t deadline);
+int tdl_chan_recv_start(tdl_host *h, uint32_t task, tdl_chan *ch, int64_t deadline);
+int tdl_select_start(tdl_host *h, uint32_t task, const tdl_case *cases, int n, int64_t deadline);
+int tdl_mutex_lock_start(tdl_host *h, uint32_t task, tdl_mutex *m, int64_t deadline);
+int tdl_waitgroup_wait_start(tdl_host *h, uint32_t task, tdl_waitgroup *wg, int64_t deadline);
+int tdl_listener_accept_start(tdl_host *h, uint32_t task, tdl_listener *l);
+int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *address, int64_t timeout_ns);
+int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n);
+int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
+int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
+tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
+int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
+int tdl_dump(int fd);
+int64_t tdl_metric(const char *name);
+]],
+}

@@ -1,0 +1,77 @@
+-- SPDX-License-Identifier: MIT
+-- What is said when something fails: short stable strings for what the
+-- environment does (returned as nil, text), errors that blame the caller's line
+-- for misuse, and the object that unwinds a goroutine which ignores that it was
+-- cancelled.
+--
+-- Invariant: a text never changes between releases; programs compare them.
+
+local ffi = require "ffi"
+local library = require "treadle.library"
+local C = library.C
+
+-- By stable name and not by number, which differs between systems.
+local TEXT = {
+  TDL_ECLOSED = "closed",
+  TDL_ETIMEDOUT = "timeout",
+  TDL_ECANCELED = "cancelled",
+  TDL_EAGAIN = "not ready",
+  TDL_EINVAL = "invalid argument",
+  TDL_ENOMEM = "out of memory",
+  TDL_EADDRESS = "bad address",
+  TDL_EEOF = "closed",
+  TDL_ETOOLONG = "too long",
+  ECONNREFUSED = "connection refused",
+  ECONNRESET = "connection reset",
+  ECONNABORTED = "connection aborted",
+  EPIPE = "broken pipe",
+  EADDRINUSE = "address in use",
+  EADDRNOTAVAIL = "address not available",
+  EMFILE = "too many open files",
+  ENFILE = "too many open files",
+  ENOMEM = "out of memory",
+  ENOBUFS = "no buffer space",
+  ENOTCONN = "not connected",
+  EHOSTUNREACH = "host unreachable",
+  ENETUNREACH = "network unreachable",
+  ETIMEDOUT = "timeout",
+  EACCES = "permission denied",
+  EPERM = "permission denied",
+  ENOENT = "no such file or directory",
+  EAFNOSUPPORT = "address family not supported",
+}
+
+local M = {}
+
+--- Text of a negative result code.
+---@type table<integer, string>
+M.text = setmetatable({}, {
+  __index = function(cache, code)
+    local text = TEXT[ffi.string(C.tdl_errname(code))] or ffi.string(C.tdl_strerror(code))
+    cache[code] = text
+    return text
+  end,
+})
+
+--- Raised, from the second blocking call on, in a goroutine that goes on after
+--- it has been told "cancelled". tostring gives "treadle: cancelled".
+M.CANCELLED = setmetatable({}, {
+  __name = "treadle.cancelled",
+  __tostring = function() return "treadle: cancelled" end,
+})
+
+local ours = debug.getinfo(1, "S").source:match("^(.*/)") or "\0"
+
+--- Raises an error at the line, outside this library, that made the call.
+---@param message string
+function M.misuse(message)
+  local level = 2
+  local frame = debug.getinfo(level, "S")
+  while frame and frame.source:sub(1, #ours) == ours do
+    level = level + 1
+    frame = debug.getinfo(level, "S")
+  end
+  error("treadle: " .. message, frame and level or 0)
+end
+
+return M

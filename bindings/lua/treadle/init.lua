@@ -1,0 +1,53 @@
+-- SPDX-License-Identifier: MIT
+-- treadle: goroutines, channels, select and network I/O for LuaJIT.
+--
+--     local treadle = require "treadle"
+--     treadle.run(function()
+--       local ch = treadle.chan()
+--       treadle.go(function() ch:send "hello" end)
+--       print(ch:recv())
+--     end)
+--
+-- What the environment does to a program is returned as nil and a short stable
+-- string; what the program does wrong is an error at its line.  Every call that
+-- waits returns nil, "cancelled" in a goroutine that was cancelled, and raises an
+-- error when that is ignored.
+--
+-- This file only gathers the public functions; each is documented where it is.
+
+local library = require "treadle.library"
+local chan = require "treadle.chan"
+local debugging = require "treadle.debugging"
+local goroutine = require "treadle.goroutine"
+local loop = require "treadle.loop"
+local net = require "treadle.net"
+local scope = require "treadle.scope"
+local select_ = require "treadle.select"
+local shared = require "treadle.shared"
+local sync = require "treadle.sync"
+local time = require "treadle.time"
+
+---@class treadle
+return {
+  _VERSION = library.version,
+  run = loop.run,
+  go = goroutine.go,
+  sleep = goroutine.sleep,
+  yield = goroutine.yield,
+  scope = scope.scope,
+  timeout = scope.timeout,
+  now = time.now,
+  chan = chan.chan,
+  shared_chan = shared.shared_chan,
+  wrap_chan = shared.wrap_chan,
+  select = select_.select,
+  try_select = select_.try_select,
+  after_op = select_.after_op,
+  waitgroup = sync.waitgroup,
+  mutex = sync.mutex,
+  listen = net.listen,
+  dial = net.dial,
+  num_goroutines = debugging.num_goroutines,
+  dump = debugging.dump,
+  metric = debugging.metric,
+}

@@ -1,0 +1,153 @@
+-- SPDX-License-Identifier: MIT
+-- treadle.run: opens a host, runs goroutines until all have ended, closes it.
+--
+-- The loop has two phases, so that LuaJIT can compile both: drain() asks the
+-- core for a batch and copies it into two arrays of Lua numbers, and calls no
+-- coroutine; dispatch() resumes coroutines and touches only Lua values.
+--
+-- Invariants: one run at a time in a lua_State.  However it ends, the host is
+-- closed, coroutine.resume and wrap are restored and the state says that nothing
+-- runs.
+
+local ffi = require "ffi"
+local library = require "treadle.library"
+local errors = require "treadle.errors"
+local interpose = require "treadle.interpose"
+local park = require "treadle.park"
+local report = require "treadle.report"
+local task = require "treadle.task"
+local C, const = library.C, library.const
+
+local state, SENTINEL, NO_TASK = park.state, park.SENTINEL, park.NO_TASK
+local coroutines, ids, watchers = state.coroutines, state.ids, state.watchers
+local finished, stray, live = task.finished, task.stray, task.live
+local misuse = errors.misuse
+local resume = coroutine.resume
+local tonumber = tonumber
+
+local WATCHER = const.TDL_WATCHER
+local BATCH = 256
+
+local events = ffi.new("tdl_event[?]", BATCH)
+local who, result = {}, {}
+for i = 1, BATCH do who[i], result[i] = 0, 0 end
+local count, at = 0, 0 -- the batch, and the event that was dispatched last
+
+local function drain()
+  local n = C.tdl_host_poll(state.host, events, BATCH, -1)
+  at = 0
+  for i = 1, n do
+    local event = events[i - 1]
+    who[i], result[i] = tonumber(event.task), event.result
+  end
+  count = n
+  return n
+end
+
+local function dispatch()
+  for i = at + 1, count do
+    at = i
+    local id = who[i]
+    local co = coroutines[id]
+    if co then
+      state.cur, state.id = id, ids[id]
+      local ok, what = resume(co, result[i])
+      if what ~= SENTINEL then finished(id, ok, what, co) end
+    elseif id >= WATCHER then
+      local watching = watchers[id]
+      if watching then C.tdl_task_ready(state.host, watching, result[i]) end
+    else
+      stray(id)
+    end
+  end
+  state.cur, state.id = -1, NO_TASK
+end
+
+--- Events that came out of turn (see call_off in park.lua) go next.
+local function take_backlog()
+  local backlog = state.backlog
+  local n = #backlog
+  if n > BATCH then n = BATCH end
+  for i = 1, n do who[i], result[i] = backlog[i][1], backlog[i][2] end
+  local rest = {}
+  for i = n + 1, #backlog do rest[#rest + 1] = backlog[i] end
+  state.backlog = rest
+  at, count = 0, n
+end
+
+local function loop()
+  dispatch() -- what is left of a batch that an interrupt cut short
+  while live() > 0 do
+    if #state.backlog > 0 then
+      take_backlog()
+    else
+      local n = drain()
+      if n < 0 then
+        count = 0
+        error("treadle: the loop cannot go on: " .. errors.text[n], 0)
+      end
+    end
+    dispatch()
+  end
+end
+
+local function open()
+  local host = ffi.new "tdl_host *[1]"
+  local rc = C.tdl_host_open("lua", host)
+  if rc == const.TDL_EBUSY then misuse "treadle.run inside a goroutine of C" end
+  if rc < 0 then error("treadle: run cannot start: " .. errors.text[rc], 0) end
+  state.host = host[0]
+  state.outcomes = C.tdl_host_outcomes(host[0])
+  state.running, state.ending = true, false
+  state.backlog, count, at = {}, 0, 0
+  interpose.install()
+end
+
+local function close()
+  interpose.restore()
+  C.tdl_host_close(state.host)
+  state.host, state.outcomes = park.NO_HOST, nil
+  state.cur, state.id = -1, NO_TASK
+  state.running = false
+  task.forget()
+  for id in pairs(coroutines) do coroutines[id], ids[id], state.tasks[id] = nil, nil, nil end
+end
+
+local M = {}
+
+---@class treadle.RunOptions
+---@field on_error fun(task: treadle.Task, err: any, trace: string)|nil told of each error that ends a goroutine
+---  and that nobody waits for; it may not wait. Without it they go to stderr and run raises the first at its end.
+
+--- Runs f as the first goroutine and returns its results once it has returned.
+--- Goroutines that are still there are cancelled then, and waited for until they
+--- have unwound.  An error of f is raised; else the first error of a goroutine
+--- that nobody has joined, unless on_error was given.
+---@param f fun(): ...
+---@param options treadle.RunOptions|nil
+---@return any ...
+function M.run(f, options)
+  if type(f) ~= "function" then misuse("run expects a function, got " .. type(f)) end
+  if options ~= nil and type(options) ~= "table" then misuse "run expects a table of options" end
+  local on_error = options and options.on_error
+  if on_error ~= nil and type(on_error) ~= "function" then misuse "on_error must be a function" end
+  if state.running then misuse "run inside run" end
+  open()
+  report.begin(on_error)
+  local main = task.spawn(nil, f, 0)
+  task.set_main(main)
+  local fine, failure = pcall(loop)
+  if not fine then -- interrupted (Ctrl-C): unwind all, then say so
+    state.cur, state.id = -1, NO_TASK
+    task.cancel_all()
+    pcall(loop)
+  end
+  close()
+  if not fine then error(failure, 0) end
+  if main.failed then error(main.err, 0) end
+  local lost = report.first_unjoined()
+  if lost then error(lost.err, 0) end
+  return task.give_results(main)
+end
+
+return M

@@ -1,0 +1,182 @@
+-- SPDX-License-Identifier: MIT
+-- The state of the run in progress, and how a goroutine waits.
+--
+-- Every operation of this library has one shape:
+--
+--     local rc = C.tdl_…_start(state.host, state.id, …)  -- done at once? return
+--     rc = hold(rc)                                      -- else wait for the result
+--     return nil, fail(rc)                               -- and if it is an error: its text
+--
+-- Invariants:
+--   * `state.id` is what _start forms are given.  It is the running goroutine's
+--     task, or NO_TASK when nothing may wait: outside a run, between two
+--     goroutines, and in a goroutine that was cancelled.  The core refuses
+--     NO_TASK, so that the fast path of an operation needs no check of its own.
+--   * `state.cur` is the running goroutine's task even when it was cancelled; -1
+--     for none.  Tasks, coroutines and ids to give are kept by task number.
+--   * A goroutine leaves its coroutine by SENTINEL only, and with an operation
+--     pending; it is resumed by the operation's event and nothing else.
+
+local ffi = require "ffi"
+local library = require "treadle.library"
+local errors = require "treadle.errors"
+local C, const = library.C, library.const
+
+local yield = coroutine.yield
+local isyieldable = coroutine.isyieldable
+local text, misuse, CANCELLED = errors.text, errors.misuse, errors.CANCELLED
+
+local PENDING, FOREVER = const.TDL_PENDING, const.TDL_FOREVER
+local EINVAL, ECANCELED, EBUSY = const.TDL_EINVAL, const.TDL_ECANCELED, const.TDL_EBUSY
+local EHOST, EFORKED = const.TDL_EHOST, const.TDL_EFORKED
+local EUNYIELDABLE = -0x10000 -- our own: the wait was called off, Lua cannot leave this frame
+
+local NO_TASK = 0xffffffff
+local NO_HOST = ffi.cast("tdl_host *", nil)
+local SENTINEL = setmetatable({}, { __tostring = function() return "treadle: a goroutine waits" end })
+local PATIENCE = 100 -- raised cancellations until a goroutine that ignores them is dropped
+
+---@class treadle.state
+---@field host ffi.cdata* tdl_host of the run, NULL outside
+---@field id integer what a _start form is given
+---@field cur integer the running goroutine, -1 for none
+---@field running boolean
+---@field ending boolean the main function has returned
+---@field outcomes ffi.cdata*|nil tdl_outcome array of the host
+---@field tasks table<integer, treadle.Task>
+---@field coroutines table<integer, thread|false> false: nobody is left to resume
+---@field ids table<integer, integer> `id` of each task while it runs
+---@field backlog table[] events taken out of turn
+---@field watchers table<integer, integer> the task that waits for each watcher's descriptor
+local state = {
+  host = NO_HOST,
+  id = NO_TASK,
+  cur = -1,
+  running = false,
+  ending = false,
+  outcomes = nil,
+  tasks = {},
+  coroutines = {},
+  ids = {},
+  backlog = {},
+  watchers = {},
+}
+
+local event = ffi.new "tdl_event[1]"
+
+--- Calls the pending operation off because the coroutine cannot be left here (a
+--- C function such as table.sort is below).  What the operation had got already
+--- is its result as usual.
+---@return integer rc
+local function call_off()
+  C.tdl_task_cancel(state.host, state.cur)
+  while true do
+    local n = C.tdl_host_poll(state.host, event, 1, -1)
+    if n < 0 then return n end
+    if n == 1 then
+      local task, result = event[0].task, event[0].result
+      if task == state.cur then
+        return result == ECANCELED and EUNYIELDABLE or result
+      end
+      local backlog = state.backlog
+      backlog[#backlog + 1] = { task, result }
+    end
+  end
+end
+
+--- Waits for the result of an operation that is pending; other codes pass
+--- through.  Never raises on account of the operation, so that the caller can
+--- put things in order first.
+---@param rc integer what the _start form returned
+---@return integer rc
+local function hold(rc)
+  if rc ~= PENDING then return rc end
+  if not isyieldable() then return call_off() end
+  local result = yield(SENTINEL)
+  if type(result) ~= "number" then
+    misuse("this coroutine was resumed by a coroutine.resume or wrap taken before treadle.run began")
+  end
+  return result
+end
+
+--- Leaves a goroutine for good that caught its cancellation again and again.
+---@param task treadle.Task
+local function abandon(task)
+  task.abandoned = true
+  state.coroutines[state.cur] = false
+  C.tdl_yield_start(state.host, state.cur) -- its event brings the loop to bury it
+  yield(SENTINEL)
+end
+
+--- The running goroutine was cancelled and wants to wait: the first time it is
+--- told so, then it is unwound.
+---@return string
+local function refuse()
+  if state.cur < 0 then
+    misuse(state.running and "only a goroutine can wait (this is an error handler or a finalizer)"
+      or "this works only inside treadle.run")
+  end
+  local task = state.tasks[state.cur]
+  if not task.told then
+    task.told = true
+    return text[ECANCELED]
+  end
+  task.ignored = task.ignored + 1
+  if task.ignored > PATIENCE and isyieldable() then abandon(task) end
+  error(CANCELLED, 0)
+end
+
+--- The text of an error code; raises where the code means misuse, and in a
+--- goroutine that ignores its cancellation.
+---@param rc integer a negative code
+---@return string
+local function fail(rc)
+  if rc == ECANCELED then
+    state.tasks[state.cur].told = true
+  elseif rc == EINVAL and state.id == NO_TASK then
+    return refuse()
+  elseif rc == EUNYIELDABLE then
+    misuse "cannot wait inside a C function (table.sort, string.gsub, require, a metamethod of C, …)"
+  elseif rc == EBUSY then
+    misuse "this goroutine has an operation pending that was left by a foreign coroutine.resume"
+  elseif rc == EHOST then
+    misuse "this object belongs to another thread or to a treadle.run that has ended"
+  elseif rc == EFORKED then
+    misuse "there is no runtime in the child of a fork"
+  end
+  return text[rc]
+end
+
+--- Waits until tdl_task_ready, also in a goroutine that was cancelled: for
+--- waits that must see the end of something.  A cancellation that arrives
+--- meanwhile ends it with TDL_ECANCELED.
+---@param deadline ffi.cdata*|nil int64_t; nil: none
+---@return integer rc
+local function park(deadline)
+  return hold(C.tdl_task_park_start(state.host, state.cur, deadline or FOREVER))
+end
+
+--- The running goroutine; raises where there is none.
+---@return treadle.Task
+local function running_task()
+  if state.cur < 0 then refuse() end
+  return state.tasks[state.cur]
+end
+
+--- Raises outside treadle.run.
+local function need_run()
+  if not state.running then misuse "this works only inside treadle.run" end
+end
+
+return {
+  state = state,
+  hold = hold,
+  fail = fail,
+  refuse = refuse,
+  park = park,
+  running_task = running_task,
+  need_run = need_run,
+  SENTINEL = SENTINEL,
+  NO_TASK = NO_TASK,
+  NO_HOST = NO_HOST,
+}

@@ -1,0 +1,207 @@
+-- SPDX-License-Identifier: MIT
+-- Waiting for the first of several operations: select, try_select, after_op.
+--
+-- Channel cases and ends of goroutines go to the core's select; the earliest
+-- after_op is its deadline.
+--
+-- Invariants: the arrays are read by the core before a start returns, so one set
+-- serves all.  What was loaded for a send case is released and settled exactly
+-- once, on every path, before an error can be raised.
+
+local ffi = require "ffi"
+local library = require "treadle.library"
+local errors = require "treadle.errors"
+local park = require "treadle.park"
+local task = require "treadle.task"
+local time = require "treadle.time"
+local C, const = library.C, library.const
+
+local state, hold, fail = park.state, park.hold, park.fail
+local misuse = errors.misuse
+local deadline, nanoseconds = time.deadline, time.nanoseconds
+local unclaimed = task.unclaimed
+local type, pcall = type, pcall
+
+local RECV, SEND = const.TDL_RECV, const.TDL_SEND
+local FOREVER, NOWAIT = const.TDL_FOREVER, const.TDL_NOWAIT
+local ETIMEDOUT, EAGAIN, ENOMEM = const.TDL_ETIMEDOUT, const.TDL_EAGAIN, const.TDL_ENOMEM
+local MAX_CASES = 65535
+
+local room = 16
+local cases, values = ffi.new("tdl_case[?]", room), ffi.new("tdl_val[?]", room)
+
+local function grow(n)
+  if n > MAX_CASES then misuse("select takes at most " .. MAX_CASES .. " operations") end
+  while room < n do room = room * 2 end
+  cases, values = ffi.new("tdl_case[?]", room), ffi.new("tdl_val[?]", room)
+end
+
+local function check(ops)
+  if type(ops) ~= "table" then misuse("select expects a table of operations, got " .. type(ops)) end
+  for i = 1, #ops do
+    local op = ops[i]
+    if type(op) ~= "table" or op.kind == nil then
+      misuse(("operation %d is a %s: use recv_op, send_op, after_op or join_op"):format(i, type(op)))
+    end
+  end
+  if #ops > room then grow(#ops) end
+end
+
+--- The channel that is closed when the goroutine ends, made when first asked for.
+---@param goroutine treadle.Task
+local function ended_chan(goroutine)
+  local chan = goroutine.ended_chan
+  if not chan then
+    chan = C.tdl_chan_new_local(state.host, 0)
+    if chan == nil then error("treadle: " .. errors.text[ENOMEM], 0) end
+    goroutine.ended_chan = ffi.gc(chan, C.tdl_chan_free)
+    if goroutine.done then C.tdl_chan_close(chan) end
+  end
+  return goroutine.ended_chan
+end
+
+--- Settles the first n operations after the core is done with them.
+---@param tickets table what load returned for send cases
+---@param fired integer|nil the operation that was carried out
+local function settle(ops, n, tickets, fired)
+  for i = 1, n do
+    local op = ops[i]
+    if op.kind == SEND then
+      op.chan:settled(tickets[i], i == fired)
+    elseif op.kind == "join" then
+      op.task.selects = op.task.selects - 1
+      if i ~= fired then unclaimed(op.task) end
+    end
+  end
+end
+
+--- Gives up the copies of the values of send cases once the core has read them.
+local function release(ops, n, position)
+  for i = 1, n do
+    local op = ops[i]
+    if op.kind == SEND then op.chan:sent(values[position[i]]) end
+  end
+end
+
+--- Fills the arrays.
+---@return integer n cases
+---@return table index operation of each case
+---@return table position case of each operation
+---@return table tickets
+local function load(ops)
+  local n, index, position, tickets = 0, {}, {}, {}
+  for i = 1, #ops do
+    local op = ops[i]
+    local kind = op.kind
+    if kind ~= "after" then
+      local case = cases[n]
+      position[i], index[n] = n, i
+      case.ok, case.val = 0, values + n
+      if kind == "join" then
+        case.chan, case.op = ended_chan(op.task), RECV
+        op.task.selects = (op.task.selects or 0) + 1
+      else
+        case.chan, case.op = op.chan.ptr, kind
+        if kind == SEND then
+          local ok, ticket = pcall(op.chan.load, op.chan, values[n], op.value)
+          if not ok then
+            release(ops, i - 1, position)
+            settle(ops, i - 1, tickets)
+            error(ticket, 0)
+          end
+          tickets[i] = ticket
+        end
+      end
+      n = n + 1
+    end
+  end
+  return n, index, position, tickets
+end
+
+--- The results of select for the operation that fired.
+local function outcome(ops, fired, val, ok)
+  local op = ops[fired]
+  local kind = op.kind
+  if kind == RECV then
+    if ok then return fired, op.chan:received(val), true end
+    op.chan:drained()
+    return fired, nil, false
+  elseif kind == SEND then
+    return fired, nil, ok
+  end
+  local ended = op.task
+  ended.joined = true
+  if ended.failed then return fired, ended.err, false end
+  if ended.n > 1 then return fired, ended.results[1], true end
+  return fired, ended.results, true
+end
+
+--- The first after_op to come due, and when.
+local function earliest(ops)
+  local first, least = nil, math.huge
+  for i = 1, #ops do
+    local op = ops[i]
+    if op.kind == "after" and op.seconds < least then first, least = i, op.seconds end
+  end
+  return first, first and deadline(least) or FOREVER
+end
+
+local M = {}
+
+--- Waits until one of the operations can go ahead, and carries it out; among
+--- several that can, the choice is random.
+---@param ops treadle.Op[] of recv_op, send_op, join_op and after_op; none: waits for ever
+---@return integer|nil i index of the operation; nil: see the third result
+---@return any value received; of a join_op the first result or the error
+---@return boolean|string|nil ok false when the channel is closed (a join_op: the goroutine failed); "cancelled" with i nil
+function M.select(ops)
+  check(ops)
+  local due, limit = earliest(ops)
+  local n, index, position, tickets = load(ops)
+  local rc = C.tdl_select_start(state.host, state.id, cases, n, limit)
+  release(ops, #ops, position)
+  rc = hold(rc)
+  local fired = rc >= 0 and index[rc] or nil
+  settle(ops, #ops, tickets, fired)
+  if fired then
+    local result = state.outcomes[state.cur]
+    return outcome(ops, fired, result.val, result.extra == 1)
+  end
+  if rc == ETIMEDOUT then return due, nil, true end
+  return nil, nil, fail(rc)
+end
+
+--- Carries out one of the operations if any can go ahead now; never waits.
+---@param ops treadle.Op[]
+---@return integer|nil i nil when nothing is ready
+---@return any value
+---@return boolean|nil ok as for select
+function M.try_select(ops)
+  check(ops)
+  park.need_run()
+  local due
+  for i = 1, #ops do
+    if ops[i].kind == "after" and ops[i].seconds <= 0 then due = due or i end
+  end
+  local n, index, position, tickets = load(ops)
+  local rc = C.tdl_select(cases, n, NOWAIT)
+  local fired = rc >= 0 and index[rc] or nil
+  release(ops, #ops, position)
+  settle(ops, #ops, tickets, fired)
+  if fired then
+    return outcome(ops, fired, values[rc], cases[rc].ok == 1)
+  end
+  if rc ~= EAGAIN and rc ~= ETIMEDOUT then return nil, nil, fail(rc) end
+  if due then return due, nil, true end
+  return nil
+end
+
+--- For select: fires so many seconds after the select began.
+---@param seconds number 0 or less: at once, if nothing else is ready
+---@return treadle.Op
+function M.after_op(seconds)
+  nanoseconds(seconds) -- checks the argument
+  return { kind = "after", seconds = seconds }
+end
+
+return M

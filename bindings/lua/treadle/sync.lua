@@ -1,0 +1,131 @@
+-- SPDX-License-Identifier: MIT
+-- Mutual exclusion and wait groups.  Both may be made outside a run and outlive
+-- one; only their waiting needs a goroutine.
+--
+-- Invariant: the core's object lives as long as the Lua object; whoever waits
+-- keeps that alive by its frame.
+
+local ffi = require "ffi"
+local library = require "treadle.library"
+local errors = require "treadle.errors"
+local park = require "treadle.park"
+local task = require "treadle.task"
+local time = require "treadle.time"
+local C, const = library.C, library.const
+
+local state, hold, fail = park.state, park.hold, park.fail
+local misuse = errors.misuse
+local deadline = time.deadline
+local select = select
+
+local FOREVER, EAGAIN, ENOMEM = const.TDL_FOREVER, const.TDL_EAGAIN, const.TDL_ENOMEM
+local MAX_COUNT = 2 ^ 31 - 1
+
+local function own(ptr, free)
+  if ptr == nil then error("treadle: " .. errors.text[ENOMEM], 0) end
+  return ffi.gc(ptr, free)
+end
+
+local function wait_slow(rc)
+  rc = hold(rc)
+  if rc == 0 then return true end
+  return nil, fail(rc)
+end
+
+--- A lock for goroutines. It belongs to nobody: one may lock it and another unlock it.
+---@class treadle.Mutex
+---@field ptr ffi.cdata* tdl_mutex
+local Mutex = {}
+Mutex.__index = Mutex
+
+--- Waits until the lock is free and takes it.
+---@param timeout number|nil seconds to wait at most; nil: no limit
+---@return true|nil locked
+---@return string|nil err "cancelled", "timeout"
+function Mutex:lock(timeout)
+  local rc = C.tdl_mutex_lock_start(state.host, state.id, self.ptr, timeout and deadline(timeout) or FOREVER)
+  if rc == 0 then return true end
+  return wait_slow(rc)
+end
+
+--- Takes the lock if it is free; never waits.
+---@return boolean locked
+function Mutex:trylock()
+  local rc = C.tdl_mutex_trylock(self.ptr)
+  if rc == EAGAIN then return false end
+  if rc < 0 then fail(rc) end
+  return true
+end
+
+--- Gives the lock to the next. An error when it is not locked.
+---@return true
+function Mutex:unlock()
+  if C.tdl_mutex_unlock(self.ptr) < 0 then misuse "unlock of an unlocked mutex" end
+  return true
+end
+
+--- Counts things that have to end.
+---@class treadle.WaitGroup: treadle.Owner
+---@field ptr ffi.cdata* tdl_waitgroup
+local WaitGroup = {}
+WaitGroup.__index = WaitGroup
+
+--- Adds n (which may be negative) to the counter. An error when it would become negative.
+---@param n integer|nil 1 when nil
+---@return true
+function WaitGroup:add(n)
+  if n == nil then n = 1 end
+  if type(n) ~= "number" or n % 1 ~= 0 or n < -MAX_COUNT or n > MAX_COUNT then
+    misuse("add expects a whole number, got " .. tostring(n))
+  end
+  if C.tdl_waitgroup_add(self.ptr, n) < 0 then misuse "negative wait group counter" end
+  return true
+end
+
+--- add(-1).
+---@return true
+function WaitGroup:done()
+  if C.tdl_waitgroup_done(self.ptr) < 0 then misuse "negative wait group counter" end
+  return true
+end
+
+--- Waits until the counter is 0.
+---@param timeout number|nil seconds to wait at most; nil: no limit
+---@return true|nil zero
+---@return string|nil err "cancelled", "timeout"
+function WaitGroup:wait(timeout)
+  local rc = C.tdl_waitgroup_wait_start(state.host, state.id, self.ptr, timeout and deadline(timeout) or FOREVER)
+  if rc == 0 then return true end
+  return wait_slow(rc)
+end
+
+--- Starts f(...) as a goroutine that is counted until it ends, by an error too.
+---@param f function
+---@param ... any its arguments
+---@return treadle.Task
+function WaitGroup:go(f, ...)
+  if type(f) ~= "function" then misuse("go expects a function, got " .. type(f)) end
+  park.need_run()
+  self:add(1)
+  return task.spawn(self, f, select("#", ...), ...)
+end
+
+function WaitGroup:ended()
+  C.tdl_waitgroup_done(self.ptr)
+end
+
+local M = {}
+
+--- A new mutex, unlocked.
+---@return treadle.Mutex
+function M.mutex()
+  return setmetatable({ ptr = own(C.tdl_mutex_new(), C.tdl_mutex_free) }, Mutex)
+end
+
+--- A new wait group, its counter 0.
+---@return treadle.WaitGroup
+function M.waitgroup()
+  return setmetatable({ ptr = own(C.tdl_waitgroup_new(), C.tdl_waitgroup_free) }, WaitGroup)
+end
+
+return M

@@ -1,0 +1,149 @@
+-- SPDX-License-Identifier: MIT
+-- Lua values to and from what a shared channel carries.
+--
+--     nil, boolean            TDL_NIL, TDL_BOOL
+--     number                  TDL_INT when it is whole and exact, else TDL_DOUBLE
+--     int64_t cdata           TDL_INT; one beyond 2^53 arrives as int64_t again
+--     string                  TDL_BYTES, flags 0: bytes
+--     shared channel          TDL_CHAN
+--     pointer cdata           TDL_PTR; arrives as void *
+--     table                   TDL_BYTES, flags 2: MessagePack
+--
+-- flags 1 marks text (a Python str, in UTF-8): a string here.
+--
+-- Invariant: encode leaves the tdl_val nil when it raises; decode gives up what
+-- the tdl_val holds.
+
+local ffi = require "ffi"
+local library = require "treadle.library"
+local errors = require "treadle.errors"
+local C, const = library.C, library.const
+
+local misuse = errors.misuse
+local istype, ffi_string, ffi_cast = ffi.istype, ffi.string, ffi.cast
+local tonumber, type = tonumber, type
+
+local NIL, BOOL, INT, DOUBLE = const.TDL_NIL, const.TDL_BOOL, const.TDL_INT, const.TDL_DOUBLE
+local PTR, BYTES, CHAN = const.TDL_PTR, const.TDL_BYTES, const.TDL_CHAN
+local EXACT = 2 ^ 53
+
+local M = {
+  FLAG_BYTES = 0,
+  FLAG_TEXT = 1,
+  FLAG_MESSAGEPACK = 2,
+}
+
+local int64, uint64 = ffi.typeof "int64_t", ffi.typeof "uint64_t"
+local size = ffi.new "size_t[1]"
+
+--- Class of shared channels and its constructor from a tdl_chan; set by shared.lua.
+---@type table, fun(ptr: ffi.cdata*): treadle.SharedChan
+M.shared_class, M.adopt_chan = nil, nil
+
+local packer
+local function messagepack()
+  if not packer then
+    local ok, module = pcall(require, "MessagePack")
+    if not ok then
+      misuse "a table needs the module MessagePack to cross a shared channel (Debian: lua-messagepack)"
+    end
+    packer = module
+  end
+  return packer
+end
+
+local function set_bytes(val, text, flags)
+  if C.tdl_val_set_bytes(val, text, #text) < 0 then
+    error("treadle: " .. errors.text[const.TDL_ENOMEM], 0)
+  end
+  val.flags = flags
+end
+
+local function encode_number(val, value)
+  -- 1 / value tells -0 apart, which no integer can carry
+  if value % 1 == 0 and value >= -EXACT and value <= EXACT and (value ~= 0 or 1 / value > 0) then
+    val.type, val.flags, val.u.i = INT, 0, value
+  else
+    val.type, val.flags, val.u.d = DOUBLE, 0, value
+  end
+end
+
+local function encode_other(val, value, kind)
+  val.type, val.flags = NIL, 0
+  if kind == "table" then
+    if getmetatable(value) == M.shared_class then
+      C.tdl_val_set_chan(val, value.ptr)
+      return
+    end
+    if value.values and value.links and value.send then
+      misuse "a channel of treadle.chan cannot leave its lua_State: use treadle.shared_chan"
+    end
+    local pack = messagepack().pack
+    local ok, packed = pcall(pack, value)
+    if not ok then misuse("this table cannot cross a shared channel: " .. tostring(packed)) end
+    set_bytes(val, packed, M.FLAG_MESSAGEPACK)
+  elseif kind == "cdata" and (istype(int64, value) or istype(uint64, value)) then
+    val.type, val.u.i = INT, ffi_cast(int64, value)
+  elseif kind == "cdata" or kind == "userdata" then
+    local ok, pointer = pcall(ffi_cast, "void *", value)
+    if not ok then misuse("this cdata cannot cross a shared channel: " .. tostring(value)) end
+    val.type, val.u.p = PTR, pointer
+  else
+    misuse("a " .. kind .. " cannot cross a shared channel")
+  end
+end
+
+--- Writes a Lua value into a tdl_val that holds nothing.
+---@param val ffi.cdata* tdl_val
+---@param value any
+function M.encode(val, value)
+  local kind = type(value)
+  if kind == "number" then
+    encode_number(val, value)
+  elseif kind == "string" then
+    val.type = NIL
+    set_bytes(val, value, M.FLAG_BYTES)
+  elseif kind == "nil" then
+    val.type, val.flags = NIL, 0
+  elseif kind == "boolean" then
+    val.type, val.flags, val.u.i = BOOL, 0, value and 1 or 0
+  else
+    encode_other(val, value, kind)
+  end
+end
+
+local function decode_bytes(val)
+  local bytes = C.tdl_val_bytes(val, size)
+  local text, flags = ffi_string(bytes, size[0]), val.flags
+  C.tdl_val_clear(val)
+  if flags == M.FLAG_MESSAGEPACK then return messagepack().unpack(text) end
+  return text
+end
+
+--- The Lua value in a tdl_val, which is nil afterwards.
+---@param val ffi.cdata* tdl_val
+---@return any
+function M.decode(val)
+  local kind = val.type
+  if kind == INT then
+    local exact = val.u.i
+    local number = tonumber(exact)
+    if number >= -EXACT and number <= EXACT then return number end
+    return ffi_cast(int64, exact)
+  elseif kind == DOUBLE then
+    return tonumber(val.u.d)
+  elseif kind == BYTES then
+    return decode_bytes(val)
+  elseif kind == BOOL then
+    return val.u.i ~= 0
+  elseif kind == PTR then
+    return val.u.p
+  elseif kind == CHAN then
+    local chan = M.adopt_chan(C.tdl_val_chan(val))
+    C.tdl_val_clear(val)
+    return chan
+  end
+  return nil
+end
+
+return M

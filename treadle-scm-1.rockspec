@@ -1,0 +1,68 @@
+rockspec_format = "3.0"
+package = "treadle"
+version = "scm-1"
+
+source = {
+   url = "git+file://.",
+}
+
+description = {
+   summary = "Goroutines, channels, select and network I/O for LuaJIT",
+   detailed = [[
+      Go-style goroutines on a scheduler written in C: channels, select, wait
+      groups, mutexes and TCP, in pure Lua over LuaJIT's ffi. Channels may be
+      shared with C threads and Python in the same process.
+   ]],
+   license = "MIT",
+   labels = { "luajit", "coroutine", "async", "network", "concurrency" },
+}
+
+supported_platforms = { "linux" }
+
+-- LuaJIT, which calls itself Lua 5.1. Tables cross shared channels as
+-- MessagePack if lua-messagepack is there; nothing else needs it.
+dependencies = {
+   "lua >= 5.1, < 5.2",
+}
+
+-- The core is built by the project's CMake files, which have the one list of
+-- its sources; nothing but the library is taken from there.
+build = {
+   type = "command",
+   build_command = "cmake -S . -B build.luarocks -DCMAKE_BUILD_TYPE=Release"
+      .. " -DTDL_BUILD_TESTS=OFF -DTDL_BUILD_EXAMPLES=OFF -DTDL_BUILD_BENCH=OFF"
+      .. " && cmake --build build.luarocks --target treadle --parallel",
+   install = {
+      lua = {
+         ["treadle"] = "bindings/lua/treadle/init.lua",
+         ["treadle.cdef"] = "bindings/lua/treadle/cdef.lua",
+         ["treadle.chan"] = "bindings/lua/treadle/chan.lua",
+         ["treadle.conn"] = "bindings/lua/treadle/conn.lua",
+         ["treadle.debugging"] = "bindings/lua/treadle/debugging.lua",
+         ["treadle.errors"] = "bindings/lua/treadle/errors.lua",
+         ["treadle.goroutine"] = "bindings/lua/treadle/goroutine.lua",
+         ["treadle.interpose"] = "bindings/lua/treadle/interpose.lua",
+         ["treadle.library"] = "bindings/lua/treadle/library.lua",
+         ["treadle.loop"] = "bindings/lua/treadle/loop.lua",
+         ["treadle.net"] = "bindings/lua/treadle/net.lua",
+         ["treadle.park"] = "bindings/lua/treadle/park.lua",
+         ["treadle.report"] = "bindings/lua/treadle/report.lua",
+         ["treadle.scope"] = "bindings/lua/treadle/scope.lua",
+         ["treadle.select"] = "bindings/lua/treadle/select.lua",
+         ["treadle.shared"] = "bindings/lua/treadle/shared.lua",
+         ["treadle.sync"] = "bindings/lua/treadle/sync.lua",
+         ["treadle.task"] = "bindings/lua/treadle/task.lua",
+         ["treadle.time"] = "bindings/lua/treadle/time.lua",
+         ["treadle.value"] = "bindings/lua/treadle/value.lua",
+         ["treadle.watch"] = "bindings/lua/treadle/watch.lua",
+      },
+      lib = {
+         ["treadle.libtreadle"] = "build.luarocks/libtreadle.so",
+      },
+   },
+}
+
+test = {
+   type = "command",
+   command = "tests/lua/run",
+}
