@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+#include "net.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static int have_ipv6(void) {
+    struct sockaddr_in6 sa = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    int                 fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return 0;
+    int ok = bind(fd, (struct sockaddr *)&sa, sizeof sa) == 0;
+    close(fd);
+    return ok;
+}
+
+const char *const *net_networks(void) {
+    static const char *const two[] = { "tcp", "unix", NULL };
+    static const char *const three[] = { "tcp", "unix", "tcp6", NULL };
+    return have_ipv6() ? three : two;
+}
+
+tdl_listener *net_listen(const char *network, char address[ADDRESS_SIZE]) {
+    static atomic_int count;
+    tdl_listener     *l = NULL;
+    if (strcmp(network, "unix") == 0) {
+        snprintf(address, ADDRESS_SIZE, "@treadle-test-%d-%d", (int)getpid(), atomic_fetch_add(&count, 1));
+        CHECK_RC(tdl_listen(network, address, &l), 0);
+    } else {
+        const char *host = strcmp(network, "tcp6") == 0 ? "[::1]" : "127.0.0.1";
+        snprintf(address, ADDRESS_SIZE, "%s:0", host);
+        CHECK_RC(tdl_listen(network, address, &l), 0);
+        snprintf(address, ADDRESS_SIZE, "%s:%d", host, tdl_listener_port(l));
+    }
+    REQUIRE(l != NULL);
+    return l;
+}
+
+void net_pair(const char *network, tdl_conn **a, tdl_conn **b) {
+    char          address[ADDRESS_SIZE];
+    tdl_listener *l = net_listen(network, address);
+    *a = *b = NULL;
+    CHECK_RC(tdl_dial(network, address, 0, a), 0); /* the backlog takes it */
+    CHECK_RC(tdl_listener_accept(l, b), 0);
+    REQUIRE(*a && *b);
+    tdl_listener_free(l);
+}
+
+int net_half_pair(tdl_conn **c) {
+    char               address[ADDRESS_SIZE];
+    tdl_listener      *l = net_listen("tcp", address);
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons((uint16_t)tdl_listener_port(l)) };
+    int                fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof sa) == 0);
+    CHECK_RC(tdl_listener_accept(l, c), 0);
+    tdl_listener_free(l);
+    return fd;
+}
+
+void net_reset(int fd) {
+    struct linger now = { .l_onoff = 1, .l_linger = 0 };
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    close(fd);
+}
+
+void net_small_buffers(int fd) {
+    int n = 64 * 1024; /* less than a segment of the loopback would wait for delayed acknowledgements */
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &n, sizeof n);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &n, sizeof n);
+}
+
+void net_read_full(tdl_conn *c, void *buf, size_t n) {
+    char *p = buf;
+    while (n > 0) {
+        int64_t got = tdl_conn_read(c, p, n);
+        if (!CHECK(got > 0)) {
+            CHECK_RC(got, 1);
+            return;
+        }
+        p += got;
+        n -= (size_t)got;
+    }
+}
