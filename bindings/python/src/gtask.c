@@ -408,7 +408,6 @@ int
 g_event(gobj *g, int32_t code)
 {
     pyhost *h = g->host;
-    int rc;
     if (!g->busy || G_ENDED(g))
         return 0;
     g->busy = false;
@@ -427,9 +426,8 @@ g_event(gobj *g, int32_t code)
                 exc = PyErr_GetRaisedException();
         }
     }
-    rc = g_step(g, exc);
-    Py_XDECREF(waiting);
-    return rc;
+    Py_XDECREF(waiting); /* the coroutine holds it, as long as it wants to */
+    return g_step(g, exc);
 }
 
 /* A future that the goroutine waits for is done. */
