@@ -52,6 +52,7 @@ TDL_NO_TSAN static void put_g(struct out *o, tdl_g *g, const char *host) {
 }
 
 TDL_NO_TSAN int tdl_dump(int fd) {
+    if (tdl_forked()) return TDL_EFORKED;
     struct out o = {fd, 0};
     tdl_g *g;
     for (uint32_t i = 0; (g = tdl_stack_g(i)) != NULL; i++)

@@ -41,6 +41,7 @@ static const struct {
 };
 
 int64_t tdl_metric(const char *name) {
+    if (tdl_forked()) return TDL_EFORKED;
     for (size_t i = 0; name && i < sizeof metrics / sizeof *metrics; i++)
         if (strcmp(metrics[i].name, name) == 0) return metrics[i].value();
     return TDL_EINVAL;

@@ -6,7 +6,7 @@
 #include "sys/sys.h"
 
 static bool valid(int readiness) {
-    return readiness && !(readiness & ~(TDL_READABLE | TDL_WRITABLE));
+    return !(readiness & ~(TDL_READABLE | TDL_WRITABLE));
 }
 
 /* A free number; grows the table. */
@@ -26,7 +26,7 @@ static int new_watcher(tdl_host *h) {
 int tdl_host_watch(tdl_host *h, int fd, int readiness) {
     int r = tdl_host_check(h);
     if (r < 0) return r;
-    if (fd < 0 || !valid(readiness)) return TDL_EINVAL;
+    if (!readiness || !valid(readiness)) return TDL_EINVAL;
     int id = new_watcher(h);
     if (id < 0) return id;
     if ((r = tdl_backend_watch(&h->poller, fd, (uint32_t)id, readiness)) < 0) return r;

@@ -167,7 +167,8 @@ typedef struct tdl_go_options {
 /* Starts the runtime, runs main_g as a goroutine and returns its result once it
  * has returned. Goroutines that are still there then never run again and their
  * memory is freed; one that is running is waited for until its next treadle
- * call that may wait. Plain threads only: TDL_EBUSY inside a run or while
+ * call that may wait. Connections and listeners that goroutines opened, or
+ * plain threads, are closed then: later calls on them return TDL_ECLOSED. Plain threads only: TDL_EBUSY inside a run or while
  * another thread is in tdl_run, TDL_EHOST on a host thread, TDL_EINVAL for a
  * null function. May be called again after it returned. */
 TDL_API int tdl_run(int (*main_g)(void *), void *arg);
@@ -224,7 +225,8 @@ TDL_API void tdl_chan_free(tdl_chan *ch);
 /* Another holder: each needs its own tdl_chan_free, and only the last closes.
  * Returns ch. Any caller. */
 TDL_API tdl_chan *tdl_chan_ref(tdl_chan *ch);
-/* Blocking. 0; TDL_ECLOSED; TDL_ECANCELED; TDL_EHOST. */
+/* Blocking. 0; TDL_ECLOSED; TDL_ECANCELED; TDL_EHOST; TDL_EINVAL for a NULL v, or
+ * one that the channel cannot carry (TDL_REF in a channel that is not local). */
 TDL_API int tdl_chan_send(tdl_chan *ch, const tdl_val *v);
 /* Blocking. 0; TDL_ECLOSED once closed and drained (*v is then nil);
  * TDL_ECANCELED; TDL_EHOST. v may be NULL: the value is dropped. */
@@ -445,9 +447,11 @@ TDL_API int64_t tdl_host_timeout(tdl_host *h);
 TDL_API tdl_outcome *tdl_host_outcomes(tdl_host *h);
 /* Watches any pollable descriptor, level-triggered, for READABLE and/or
  * WRITABLE; its events come as {TDL_WATCHER | id, readiness}. The id, or
- * -EPERM (not pollable), -EEXIST, TDL_EINVAL. Host thread. */
+ * -EBADF, -EPERM (not pollable), -EEXIST, TDL_EINVAL. Host thread. */
 TDL_API int  tdl_host_watch(tdl_host *h, int fd, int readiness);
+/* Changes what it waits for; 0: nothing, until the next change. */
 TDL_API int  tdl_host_watch_modify(tdl_host *h, int watcher, int readiness);
+/* Ends it; events of it that were not handed out yet are dropped. */
 TDL_API int  tdl_host_unwatch(tdl_host *h, int watcher);
 
 /* A new task: its id, TDL_ENOMEM when TDL_MAX_TASKS exist. With run, an event

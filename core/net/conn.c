@@ -35,7 +35,7 @@ int tdl_conn_make(tdl_conn **out, tdl_poller *poller, int fd) {
 }
 
 int tdl_conn_close(tdl_conn *c) {
-    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (tdl_forked()) return TDL_EFORKED;
     return c ? tdl_pd_close(c->pd) : TDL_EINVAL;
 }
 
@@ -46,7 +46,7 @@ static void gone(void *arg) {
 }
 
 void tdl_conn_free(tdl_conn *c) {
-    if (c && !at_load_rlx(&tdl_sched.forked)) tdl_pd_release(c->pd, gone, c);
+    if (c && !tdl_forked()) tdl_pd_release(c->pd, gone, c);
 }
 
 /* -- Reading ------------------------------------------------------------------------ */

@@ -133,7 +133,7 @@ const char *tdl_conn_peek(tdl_conn *c, size_t *n) {
 }
 
 int tdl_conn_skip(tdl_conn *c, size_t n) {
-    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (tdl_forked()) return TDL_EFORKED;
     if (!c || !holds(c) || n > tdl_buffer_len(&c->in)) return TDL_EINVAL;
     tdl_buffer_skip(&c->in, n);
     bool left = tdl_buffer_len(&c->in) != 0;

@@ -130,6 +130,7 @@ int tdl_listener_port(tdl_listener *l) {
 }
 
 int tdl_listener_address(tdl_listener *l, char *buf, size_t size) {
+    if (tdl_forked()) return TDL_EFORKED;
     if (!l || (!buf && size)) return TDL_EINVAL;
     return tdl_address_format(&l->bound, buf, size);
 }
@@ -139,7 +140,7 @@ void tdl_listener_set_deadline(tdl_listener *l, int64_t when) {
 }
 
 int tdl_listener_close(tdl_listener *l) {
-    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (tdl_forked()) return TDL_EFORKED;
     if (!l) return TDL_EINVAL;
     /* whoever it wakes may free the listener */
     char path[sizeof l->path];
@@ -152,7 +153,7 @@ int tdl_listener_close(tdl_listener *l) {
 static void gone(void *l) { tdl_pool_give(&pool, l); }
 
 void tdl_listener_free(tdl_listener *l) {
-    if (!l || at_load_rlx(&tdl_sched.forked)) return;
+    if (!l || tdl_forked()) return;
     tdl_listener_close(l);
     tdl_pd_release(l->pd, gone, l);
 }

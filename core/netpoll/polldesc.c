@@ -200,6 +200,7 @@ void tdl_pd_release(tdl_pd *pd, void (*gone)(void *), void *arg) {
 }
 
 int tdl_pd_enter_plain(tdl_pd *pd) {
+    if (tdl_forked()) return TDL_EFORKED;
     tdl_lock_take(&pd->lock);
     int r = pd->closed ? TDL_ECLOSED : 0;
     if (r == 0) pd->users++;
@@ -245,6 +246,7 @@ static void deadline_fires(tdl_timer_node *t) {
 }
 
 void tdl_pd_set_deadline(tdl_pd *pd, int which, int64_t when) {
+    if (tdl_forked()) return;
     if (when < 0) when = 1; /* long ago */
     tdl_lock_take(&pd->lock);
     for (int i = 0; i < 2; i++) {
@@ -257,6 +259,7 @@ void tdl_pd_set_deadline(tdl_pd *pd, int which, int64_t when) {
 }
 
 void tdl_pd_set_timeout(tdl_pd *pd, int64_t ns) {
+    if (tdl_forked()) return;
     tdl_lock_take(&pd->lock);
     for (int i = 0; i < 2; i++) {
         pd->dir[i].timeout = ns > 0 ? ns : 0;

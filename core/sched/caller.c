@@ -38,7 +38,7 @@ static tdl_m *first_call(void) {
     tdl_m *m = tdl_alloc_zeroed(sizeof *m);
     if (!m) tdl_fatal("no memory for the state of a thread (%zu bytes)", sizeof *m);
     m->op.kind = OP_OF_THREAD;
-    if (at_load_rlx(&tdl_sched.forked)) m->deny = TDL_EFORKED;
+    if (tdl_forked()) m->deny = TDL_EFORKED;
     pthread_setspecific(key, m);
     self = m;
     return m;

@@ -115,7 +115,7 @@ TDL_NO_TSAN static tdl_g *new_g(tdl_p *p, void (*fn)(void *), void *arg) {
 
 tdl_g *tdl_go(void (*fn)(void *), void *arg) {
     tdl_m *m = tdl_m_self();
-    if (!fn || m->deny == TDL_EFORKED) return NULL;
+    if (!fn || tdl_forked()) return NULL;
     if (!m->p && tdl_runtime_start() < 0) return NULL;
     tdl_g *g = new_g(m->p, fn, arg);
     if (g) tdl_g_ready(g);
@@ -125,7 +125,7 @@ tdl_g *tdl_go(void (*fn)(void *), void *arg) {
 tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts) {
     if (!opts) return tdl_go(fn, arg);
     tdl_m *m = tdl_m_self();
-    if (!fn || m->deny == TDL_EFORKED) return NULL;
+    if (!fn || tdl_forked()) return NULL;
     if (opts->size < sizeof *opts || (opts->flags & ~(uint32_t)TDL_GO_JOINABLE)) return NULL;
     if (opts->stack > STACK_SLOT) return NULL;
     if (!m->p && tdl_runtime_start() < 0) return NULL;
@@ -210,6 +210,7 @@ int tdl_join(tdl_g *g) {
 }
 
 int tdl_cancel(tdl_g *g) {
+    if (tdl_forked()) return TDL_EFORKED;
     if (!joinable(g)) return TDL_EINVAL;
     /* pairs with tdl_op_commit: either it sees the flag, or we see its op. A
      * later op of g that we hit instead is rightly cancelled too. */

@@ -58,6 +58,7 @@ static int start_all(void) {
     int np = tdl_gomaxprocs(0);
     at_store_seq(&tdl_sched.stopping, 0);
     at_store_seq(&tdl_sched.nspinning, 0);
+    at_store_seq(&tdl_sched.watching, 0);
     at_store_seq(&tdl_sched.nidle, 0);
     at_store_seq(&tdl_sched.nglobal, 0);
     tdl_sched.head = tdl_sched.tail = NULL;

@@ -32,6 +32,7 @@ enum {
     BUDGET_NS = 200000,  /* and about how long they may take */
     GLOBAL_ROUNDS = 2,   /* the global queue goes first every 2 budgets (Go: every 61st) */
     STEAL_PASSES = 4,
+    WATCH_NS = 10000000, /* how late another's event may be noticed (Go: 10 ms, by sysmon) */
     RUNNEXT_GRACE = 100, /* pauses before a running P's runnext is taken: about 3 us */
 };
 
@@ -199,16 +200,32 @@ TDL_NO_TSAN void tdl_g_ready(tdl_g *g) {
     } else {
         at_store_rlx(&g->status, G_RUNNABLE);
         if (m->batch) {
-            ring_put(p, g);
-        } else {
-            tdl_g *old = at_xchg_seq(&p->runnext, g);
-            if (old) ring_put(p, old);
+            ring_put(p, g); /* end_batch wakes */
+            return;
         }
+        tdl_g *old = at_xchg_seq(&p->runnext, g);
+        if (old) ring_put(p, old);
     }
     wake_if_idle();
 }
 
+/* Events and timers make many ready at once. The first of them is for this P,
+ * which is about to look for work; more are for others, too. */
+TDL_NO_TSAN static void begin_batch(tdl_m *m) { m->batch = true; }
+
+TDL_NO_TSAN static void end_batch(tdl_m *m) {
+    m->batch = false;
+    if (tdl_runq_len(&m->p->runq) < 2) return;
+    at_fence_seq(); /* between the ring's tail and the look at nidle */
+    wake_if_idle();
+}
+
+/* Behind the others: at the end of the global queue if there is one, as in Go. */
 TDL_NO_TSAN void tdl_g_requeue(tdl_g *g) {
+    if (TDL_UNLIKELY(at_load_rlx(&tdl_sched.nglobal))) {
+        global_put(g);
+        return;
+    }
     at_store_rlx(&g->status, G_RUNNABLE);
     ring_put(tdl_m_self()->p, g);
 }
@@ -292,7 +309,7 @@ TDL_NO_TSAN void tdl_yield(void) {
     tdl_g *next = NULL;
     if (TDL_LIKELY(--p->budget >= 0)) {
         next = take_local(p);
-        if (!next) return;
+        if (!next && at_load_rlx(&tdl_sched.nglobal) == 0) return;
     }
     switch_to(m, g, next ? next : &m->g0, AFTER_YIELD);
 }
@@ -374,11 +391,11 @@ TDL_NO_TSAN static void ask(tdl_m *m, tdl_p *p, bool poll) {
     }
     p->budget = p->budget_full;
     p->asked = now;
-    m->batch = true;
+    begin_batch(m);
     tdl_timers_run(&p->poller.timers, now);
     if (poll && at_load_rlx(&p->poller.npd) && tdl_poller_wait(&p->poller, 0) > 0)
         tdl_poller_dispatch(&p->poller);
-    m->batch = false;
+    end_batch(m);
 }
 
 /* A pair that hands over to each other through runnext must not keep the ring
@@ -394,32 +411,80 @@ TDL_NO_TSAN static void stop_spinning(tdl_m *m) {
     if (at_sub_seq(&tdl_sched.nspinning, 1) == 1) wake_if_idle();
 }
 
-/* Sleeps in the poller until there is something to do here; true when it was
- * woken to look for work. */
-TDL_NO_TSAN static bool sleep_in_poller(tdl_m *m, tdl_p *p) {
+/* -- Idling ------------------------------------------------------------------------ */
+
+/* While some P runs goroutines and another is idle, one of the idle Ms watches:
+ * it sleeps no longer than to the busy Ps' first timer and WATCH_NS, and then
+ * fires their timers and polls their descriptors, should they not have come to
+ * it. watching is 1 while there is such an M, or one that was woken to be it. */
+
+static bool somebody_busy(void) {
+    return at_load_seq(&tdl_sched.nidle) < (uint32_t)tdl_sched.np;
+}
+
+static int64_t watch_until(tdl_p *p) {
+    int64_t until = tdl_sys.now() + WATCH_NS;
+    for (int i = 0; i < tdl_sched.np; i++) {
+        tdl_p *other = tdl_sched.p[i];
+        int64_t next = other == p ? TDL_FOREVER : tdl_timers_next(&other->poller.timers);
+        if (next < until) until = next;
+    }
+    return until;
+}
+
+/* What the others' Ms are too busy for becomes runnable here. */
+TDL_NO_TSAN static void watch_others(tdl_m *m, tdl_p *p) {
+    int64_t now = tdl_sys.now();
+    begin_batch(m);
+    for (int i = 0; i < tdl_sched.np; i++) {
+        tdl_p *other = tdl_sched.p[i];
+        if (other == p) continue;
+        tdl_timers_run(&other->poller.timers, now);
+        if (at_load_rlx(&other->poller.npd) && tdl_poller_steal(&p->poller, &other->poller) > 0)
+            tdl_poller_dispatch(&p->poller);
+    }
+    end_batch(m);
+}
+
+static int64_t timeout_until(int64_t when) {
+    if (when == TDL_FOREVER) return -1;
+    int64_t ns = when - tdl_sys.now();
+    return ns > 0 ? ns : 0;
+}
+
+/* Waits in the poller; true when it was there as the watcher. */
+TDL_NO_TSAN static bool wait_in_poller(tdl_p *p) {
+    uint32_t nobody = 0;
+    bool watcher = tdl_sched.np > 1 && somebody_busy() &&
+                   at_cas_seq(&tdl_sched.watching, &nobody, 1);
+    tdl_poller_announce(&p->poller);
+    int64_t until = tdl_timers_next(&p->poller.timers);
+    if (watcher) {
+        int64_t watch = watch_until(p);
+        if (watch < until) until = watch;
+    }
+    tdl_poller_wait(&p->poller, timeout_until(until));
+    if (watcher) at_store_seq(&tdl_sched.watching, 0);
+    return watcher;
+}
+
+/* Sleeps in the poller until there is something to do here. */
+TDL_NO_TSAN static void idle(tdl_m *m, tdl_p *p) {
     tdl_lock_take(&tdl_sched.lock);
     if (at_load_rlx(&tdl_sched.nglobal) || at_load_rlx(&tdl_sched.stopping)) {
         tdl_unlock(&tdl_sched.lock);
-        return m->spinning;
+        return;
     }
     idle_push(p);
     tdl_unlock(&tdl_sched.lock);
 
-    bool retry = false;
+    bool retry = false, watched = false;
     if (m->spinning) {
         m->spinning = false;
         at_sub_seq(&tdl_sched.nspinning, 1);
         retry = work_anywhere();
     }
-    if (!retry) {
-        tdl_poller_announce(&p->poller);
-        int64_t next = tdl_timers_next(&p->poller.timers), timeout = -1;
-        if (next != TDL_FOREVER) {
-            timeout = next - tdl_sys.now();
-            if (timeout < 0) timeout = 0;
-        }
-        tdl_poller_wait(&p->poller, timeout);
-    }
+    if (!retry) watched = wait_in_poller(p);
 
     tdl_lock_take(&tdl_sched.lock);
     bool called = !p->idle; /* then nspinning counts for us */
@@ -430,10 +495,13 @@ TDL_NO_TSAN static bool sleep_in_poller(tdl_m *m, tdl_p *p) {
         m->spinning = true;
         at_add_seq(&tdl_sched.nspinning, 1);
     }
-    m->batch = true;
+    begin_batch(m);
     tdl_poller_dispatch(&p->poller);
-    m->batch = false;
-    return m->spinning;
+    end_batch(m);
+    if (watched)
+        watch_others(m, p);
+    else if (tdl_sched.np > 1 && !called && !retry && at_load_seq(&tdl_sched.watching) == 0)
+        wake_if_idle(); /* we get busy: somebody is to watch */
 }
 
 /* The next goroutine to run on m's P; NULL when the runtime stops. */
@@ -464,7 +532,7 @@ TDL_NO_TSAN static tdl_g *find(tdl_m *m) {
             if (m->spinning) stop_spinning(m);
             return g;
         }
-        sleep_in_poller(m, p);
+        idle(m, p);
     }
 }
 

@@ -115,6 +115,7 @@ struct tdl_sched {
     tdl_p *idle;             /* under lock */
     _Atomic uint32_t nidle;  /* length of it; written under lock */
     _Atomic uint32_t nspinning;
+    _Atomic uint32_t watching; /* an idle M looks after the busy Ps: see sched.c */
     _Atomic uint32_t stopping; /* written under lock */
     _Atomic uint32_t nwaking;  /* popped from idle, and not yet woken; raised under lock */
     _Atomic uint32_t running; /* 1: the Ps exist */
@@ -130,6 +131,10 @@ struct tdl_sched {
 };
 
 extern struct tdl_sched tdl_sched;
+
+/* Is this the child of a fork? Every call that takes a lock asks first: its
+ * holder may not exist here. */
+static inline bool tdl_forked(void) { return TDL_UNLIKELY(at_load_rlx(&tdl_sched.forked)); }
 
 /* -- The calling thread ----------------------------------------------------- */
 

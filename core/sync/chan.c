@@ -14,7 +14,7 @@ int64_t tdl_chan_live(void) { return tdl_pool_live(&pool); }
 /* -- Making and freeing ------------------------------------------------------- */
 
 tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_host *local_to) {
-    if (cap > MAX_CAP || at_load_rlx(&tdl_sched.forked)) return NULL;
+    if (cap > MAX_CAP || tdl_forked()) return NULL;
     tdl_val *buf = NULL;
     if (cap && !(buf = tdl_sys.alloc(cap * sizeof *buf))) return NULL;
     tdl_chan *ch = tdl_pool_take(&pool);
@@ -39,7 +39,7 @@ tdl_chan *tdl_chan_ref(tdl_chan *ch) {
 
 void tdl_chan_free(tdl_chan *ch) {
     /* seq: the last one sees what the others did with the channel */
-    if (!ch || at_load_rlx(&tdl_sched.forked) || at_sub_seq(&ch->refs, 1) != 1) return;
+    if (!ch || tdl_forked() || at_sub_seq(&ch->refs, 1) != 1) return;
     tdl_chan_close(ch);
     for (; ch->count; ch->count--) {
         tdl_val_clear(&ch->buf[ch->head]);
@@ -139,6 +139,7 @@ static int64_t enlist(tdl_op *op, tdl_chan *ch, tdl_queue *q, int64_t deadline) 
 }
 
 int64_t tdl_chan_send_op(tdl_op *op, tdl_chan *ch, const tdl_val *v, int64_t deadline) {
+    if (TDL_UNLIKELY(!tdl_chan_carries(ch, v))) return TDL_EINVAL;
     tdl_wake wake;
     if (TDL_LIKELY(ch != NULL)) {
         tdl_chan_lock(ch);
@@ -207,8 +208,8 @@ int tdl_chan_recv_until(tdl_chan *ch, tdl_val *v, int64_t deadline) {
 int tdl_chan_recv(tdl_chan *ch, tdl_val *v) { return tdl_chan_recv_until(ch, v, TDL_FOREVER); }
 
 int tdl_chan_try_send(tdl_chan *ch, const tdl_val *v) {
-    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
-    if (!v) return TDL_EINVAL;
+    if (tdl_forked()) return TDL_EFORKED;
+    if (!v || !tdl_chan_carries(ch, v)) return TDL_EINVAL;
     if (!ch) return TDL_EAGAIN;
     tdl_wake wake;
     tdl_chan_lock(ch);
@@ -219,7 +220,7 @@ int tdl_chan_try_send(tdl_chan *ch, const tdl_val *v) {
 }
 
 int tdl_chan_try_recv(tdl_chan *ch, tdl_val *v) {
-    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (tdl_forked()) return TDL_EFORKED;
     if (!ch) return TDL_EAGAIN;
     tdl_wake wake;
     tdl_val got;
@@ -241,7 +242,7 @@ static int64_t closed_result(tdl_node *n) {
 }
 
 int tdl_chan_close(tdl_chan *ch) {
-    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (tdl_forked()) return TDL_EFORKED;
     if (!ch) return TDL_EINVAL;
     tdl_chan_lock(ch);
     if (ch->closed) {
@@ -271,7 +272,7 @@ int tdl_chan_close(tdl_chan *ch) {
 
 /* relaxed by nature: true at some moment during the call */
 uint32_t tdl_chan_len(tdl_chan *ch) {
-    if (!ch) return 0;
+    if (!ch || tdl_forked()) return 0;
     tdl_chan_lock(ch);
     uint32_t n = ch->count;
     tdl_chan_unlock(ch);
@@ -281,7 +282,7 @@ uint32_t tdl_chan_len(tdl_chan *ch) {
 uint32_t tdl_chan_cap(tdl_chan *ch) { return ch ? ch->cap : 0; }
 
 int tdl_chan_closed(tdl_chan *ch) {
-    if (!ch) return 0;
+    if (!ch || tdl_forked()) return 0;
     tdl_chan_lock(ch);
     int closed = ch->closed;
     tdl_chan_unlock(ch);

@@ -44,6 +44,12 @@ static inline void tdl_chan_unlock(tdl_chan *ch) {
     if (!ch->local) tdl_unlock(&ch->lock);
 }
 
+/* A reference means something only to its host, so only a local channel takes
+ * one; what is no type at all, none does. */
+static inline bool tdl_chan_carries(const tdl_chan *ch, const tdl_val *v) {
+    return (uint32_t)v->type < TDL_REF || (v->type == TDL_REF && (!ch || ch->local));
+}
+
 /* Under the lock: 0, TDL_ECLOSED or TDL_EAGAIN. send copies *v (as
  * tdl_val_copy does); recv fills *v, nil when closed. */
 int tdl_chan_send_locked(tdl_chan *ch, const tdl_val *v, tdl_wake *wake);

@@ -26,11 +26,11 @@ struct tdl_mutex {
 static tdl_pool pool = TDL_POOL_INIT(struct tdl_mutex);
 
 tdl_mutex *tdl_mutex_new(void) {
-    return at_load_rlx(&tdl_sched.forked) ? NULL : tdl_pool_take(&pool);
+    return tdl_forked() ? NULL : tdl_pool_take(&pool);
 }
 
 void tdl_mutex_free(tdl_mutex *m) {
-    if (m && !at_load_rlx(&tdl_sched.forked)) tdl_pool_give(&pool, m);
+    if (m && !tdl_forked()) tdl_pool_give(&pool, m);
 }
 
 static inline bool try_lock(tdl_mutex *m) {
@@ -106,7 +106,7 @@ int tdl_mutex_lock_until(tdl_mutex *m, int64_t deadline) {
 int tdl_mutex_lock(tdl_mutex *m) { return tdl_mutex_lock_until(m, TDL_FOREVER); }
 
 int tdl_mutex_trylock(tdl_mutex *m) {
-    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (tdl_forked()) return TDL_EFORKED;
     if (!m) return TDL_EINVAL;
     return try_lock(m) ? 0 : TDL_EAGAIN;
 }
@@ -137,7 +137,7 @@ static int unlock_slow(tdl_mutex *m) {
 }
 
 int tdl_mutex_unlock(tdl_mutex *m) {
-    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (tdl_forked()) return TDL_EFORKED;
     if (!m) return TDL_EINVAL;
     uint32_t w = LOCKED;
     if (TDL_LIKELY(at_cas_seq(&m->word, &w, 0))) return 0;

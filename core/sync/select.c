@@ -128,7 +128,8 @@ int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline
     if (n < 0 || n > MAX_CASES || (n > 0 && !cases)) return TDL_EINVAL;
     for (int i = 0; i < n; i++) {
         if (cases[i].op != TDL_SEND && cases[i].op != TDL_RECV) return TDL_EINVAL;
-        if (cases[i].op == TDL_SEND && !cases[i].val) return TDL_EINVAL;
+        if (cases[i].op == TDL_SEND && (!cases[i].val || !tdl_chan_carries(cases[i].chan, cases[i].val)))
+            return TDL_EINVAL;
     }
     uint16_t order[ON_STACK];
     tdl_chan *chans[ON_STACK];
@@ -150,7 +151,7 @@ int tdl_select(tdl_case *cases, int n, int64_t deadline) {
         int code;
         op = tdl_caller_op(&code);
         if (TDL_UNLIKELY(!op)) return code;
-    } else if (at_load_rlx(&tdl_sched.forked)) {
+    } else if (tdl_forked()) {
         return TDL_EFORKED;
     }
     int64_t r = tdl_select_op(op, cases, n, deadline);

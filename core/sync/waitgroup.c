@@ -14,11 +14,11 @@ struct tdl_waitgroup {
 static tdl_pool pool = TDL_POOL_INIT(struct tdl_waitgroup);
 
 tdl_waitgroup *tdl_waitgroup_new(void) {
-    return at_load_rlx(&tdl_sched.forked) ? NULL : tdl_pool_take(&pool);
+    return tdl_forked() ? NULL : tdl_pool_take(&pool);
 }
 
 void tdl_waitgroup_free(tdl_waitgroup *wg) {
-    if (wg && !at_load_rlx(&tdl_sched.forked)) tdl_pool_give(&pool, wg);
+    if (wg && !tdl_forked()) tdl_pool_give(&pool, wg);
 }
 
 static void leave(tdl_op *op) {
@@ -36,7 +36,7 @@ static int64_t finish(tdl_op *op) {
 static const tdl_op_class wait_class = {"sync.WaitGroup.Wait", finish, leave};
 
 int tdl_waitgroup_add(tdl_waitgroup *wg, int n) {
-    if (at_load_rlx(&tdl_sched.forked)) return TDL_EFORKED;
+    if (tdl_forked()) return TDL_EFORKED;
     if (!wg) return TDL_EINVAL;
     tdl_lock_take(&wg->lock);
     if (wg->n + n < 0) {
