@@ -41,7 +41,7 @@ compile_clang() {
 }
 
 lua_tests()     { built_default && TDL_BUILD=$PWD/build $limit tests/lua/run; }
-python_tests()  { venv_ready && $limit tests/python/run; }
+python_tests()  { venv_ready && PYTHON=$base_python $limit tests/python/run; }
 ffi_fresh()     { "$base_python" ffi/gen_lua_cdef.py --check && say "  the generated declarations are fresh"; }
 lua_lint()      { luacheck --no-color bindings/lua examples/lua tests/lua bench; }
 install_tests() { built_default && venv_ready && $limit .venv/bin/python -m pytest -p no:cacheprovider -v tests/install; }

@@ -6,13 +6,13 @@
 base_python=${TDL_PYTHON:-/usr/bin/python3}
 [ -x "$base_python" ] || base_python=python3
 
-venv_tools="pytest"
+venv_tools="pytest msgpack"
 
 venv_ready() {
     if [ ! -x .venv/bin/python ]; then
         quietly "creating .venv" "$base_python" -m venv .venv || return
     fi
-    if ! .venv/bin/python -c 'import pytest, setuptools, wheel' 2>/dev/null; then
+    if ! .venv/bin/python -c 'import pytest, msgpack, setuptools, wheel' 2>/dev/null; then
         quietly "installing into .venv: $venv_tools setuptools wheel" \
             .venv/bin/python -m pip install --disable-pip-version-check $venv_tools setuptools wheel || return
     fi
@@ -26,8 +26,9 @@ venv_package() {
             -not -name '*.pyc' -print -quit)" ]; then
         return 0
     fi
+    : >"$stamp.new" # as old as the beginning of the build
     quietly "installing treadle into .venv" \
         .venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall . \
         || return
-    touch "$stamp"
+    mv "$stamp.new" "$stamp"
 }
