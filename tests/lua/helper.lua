@@ -5,7 +5,7 @@ local treadle = require "treadle"
 
 ffi.cdef [[
 unsigned int alarm(unsigned int seconds);
-int usleep(unsigned int us);
+int fcntl(int fd, int command, ...);
 ]]
 
 local M = { root = os.getenv "TREADLE_ROOT" or "." }
@@ -43,7 +43,7 @@ end
 ---@return string output
 ---@return integer status
 function M.shell(command)
-  local pipe = assert(io.popen("{ " .. command .. "; } 2>&1; echo \"status $?\""))
+  local pipe = assert(io.popen("( " .. command .. " ) 2>&1; echo \"status $?\""))
   local out = pipe:read "*a"
   pipe:close()
   local text, status = out:match "^(.*)status (%d+)\n$"
@@ -67,13 +67,16 @@ function M.script(program, options)
   return out, status
 end
 
---- Open descriptors of this process.
----@return integer
+--- Open descriptors of this process.  Asked without opening any, and without a
+--- child that might see the parent in the middle of something.
+---@return integer number
+---@return string list
 function M.descriptors()
-  local pipe = assert(io.popen "ls /proc/$PPID/fd | wc -l")
-  local n = pipe:read "*n"
-  pipe:close()
-  return n
+  local list = {}
+  for fd = 0, 4095 do
+    if ffi.C.fcntl(fd, 1) >= 0 then list[#list + 1] = fd end -- F_GETFD
+  end
+  return #list, table.concat(list, " ")
 end
 
 --- Resident memory of this process in KiB.

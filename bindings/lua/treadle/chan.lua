@@ -9,7 +9,8 @@
 -- last: the receiver, or the sender whose send failed.  Free slots form a list
 -- through `links`, beginning at `free`; a slot that was never used has no link
 -- and is followed by the next number.  A channel that is closed and empty stays
--- so: its core channel is freed at once, and FINAL stands in for it.
+-- so: its core channel is freed at once, and FINAL, which is
+-- shared and so takes no slot numbers, stands in for it.
 
 local ffi = require "ffi"
 local library = require "treadle.library"
@@ -23,7 +24,8 @@ local deadline = time.deadline
 local misuse = errors.misuse
 local tonumber, setmetatable = tonumber, setmetatable
 
-local FOREVER, ECLOSED = const.TDL_FOREVER, const.TDL_ECLOSED
+local FOREVER, ECLOSED, EINVAL = const.TDL_FOREVER, const.TDL_ECLOSED, const.TDL_EINVAL
+local NO_TASK = park.NO_TASK
 local RECV, SEND = const.TDL_RECV, const.TDL_SEND
 local MAX_CAPACITY = 2 ^ 26
 
@@ -75,6 +77,7 @@ local function send_slow(self, slot, rc)
   rc = hold(rc)
   if rc == 0 then return true end
   drop(self, slot)
+  if self.ptr == FINAL and rc == EINVAL and state.id ~= NO_TASK then rc = ECLOSED end
   return nil, fail(rc)
 end
 
@@ -174,7 +177,11 @@ function Chan:closed() return C.tdl_chan_closed(self.ptr) == 1 end
 
 function Chan:load(val, value)
   local slot = put(self, value)
-  val.type, val.u.i = const.TDL_REF, slot
+  if self.ptr == FINAL then
+    val.type = const.TDL_NIL
+  else
+    val.type, val.u.i = const.TDL_REF, slot
+  end
   return slot
 end
 

@@ -1,0 +1,121 @@
+-- What LuaJIT makes of the hot paths: no trace may be aborted in treadle's own
+-- files, and everything works with the compiler off or overeager.
+local helper = require "helper"
+
+local watch = [[
+  local vmdef, jutil = require "jit.vmdef", require "jit.util"
+  local aborts, starts = {}, 0
+  jit.attach(function(what, trace, func, pc, code, reason)
+    if what == "start" then starts = starts + 1 end
+    if what ~= "abort" then return end
+    local info = jutil.funcinfo(func, pc)
+    local where = tostring(info.source or info.loc or "?")
+    if where:find "/treadle/%w+%.lua" then
+      local text = vmdef.traceerr[code] or code
+      if type(reason) == "function" then
+        local f = jutil.funcinfo(reason)
+        reason = f.loc or (f.ffid and vmdef.ffnames[f.ffid]) or "?"
+      end
+      text = text:find "%%" and text:format(reason) or text
+      local key = where:match "treadle/.*" .. ":" .. (info.currentline or 0) .. ": " .. text
+      aborts[key] = (aborts[key] or 0) + 1
+    end
+  end, "trace")
+  function report()
+    local list = {}
+    for key, n in pairs(aborts) do list[#list + 1] = n .. " x " .. key end
+    table.sort(list)
+    print(starts > 0 and "traced" or "nothing was traced")
+    for _, line in ipairs(list) do print(line) end
+  end
+]]
+
+local ping_pong = [[
+  local treadle = require "treadle"
+  treadle.run(function()
+    local ping, pong = treadle.chan(), treadle.chan()
+    treadle.go(function() for v in ping:iter() do pong:send(v) end pong:close() end)
+    for i = 1, 30000 do
+      ping:send(i)
+      assert(pong:recv() == i)
+    end
+    ping:close()
+    local buffered = treadle.chan(64)
+    local producer = treadle.go(function() for i = 1, 30000 do buffered:send(i) end end)
+    for i = 1, 30000 do assert(buffered:recv() == i) end
+    producer:join()
+  end)
+]]
+
+local echo = [[
+  local treadle = require "treadle"
+  treadle.run(function()
+    local listener = assert(treadle.listen("tcp", "127.0.0.1:0"))
+    treadle.go(function()
+      for conn in listener:accepts() do
+        treadle.go(function()
+          local data = conn:read_some()
+          while data and conn:write(data) do data = conn:read_some() end
+          conn:close()
+        end)
+      end
+    end)
+    local wg = treadle.waitgroup()
+    for _ = 1, 16 do
+      wg:go(function()
+        local conn = assert(treadle.dial("tcp", listener:address()))
+        for i = 1, 500 do
+          assert(conn:write "0123456789\n")
+          assert(conn:read "l" == "0123456789")
+        end
+        conn:close()
+      end)
+    end
+    wg:wait()
+  end)
+]]
+
+local yields = [[
+  local treadle = require "treadle"
+  treadle.run(function()
+    local wg = treadle.waitgroup()
+    for _ = 1, 50 do wg:go(function() for _ = 1, 1000 do treadle.yield() end end) end
+    wg:wait()
+  end)
+]]
+
+--- Aborts that have a reason, and do not end in the interpreter for good.
+local function tolerated(line)
+  return line:find "leaving loop in root trace" -- the recorder looks for a better start
+    or line:find "inner loop in root trace"
+    or line:find "loop unroll limit reached"
+    or line:find "down%-recursion, restarting"
+    or line:find "return to lower frame" -- a resumed coroutine returns from the wait
+end
+
+describe("the compiler", function()
+  for name, program in pairs { ["channel ping-pong"] = ping_pong, echo = echo, yields = yields } do
+    it("aborts no trace in treadle's files: " .. name, function()
+      local out, status = helper.script(watch .. program .. " report()")
+      assert.equal(0, status, out)
+      assert.matches("^traced\n", out)
+      local bad = {}
+      for line in out:gmatch "[^\n]+" do
+        if line ~= "traced" and not tolerated(line) then bad[#bad + 1] = line end
+      end
+      assert.same({}, bad)
+    end)
+  end
+
+  it("off, overeager or with a strained collector, all works the same", function()
+    local prefix = "collectgarbage('setpause', 0) collectgarbage('setstepmul', 1000) "
+    for _, case in ipairs { { "-joff", "" }, { "-Ohotloop=1 -Ohotexit=1", "" }, { "-joff", prefix }, { "-O3", prefix } } do
+      for name, program in pairs { ping_pong = ping_pong, echo = echo, yields = yields } do
+        program = program:gsub("30000", "3000"):gsub("1000 do", "200 do")
+        local out, status = helper.script(case[2] .. program, case[1])
+        assert.equal("", out, name .. " " .. case[1])
+        assert.equal(0, status, name .. " " .. case[1])
+      end
+    end
+  end)
+end)
