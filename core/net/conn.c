@@ -65,7 +65,7 @@ static int64_t read_attempt(tdl_op *op) {
         int64_t r = tdl_sys.recv(c->pd->fd, op->u.io.buf, n);
         if (r == -EINTR) continue;
         if (r == -EAGAIN) return TDL_EAGAIN;
-        op->u.io.drained = r > 0 && (size_t)r < n; /* a stream's short read */
+        op->u.io.drained = r > 0 && (size_t)r < n && tdl_sys.short_drains;
         return r;
     }
 }
@@ -97,7 +97,7 @@ static int64_t write_attempt(tdl_op *op) {
         if (r == -EAGAIN) return TDL_EAGAIN;
         if (r < 0) return r;
         op->u.io.done += (size_t)r;
-        if ((size_t)r < left) return TDL_EAGAIN; /* full: an edge tells when not */
+        if ((size_t)r < left && tdl_sys.short_drains) return TDL_EAGAIN;
     }
     return (int64_t)op->u.io.n;
 }

@@ -146,7 +146,7 @@ static int real_unlink(const char *path) { return (int)rc(unlink(path)); }
         real_eventfd_write, real_socket, real_bind, real_listen, real_accept,  \
         real_connect, real_recv, real_send, real_getsockopt, real_setsockopt,  \
         real_getsockname, real_getpeername, real_shutdown, real_close,         \
-        real_unlink                                                            \
+        real_unlink, 1                                                         \
     }
 
 const struct tdl_sys tdl_sys_real = TDL_SYS_TABLE;

@@ -54,6 +54,10 @@ struct tdl_sys {
     int (*shutdown)(int fd, int how);
     int (*close)(int fd);
     int (*unlink)(const char *path);
+    /* A short recv or send of a stream says that the kernel has nothing more, or
+     * no more room, and that an edge will tell when it has (epoll(7)). A table
+     * whose calls are short for another reason sets 0. */
+    int short_drains;
 };
 
 extern struct tdl_sys tdl_sys;
