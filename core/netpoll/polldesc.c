@@ -3,7 +3,6 @@
 #include "netpoll/polldesc.h"
 
 #include "netpoll/backend.h"
-#include "sync/chan.h"
 #include "sys/sys.h"
 
 /* -- The table: by index, so that an event carries no pointer -------------------- */

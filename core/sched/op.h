@@ -106,6 +106,17 @@ static inline uint32_t tdl_op_claim(tdl_op *op) {
  * this the op belongs to its owner again, and may be gone. */
 void tdl_op_complete(tdl_op *op, uint32_t was, int64_t result);
 
+/* A claim made under a lock: who is to be completed once the lock has been given up. */
+typedef struct tdl_wake {
+    tdl_op *op;
+    uint32_t was;
+    int64_t result;
+} tdl_wake;
+
+static inline void tdl_wake_up(tdl_wake *w) {
+    if (w->op) tdl_op_complete(w->op, w->was, w->result);
+}
+
 /* Claims with TDL_ECANCELED, for a caller that keeps the op from being used
  * for another operation meanwhile (its owner's own thread; or the sticky flag
  * of a goroutine, which makes every later op cancelled too). 1 when it did. */

@@ -26,17 +26,6 @@ struct tdl_chan {
     tdl_queue recvq, sendq;
 };
 
-/* Who is to be completed once the lock has been given up. */
-typedef struct tdl_wake {
-    tdl_op *op;
-    uint32_t was;
-    int64_t result;
-} tdl_wake;
-
-static inline void tdl_wake_up(tdl_wake *w) {
-    if (w->op) tdl_op_complete(w->op, w->was, w->result);
-}
-
 static inline void tdl_chan_lock(tdl_chan *ch) {
     if (!ch->local) tdl_lock_take(&ch->lock);
 }
