@@ -29,7 +29,6 @@ conn_wrap(mod_state *st, tdl_conn *c)
 static PyObject *
 conn_frame(PyObject *c, int kind, PyObject *number, const char *what)
 {
-    mod_state *st = STATE(c);
     Py_ssize_t n = PyNumber_AsSsize_t(number, PyExc_OverflowError);
     if (n == -1 && PyErr_Occurred())
         return NULL;
@@ -40,10 +39,7 @@ conn_frame(PyObject *c, int kind, PyObject *number, const char *what)
             return PyErr_Format(PyExc_ValueError, "%s: at most 2**30 bytes", what);
         n = MAX_FRAME;
     }
-    if (n == 0)
-        return op_value(st, ((connobj *)c)->closed ? raise_code(st, TDL_ECLOSED, what)
-                                                   : PyBytes_FromStringAndSize(NULL, 0));
-    return (PyObject *)op_new(st, kind, c, NULL, n);
+    return (PyObject *)op_new(STATE(c), kind, c, NULL, n);
 }
 
 static PyObject *

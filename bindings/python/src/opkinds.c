@@ -60,6 +60,16 @@ start_write(opobj *op, pyhost *h, uint32_t task)
 }
 
 static int32_t
+start_fill(opobj *op, pyhost *h, uint32_t task, int how)
+{
+    connobj *c = (connobj *)op->target;
+    if (op->num > 0)
+        return tdl_conn_fill_start(h->core, task, c->core, how, (size_t)op->num);
+    h->out[task].extra = 0; /* nothing is asked for, and nothing held */
+    return c->closed ? TDL_ECLOSED : 0;
+}
+
+static int32_t
 start_dial(opobj *op, pyhost *h, uint32_t task)
 {
     const char *network = PyUnicode_AsUTF8(PyTuple_GET_ITEM(op->arg, 0));
@@ -74,8 +84,6 @@ op_start(opobj *op, pyhost *h, uint32_t task)
 {
     tdl_chan *ch;
     tdl_host *core = h->core;
-    connobj *conn = (connobj *)op->target;
-    size_t limit = (size_t)op->num;
     switch (op->kind) {
     case OP_YIELD:
         return tdl_yield_start(core, task);
@@ -103,12 +111,12 @@ op_start(opobj *op, pyhost *h, uint32_t task)
     case OP_DIAL:
         return start_dial(op, h, task);
     case OP_READ:
-        return tdl_conn_fill_start(core, task, conn->core, TDL_FILL_SOME, limit);
+        return start_fill(op, h, task, TDL_FILL_SOME);
     case OP_EXACT:
-        return tdl_conn_fill_start(core, task, conn->core, TDL_FILL_EXACT, limit);
+        return start_fill(op, h, task, TDL_FILL_EXACT);
     case OP_LINE:
     case OP_LINE_NEXT:
-        return tdl_conn_fill_start(core, task, conn->core, TDL_FILL_LINE, limit);
+        return start_fill(op, h, task, TDL_FILL_LINE);
     case OP_WRITE:
         return start_write(op, h, task);
     default:
@@ -219,17 +227,18 @@ incomplete_read(mod_state *st, const char *bytes, size_t n, int64_t expected)
 }
 
 /* The bytes are copied and skipped here, before anybody else can run: between
- * the event and the skip the op holds the connection's read side. */
+ * the event and the skip the op holds the connection's read side, if its
+ * outcome says that bytes are buffered (another may hold it otherwise). */
 static PyObject *
-fill_result(opobj *op, int32_t code)
+fill_result(opobj *op, uint32_t task, int32_t code)
 {
     mod_state *st = STATE(op);
     tdl_conn *c = ((connobj *)op->target)->core;
     size_t n = 0, skip = 0;
-    const char *bytes = tdl_conn_peek(c, &n);
+    const char *bytes = NULL;
     PyObject *result = NULL;
-    if (bytes == NULL)
-        n = 0;
+    if (op->host->out[task].extra > 0)
+        bytes = tdl_conn_peek(c, &n);
     if (code >= 0) {
         size_t frame = (size_t)code < n ? (size_t)code : n;
         skip = frame;
@@ -290,7 +299,7 @@ op_result(opobj *op, uint32_t task, int32_t code)
     case OP_EXACT:
     case OP_LINE:
     case OP_LINE_NEXT:
-        return fill_result(op, code);
+        return fill_result(op, task, code);
     case OP_WRITE:
         if (code < 0 && code != TDL_ECANCELED)
             return raise_net(STATE(op), code, "write", op->target);
