@@ -90,6 +90,7 @@ int64_t tdl_conn_read_op(tdl_op *op, tdl_conn *c, void *buf, size_t n) {
 
 static int64_t write_attempt(tdl_op *op) {
     tdl_conn *c = op->u.io.object;
+    if (!op->u.io.buf) return TDL_ENOMEM; /* there was none to copy it to */
     while (op->u.io.done < op->u.io.n) {
         size_t left = op->u.io.n - op->u.io.done;
         int64_t r = tdl_sys.send(c->pd->fd, op->u.io.buf + op->u.io.done, left);
@@ -139,9 +140,10 @@ int64_t tdl_conn_write_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n) {
     size_t left = n - op->u.io.done;
     char *copy = tdl_sys.alloc(left);
     if (!copy) {
-        tdl_op_abandon(op);
-        op->extra = (int64_t)op->u.io.done;
-        return TDL_ENOMEM;
+        op->u.io.buf = NULL; /* should another have claimed it, the attempt says so */
+        uint32_t was = tdl_op_claim(op);
+        if (was) tdl_op_complete(op, was, TDL_ENOMEM);
+        return TDL_PENDING;
     }
     memcpy(copy, op->u.io.buf + op->u.io.done, left);
     op->u.io.copy = copy;

@@ -73,7 +73,7 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd) {
     tdl_lock_take(&pd->lock);
     pd->fd = fd;
     if (++pd->seq == 0) pd->seq = 1; /* 0 marks what is no descriptor */
-    pd->users = 1;
+    pd->users = 2; /* the handle, and us: see below */
     pd->closed = 0;
     pd->poller = poller;
     pd->gone = NULL;
@@ -85,16 +85,23 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd) {
     link_pd(pd);
     tdl_unlock(&pd->lock);
     int r = tdl_backend_add(poller, fd, tdl_pd_token(pd));
+    tdl_lock_take(&pd->lock);
+    /* the poller may have gone away meanwhile; it did not close the fd, since
+     * there were two users */
+    if (pd->closed) r = TDL_ECLOSED;
+    pd->users = 1;
     if (r < 0) {
-        tdl_lock_take(&pd->lock);
+        pd->fd = -1;
         pd->seq++;
-        unlink_pd(pd);
-        tdl_unlock(&pd->lock);
-        give_pd(pd);
-        return r;
+        pd->closed = 1;
+        if (pd->poller) unlink_pd(pd);
     }
-    *out = pd;
-    return 0;
+    tdl_unlock(&pd->lock);
+    if (r < 0)
+        give_pd(pd);
+    else
+        *out = pd;
+    return r < 0 ? r : 0;
 }
 
 /* The last user has left a closed descriptor; called with the lock, returns

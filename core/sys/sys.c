@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sys/atomic.h"
 #include "sys/base.h"
 
 #ifndef MADV_GUARD_INSTALL
@@ -94,13 +95,13 @@ static int real_epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev) {
 /* epoll_pwait2 (Linux 5.11) counts in nanoseconds; before it, milliseconds
  * rounded up, so that a sleep never ends early. */
 static int real_epoll_wait(int epfd, struct epoll_event *evs, int max, int64_t timeout_ns) {
-    static int no_pwait2;
+    static _Atomic int no_pwait2; /* relaxed: asked once too often at worst */
     if (timeout_ns <= 0) return (int)rc(epoll_wait(epfd, evs, max, timeout_ns < 0 ? -1 : 0));
-    if (!no_pwait2) {
+    if (!at_load_rlx(&no_pwait2)) {
         struct timespec ts = {timeout_ns / 1000000000, timeout_ns % 1000000000};
         int r = (int)rc(syscall(SYS_epoll_pwait2, epfd, evs, max, &ts, NULL, 0));
         if (r != -ENOSYS) return r;
-        no_pwait2 = 1;
+        at_store_rlx(&no_pwait2, 1);
     }
     int64_t ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
     return (int)rc(epoll_wait(epfd, evs, max, ms > INT32_MAX ? INT32_MAX : (int)ms));
