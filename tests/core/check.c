@@ -134,6 +134,7 @@ void check_require(int ok, const char *file, int line, const char *what) {
     _exit(96);
 }
 
+int check_failures(void) { return atomic_load(&failures); }
 void check_skip(const char *why) { skipped = why; }
 void check_keeps_fds(void) { keeps_fds = 1; }
 

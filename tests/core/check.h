@@ -66,6 +66,8 @@ void check_keeps_fds(void);
 void check_skip(const char *why);
 /* Runs body as the main goroutine of a run. */
 void check_run(void (*body)(void));
+/* Checks of the running test that have failed so far. */
+int check_failures(void);
 
 /* -- Checks -------------------------------------------------------------- */
 
