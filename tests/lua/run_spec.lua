@@ -79,6 +79,37 @@ describe("run", function()
   end)
 end)
 
+describe("in the child of a fork", function()
+  it("every call says that there is no runtime", function()
+    local out = helper.script [[
+      local ffi = require "ffi"
+      ffi.cdef "int fork(void); void _exit(int status); int waitpid(int pid, int *status, int options);"
+      local treadle = require "treadle"
+      treadle.run(function()
+        local ch, shared, m = treadle.chan(1), treadle.shared_chan(1), treadle.mutex()
+        local near = assert(treadle.listen("tcp", "127.0.0.1:0"))
+        local pid = ffi.C.fork()
+        if pid == 0 then
+          local n = 0
+          for _, call in ipairs {
+            function() treadle.sleep(1) end, function() treadle.yield() end, function() ch:recv() end, function() ch:send(1) end,
+            function() shared:recv() end, function() treadle.select { ch:recv_op() } end, function() m:lock() end,
+            function() near:accept() end, function() treadle.dial("tcp", "127.0.0.1:1") end,
+          } do
+            local ok, err = pcall(call)
+            if not ok and err:find "no runtime in the child of a fork" then n = n + 1 else print(_, ok, err) end
+          end
+          io.stdout:write(n, " refused\n")
+          io.stdout:flush()
+          ffi.C._exit(0)
+        end
+        ffi.C.waitpid(pid, nil, 0)
+        print(treadle.sleep(0.001))
+      end)]]
+    assert.equal("9 refused\ntrue\n", out)
+  end)
+end)
+
 describe("goroutines that are left when run ends", function()
   it("are told cancelled, in every kind of wait, and are waited for", function()
     local told, ended = {}, 0
@@ -199,20 +230,22 @@ describe("goroutines that are left when run ends", function()
 end)
 
 describe("an error that ends a goroutine", function()
-  it("leaves the others running and is raised by run when nobody joins it", function()
-    local seen, others = {}, 0
-    local ok, err = pcall(treadle.run, function()
-      for _ = 1, 3 do treadle.go(function() treadle.sleep(0.01) others = others + 1 end) end
-      treadle.go(function() error({ code = 1 }) end)
-      treadle.sleep(0.005)
-      treadle.go(function() error({ code = 2 }) end)
-      treadle.sleep(0.05)
-      seen.alive = true
-    end)
-    assert.is_false(ok)
-    assert.equal(1, err.code) -- the first
-    assert.is_true(seen.alive)
-    assert.equal(3, others)
+  it("leaves the others running, and the first is raised by run when nobody joins it", function()
+    local out, status = helper.script [[
+      local treadle = require "treadle"
+      local others, alive = 0, false
+      local ok, err = pcall(treadle.run, function()
+        for _ = 1, 3 do treadle.go(function() treadle.sleep(0.01) others = others + 1 end) end
+        treadle.go(function() error({ code = 1 }) end)
+        treadle.sleep(0.005)
+        treadle.go(function() error({ code = 2 }) end)
+        treadle.sleep(0.05)
+        alive = true
+      end)
+      print(ok, err.code, alive, others)]]
+    assert.equal(0, status)
+    assert.matches("false\t1\ttrue\t3\n$", out)
+    assert.equal(2, select(2, out:gsub("a goroutine died: table", "")))
   end)
 
   it("goes to on_error at once, and then run does not raise it", function()

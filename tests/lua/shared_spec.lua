@@ -195,7 +195,7 @@ describe("a shared channel", function()
       local failed = ffi.C.luaL_loadstring(L, program) ~= 0 or ffi.C.lua_pcall(L, 0, 0, 0) ~= 0
       assert(not failed, failed and ffi.string(ffi.C.lua_tolstring(L, -1, nil)))
     end
-    local address = function(ch) return tostring(tonumber(ffi.cast("uintptr_t", ch:pointer()))) end
+    local function address(ch) return ("%.0f"):format(tonumber(ffi.cast("uintptr_t", ch:pointer()))) end
     other(("package.path = %q treadle = require 'treadle'"):format(package.path)
       .. " there = treadle.wrap_chan(" .. address(there) .. ") back = treadle.wrap_chan(" .. address(back) .. ")")
     local sum = 0

@@ -9,8 +9,8 @@
 -- last: the receiver, or the sender whose send failed.  Free slots form a list
 -- through `links`, beginning at `free`; a slot that was never used has no link
 -- and is followed by the next number.  A channel that is closed and empty stays
--- so: its core channel is freed at once, and FINAL, which is
--- shared and so takes no slot numbers, stands in for it.
+-- so: its core channel is freed at once, and FINAL stands in for it (which is
+-- shared, and so takes no slot numbers).
 
 local ffi = require "ffi"
 local library = require "treadle.library"

@@ -36,15 +36,27 @@ local function grow(n)
   cases, values = ffi.new("tdl_case[?]", room), ffi.new("tdl_val[?]", room)
 end
 
-local function check(ops)
+--- Checks the operations, and makes room for them.
+---@return boolean plain nothing but receives and times: nothing to settle afterwards
+---@return integer|nil due the after_op that is due first
+---@return number|nil seconds until then
+local function survey(ops)
   if type(ops) ~= "table" then misuse("select expects a table of operations, got " .. type(ops)) end
+  local plain, due, least = true, nil, nil
   for i = 1, #ops do
     local op = ops[i]
-    if type(op) ~= "table" or op.kind == nil then
-      misuse(("operation %d is a %s: use recv_op, send_op, after_op or join_op"):format(i, type(op)))
+    local kind = type(op) == "table" and op.kind
+    if kind == "after" then
+      if not due or op.seconds < least then due, least = i, op.seconds end
+    elseif kind ~= RECV then
+      if not kind then
+        misuse(("operation %d is a %s: use recv_op, send_op, after_op or join_op"):format(i, type(op)))
+      end
+      plain = false
     end
   end
   if #ops > room then grow(#ops) end
+  return plain, due, least
 end
 
 --- The channel that is closed when the goroutine ends, made when first asked for.
@@ -58,6 +70,14 @@ local function ended_chan(goroutine)
     if goroutine.done then C.tdl_chan_close(chan) end
   end
   return goroutine.ended_chan
+end
+
+--- Gives up the copies of the values of send cases once the core has read them.
+local function release(ops, n)
+  for i = 1, n do
+    local op = ops[i]
+    if op.kind == SEND then op.chan:sent(values[i - 1]) end
+  end
 end
 
 --- Settles the first n operations after the core is done with them.
@@ -75,47 +95,41 @@ local function settle(ops, n, tickets, fired)
   end
 end
 
---- Gives up the copies of the values of send cases once the core has read them.
-local function release(ops, n, position)
-  for i = 1, n do
-    local op = ops[i]
-    if op.kind == SEND then op.chan:sent(values[position[i]]) end
+--- Fills a send or join case.
+local function load_other(ops, i, case, tickets)
+  local op = ops[i]
+  if op.kind == "join" then
+    case.chan, case.op = ended_chan(op.task), RECV
+    op.task.selects = (op.task.selects or 0) + 1
+    return
   end
+  case.chan, case.op = op.chan.ptr, SEND
+  local ok, ticket = pcall(op.chan.load, op.chan, values[i - 1], op.value)
+  if not ok then
+    release(ops, i - 1)
+    settle(ops, i - 1, tickets)
+    error(ticket, 0)
+  end
+  tickets[i] = ticket
 end
 
---- Fills the arrays.
----@return integer n cases
----@return table index operation of each case
----@return table position case of each operation
----@return table tickets
-local function load(ops)
-  local n, index, position, tickets = 0, {}, {}, {}
+--- Fills the arrays: case i - 1 is operation i, an after_op one that never fires.
+---@return table|nil tickets
+local function load(ops, plain)
+  local tickets = not plain and {} or nil
   for i = 1, #ops do
-    local op = ops[i]
+    local op, case = ops[i], cases[i - 1]
     local kind = op.kind
-    if kind ~= "after" then
-      local case = cases[n]
-      position[i], index[n] = n, i
-      case.ok, case.val = 0, values + n
-      if kind == "join" then
-        case.chan, case.op = ended_chan(op.task), RECV
-        op.task.selects = (op.task.selects or 0) + 1
-      else
-        case.chan, case.op = op.chan.ptr, kind
-        if kind == SEND then
-          local ok, ticket = pcall(op.chan.load, op.chan, values[n], op.value)
-          if not ok then
-            release(ops, i - 1, position)
-            settle(ops, i - 1, tickets)
-            error(ticket, 0)
-          end
-          tickets[i] = ticket
-        end
-      end
-      n = n + 1
+    case.ok, case.val = 0, values + (i - 1)
+    if kind == RECV then
+      case.chan, case.op = op.chan.ptr, RECV
+    elseif kind == "after" then
+      case.chan, case.op = nil, RECV
+    else
+      load_other(ops, i, case, tickets)
     end
   end
-  return n, index, position, tickets
+  return tickets
 end
 
 --- The results of select for the operation that fired.
@@ -136,16 +150,6 @@ local function outcome(ops, fired, val, ok)
   return fired, ended.results, true
 end
 
---- The first after_op to come due, and when.
-local function earliest(ops)
-  local first, least = nil, math.huge
-  for i = 1, #ops do
-    local op = ops[i]
-    if op.kind == "after" and op.seconds < least then first, least = i, op.seconds end
-  end
-  return first, first and deadline(least) or FOREVER
-end
-
 local M = {}
 
 --- Waits until one of the operations can go ahead, and carries it out; among
@@ -155,14 +159,13 @@ local M = {}
 ---@return any value received; of a join_op the first result or the error
 ---@return boolean|string|nil ok false when the channel is closed (a join_op: the goroutine failed); "cancelled" with i nil
 function M.select(ops)
-  check(ops)
-  local due, limit = earliest(ops)
-  local n, index, position, tickets = load(ops)
-  local rc = C.tdl_select_start(state.host, state.id, cases, n, limit)
-  release(ops, #ops, position)
+  local plain, due, seconds = survey(ops)
+  local tickets = load(ops, plain)
+  local rc = C.tdl_select_start(state.host, state.id, cases, #ops, due and deadline(seconds) or FOREVER)
+  if not plain then release(ops, #ops) end
   rc = hold(rc)
-  local fired = rc >= 0 and index[rc] or nil
-  settle(ops, #ops, tickets, fired)
+  local fired = rc >= 0 and rc + 1 or nil
+  if not plain then settle(ops, #ops, tickets, fired) end
   if fired then
     local result = state.outcomes[state.cur]
     return outcome(ops, fired, result.val, result.extra == 1)
@@ -177,22 +180,20 @@ end
 ---@return any value
 ---@return boolean|nil ok as for select
 function M.try_select(ops)
-  check(ops)
+  local plain, due, seconds = survey(ops)
   park.need_run()
-  local due
-  for i = 1, #ops do
-    if ops[i].kind == "after" and ops[i].seconds <= 0 then due = due or i end
+  local tickets = load(ops, plain)
+  local rc = C.tdl_select(cases, #ops, NOWAIT)
+  local fired = rc >= 0 and rc + 1 or nil
+  if not plain then
+    release(ops, #ops)
+    settle(ops, #ops, tickets, fired)
   end
-  local n, index, position, tickets = load(ops)
-  local rc = C.tdl_select(cases, n, NOWAIT)
-  local fired = rc >= 0 and index[rc] or nil
-  release(ops, #ops, position)
-  settle(ops, #ops, tickets, fired)
   if fired then
     return outcome(ops, fired, values[rc], cases[rc].ok == 1)
   end
   if rc ~= EAGAIN and rc ~= ETIMEDOUT then return nil, nil, fail(rc) end
-  if due then return due, nil, true end
+  if due and seconds <= 0 then return due, nil, true end
   return nil
 end
 
