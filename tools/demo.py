@@ -69,6 +69,19 @@ def drive_chat(server: Server, build: pathlib.Path, full: bool) -> clients.Resul
 DRIVERS = {"http_server": (drive_http, "requests/s"), "chat": (drive_chat, "messages/s")}
 
 
+def wait_until_all_have_left(server: Server) -> None:
+    """When thousands leave a room at once, each is told to all that are still in it."""
+    begin = said = time.monotonic()
+    while (left := server.descriptors()) > 50:
+        now = time.monotonic()
+        if now - said > 2:
+            said = now
+            say(f"  … {left:,} clients are still to be seen off")
+        if now - begin > 120:
+            raise ServerFailed(f"{server.name} still has {left} descriptors open, two minutes after its clients left")
+        time.sleep(0.05)
+
+
 def run_one(language: str, program: str, build: pathlib.Path, full: bool) -> list[str]:
     drive, unit = DRIVERS[program]
     say(f"\n== {language}: {program}")
@@ -76,6 +89,7 @@ def run_one(language: str, program: str, build: pathlib.Path, full: bool) -> lis
         say(f"  listening on {server.address}")
         result = drive(server, build, full)
         resident = server.resident()
+        wait_until_all_have_left(server)
         status = server.stop()
         if status != 0:
             raise ServerFailed(f"{server.name} ended with status {status} on SIGTERM{server.complaint()}")
