@@ -15,7 +15,8 @@
  * Results.  0 or more is success.  A system error is its negated errno
  * (-ECONNRESET); treadle's own codes lie below -4096.  errno is never set and
  * never to be read.  TDL_EFORKED is what every call that can fail returns in
- * the child of a fork, where the runtime does not exist.
+ * the child of a fork, where the runtime does not exist; TDL_ENOMEM what any
+ * call may return that finds no memory, one with a deadline included.
  *
  * Time.  All times are nanoseconds.  A deadline is an absolute time on the
  * clock of tdl_now(), which is monotonic and always positive.

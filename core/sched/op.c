@@ -184,7 +184,7 @@ int64_t tdl_op_wait(tdl_op *op) {
  * g, or we see CLAIMED here and put g back ourselves. It is also one side of a
  * Dekker pair with tdl_cancel (store cancelled; claim): one of the two sees the
  * other's store. */
-TDL_NO_TSAN void tdl_op_commit(tdl_op *op) {
+TDL_UNSEEN void tdl_op_commit(tdl_op *op) {
     tdl_g *g = TDL_CONTAINER(op, tdl_g, op);
     uint32_t s = OP_ARMED;
     if (!at_cas_seq(&op->state, &s, OP_PARKED)) {

@@ -43,6 +43,7 @@ struct tdl_node {
     tdl_queue *queue; /* NULL: on none. Guarded by the object's lock */
     tdl_op *op;
     void *object;
+    tdl_lock *lock; /* channels: of the object; NULL: local. The object may be gone */
     tdl_val val;    /* send: the value, held by the node */
     uint16_t index; /* select: which case */
     uint32_t was;   /* between claim and completion, in a list of the claimed */
@@ -145,7 +146,8 @@ static inline void tdl_op_begin(tdl_op *op, const tdl_op_class *cls) {
 /* From here on the op may be claimed: call it right before the first enlist,
  * under the object's lock (which publishes it). */
 static inline void tdl_op_publish(tdl_op *op) {
-    at_store_rlx(&op->state, op->kind == OP_OF_TASK ? OP_PARKED : OP_ARMED);
+    /* release pairs with the CAS of tdl_op_claim: a cancel takes no lock */
+    at_store_rel(&op->state, op->kind == OP_OF_TASK ? OP_PARKED : OP_ARMED);
 }
 
 /* Arms the deadline, after the enlisting. Where memory is out the wait ends

@@ -192,12 +192,17 @@ int tdl_run(int (*main_g)(void *), void *arg) {
     if (m->g) return TDL_EBUSY;
     if (at_xchg_seq(&tdl_sched.in_run, 1)) return TDL_EBUSY;
     struct main_call call = {main_g, arg, 0};
+    bool ours = !at_load_acq(&tdl_sched.running);
     int r = tdl_runtime_start();
+    bool started = r == 0;
     if (r == 0) r = tdl_p_ensure(tdl_sched.p[0]);
     if (r == 0) {
         tdl_go_options opts = {sizeof opts, TDL_GO_JOINABLE, 0, "main"};
         tdl_g *g = tdl_go_opts(call_main, &call, &opts);
         r = g ? tdl_join(g) : TDL_ENOMEM;
+    }
+    /* one that others had started goes on when we could not run in it */
+    if (r == 0 || (started && ours)) {
         tdl_lock_take(&tdl_sched.run_lock);
         stop_all();
         tdl_unlock(&tdl_sched.run_lock);

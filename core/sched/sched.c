@@ -294,6 +294,7 @@ TDL_NO_TSAN void tdl_g_park(tdl_g *g) {
 
 TDL_NO_TSAN void tdl_g_exit(tdl_g *g) {
     TDL_TSAN_RELEASE(g);
+    TDL_TSAN_RELEASE(&g->join_lock); /* to who joins, through tdl_g_ended */
     leave(tdl_m_self(), g, AFTER_EXIT);
     tdl_fatal("goroutine %llu runs after its end", (unsigned long long)g->id);
 }

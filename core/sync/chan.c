@@ -108,18 +108,16 @@ int tdl_chan_recv_locked(tdl_chan *ch, tdl_val *v, tdl_wake *wake) {
 /* -- Waiting ----------------------------------------------------------------------- */
 
 static void leave(tdl_op *op) {
-    tdl_chan *ch = op->node.object;
-    if (ch) {
-        tdl_chan_lock(ch);
-        tdl_queue_remove(&op->node);
-        tdl_chan_unlock(ch);
-    }
+    if (op->node.object) tdl_chan_unlist(&op->node);
     tdl_val_clear(&op->node.val);
 }
 
 /* A partner or close took the node off the queue before it completed the op. */
 static int64_t finish(tdl_op *op) {
-    if (op->result != 0) leave(op);
+    if (op->result == TDL_ECLOSED)
+        tdl_val_clear(&op->node.val);
+    else if (op->result != 0)
+        leave(op);
     return op->result;
 }
 
@@ -128,7 +126,9 @@ static const tdl_op_class recv_class = {"chan receive", finish, leave};
 
 static int64_t enlist(tdl_op *op, tdl_chan *ch, tdl_queue *q, int64_t deadline) {
     op->node.object = ch;
+    op->node.lock = ch && !ch->local ? &ch->lock : NULL;
     op->node.index = 0;
+    op->node.queue = NULL;
     tdl_op_publish(op);
     if (q) {
         tdl_queue_push(q, &op->node);

@@ -39,6 +39,15 @@ static inline bool tdl_chan_carries(const tdl_chan *ch, const tdl_val *v) {
     return (uint32_t)v->type < TDL_REF || (v->type == TDL_REF && (!ch || ch->local));
 }
 
+/* The waiter's way back to the queue it is on, when a deadline or a cancel has
+ * ended its wait: the channel may have been freed, and its memory be another
+ * channel's; then the node is on no queue any more. */
+static inline void tdl_chan_unlist(tdl_node *n) {
+    if (n->lock) tdl_lock_take(n->lock);
+    tdl_queue_remove(n);
+    if (n->lock) tdl_unlock(n->lock);
+}
+
 /* Under the lock: 0, TDL_ECLOSED or TDL_EAGAIN. send copies *v (as
  * tdl_val_copy does); recv fills *v, nil when closed. */
 int tdl_chan_send_locked(tdl_chan *ch, const tdl_val *v, tdl_wake *wake);

@@ -54,11 +54,8 @@ static void unlock_all(struct plan *p) {
 static void leave(tdl_op *op) {
     for (int i = 0; i < op->u.sel.n; i++) {
         tdl_node *n = &op->u.sel.nodes[i];
-        tdl_chan *ch = n->object;
-        if (!ch) continue;
-        tdl_chan_lock(ch);
-        tdl_queue_remove(n);
-        tdl_chan_unlock(ch);
+        if (!n->object) continue;
+        tdl_chan_unlist(n);
         tdl_val_clear(&n->val);
     }
     if (op->u.sel.nodes != op->u.sel.few) tdl_sys.release(op->u.sel.nodes);
@@ -79,6 +76,7 @@ static void enlist(tdl_op *op, const tdl_case *cases, int n) {
         tdl_chan *ch = cases[i].chan;
         node->op = op;
         node->object = ch;
+        node->lock = ch && !ch->local ? &ch->lock : NULL;
         node->index = (uint16_t)i;
         node->queue = NULL;
         tdl_val_set_nil(&node->val);

@@ -32,6 +32,13 @@
 
 #ifdef TDL_TSAN
 #include <sanitizer/tsan_interface.h>
+/* Not seen at all, its atomics neither: what is done on the next goroutine's
+ * fiber for the one that was left must give the next one no edge from it. */
+#if defined(__clang__)
+#define TDL_UNSEEN __attribute__((disable_sanitizer_instrumentation, noinline))
+#else
+#define TDL_UNSEEN __attribute__((no_sanitize("thread"), noinline))
+#endif
 /* For code that runs on one M but, in the sanitizer's eyes, in several fibers:
  * what belongs to an M or its P is passed on without any synchronisation. */
 #define TDL_NO_TSAN __attribute__((no_sanitize("thread"), noinline))
@@ -39,6 +46,7 @@
 #define TDL_TSAN_RELEASE(addr) __tsan_release(addr)
 #define TDL_TSAN_ACQUIRE(addr) __tsan_acquire(addr)
 #else
+#define TDL_UNSEEN
 #define TDL_NO_TSAN
 #define TDL_TSAN_RELEASE(addr) ((void)0)
 #define TDL_TSAN_ACQUIRE(addr) ((void)0)
