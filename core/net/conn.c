@@ -49,6 +49,13 @@ void tdl_conn_free(tdl_conn *c) {
     if (c && !tdl_forked()) tdl_pd_release(c->pd, gone, c);
 }
 
+/* Zero bytes: done at once, on a connection that is open. */
+static int nothing_to_move(tdl_conn *c) {
+    int r = tdl_pd_enter_plain(c->pd);
+    if (r == 0) tdl_pd_leave_plain(c->pd);
+    return r;
+}
+
 /* -- Reading ------------------------------------------------------------------------ */
 
 static int64_t read_attempt(tdl_op *op) {
@@ -74,11 +81,7 @@ static const tdl_op_class read_class = {"IO wait (read)", tdl_pd_finish, tdl_pd_
 
 int64_t tdl_conn_read_op(tdl_op *op, tdl_conn *c, void *buf, size_t n) {
     if (!c || (!buf && n)) return TDL_EINVAL;
-    if (n == 0) {
-        int r = tdl_pd_enter_plain(c->pd);
-        if (r == 0) tdl_pd_leave_plain(c->pd);
-        return r;
-    }
+    if (n == 0) return nothing_to_move(c);
     op->u.io.object = c;
     op->u.io.attempt = read_attempt;
     op->u.io.buf = buf;
@@ -125,11 +128,7 @@ int64_t tdl_conn_write_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n) {
     op->u.io.done = 0;
     op->u.io.copy = NULL;
     if (!c || (!buf && n)) return TDL_EINVAL;
-    if (n == 0) {
-        int r = tdl_pd_enter_plain(c->pd);
-        if (r == 0) tdl_pd_leave_plain(c->pd);
-        return r;
-    }
+    if (n == 0) return nothing_to_move(c);
     op->u.io.object = c;
     op->u.io.attempt = write_attempt;
     op->u.io.buf = (char *)(uintptr_t)buf; /* only read */
@@ -154,19 +153,11 @@ int64_t tdl_conn_write_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n) {
 /* -- Blocking forms ---------------------------------------------------------------------- */
 
 int64_t tdl_conn_read(tdl_conn *c, void *buf, size_t n) {
-    int code;
-    tdl_op *op = tdl_caller_op(&code);
-    if (TDL_UNLIKELY(!op)) return code;
-    int64_t r = tdl_conn_read_op(op, c, buf, n);
-    return r == TDL_PENDING ? tdl_op_wait(op) : r;
+    TDL_BLOCKING_FORM(tdl_conn_read_op(op, c, buf, n));
 }
 
 int64_t tdl_conn_write(tdl_conn *c, const void *buf, size_t n) {
-    int code;
-    tdl_op *op = tdl_caller_op(&code);
-    if (TDL_UNLIKELY(!op)) return code;
-    int64_t r = tdl_conn_write_op(op, c, buf, n);
-    return r == TDL_PENDING ? tdl_op_wait(op) : r;
+    TDL_BLOCKING_FORM(tdl_conn_write_op(op, c, buf, n));
 }
 
 /* -- Properties ----------------------------------------------------------------------------- */

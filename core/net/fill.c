@@ -107,11 +107,7 @@ int64_t tdl_conn_fill_op(tdl_op *op, tdl_conn *c, int how, size_t limit) {
 }
 
 int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit) {
-    int code;
-    tdl_op *op = tdl_caller_op(&code);
-    if (TDL_UNLIKELY(!op)) return code;
-    int64_t r = tdl_conn_fill_op(op, c, how, limit);
-    return r == TDL_PENDING ? tdl_op_wait(op) : r;
+    TDL_BLOCKING_FORM(tdl_conn_fill_op(op, c, how, limit));
 }
 
 /* -- Taking the bytes --------------------------------------------------------------------- */

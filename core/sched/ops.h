@@ -14,7 +14,7 @@
         if (TDL_UNLIKELY(!op)) return code_;                                   \
         int64_t r_ = (start_expr);                                             \
         if (r_ == TDL_PENDING) r_ = tdl_op_wait(op);                           \
-        return (int)r_;                                                        \
+        return r_; /* codes and counts fit the form's own type */              \
     } while (0)
 
 int64_t tdl_join_op(tdl_op *op, tdl_g *g, int64_t deadline);
