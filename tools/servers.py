@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LANGUAGES = ("C", "Lua", "Python")
@@ -46,11 +47,13 @@ class Server:
     """One running example server. Use it as a context manager."""
 
     def __init__(self, language: str, program: str, build: pathlib.Path, *arguments: str,
-                 address: str = "127.0.0.1:0", env: dict[str, str] | None = None, probe: bool = False):
+                 address: str = "127.0.0.1:0", env: dict[str, str] | None = None, probe: bool = False,
+                 descriptors: int | None = None):
         self.name = f"{language} {program}"
         self.command, extra = example(language, program, build)
         self.command += [address, *arguments]
         self.env = {**os.environ, **extra, **(env or {})}
+        self.limit = descriptors
         self.errors = tempfile.TemporaryFile()
         self.probe_path: str | None = None
         if probe:
@@ -58,9 +61,9 @@ class Server:
             self.env |= {"LD_PRELOAD": str(build / "load/probe.so"), "TDL_PROBE": self.probe_path}
 
     def __enter__(self) -> "Server":
-        # A shell would leave the limit at 1,024; the server inherits ours.
-        self.process = subprocess.Popen(self.command, env=self.env, stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=self.errors, text=True)
+        limited = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (self.limit,) * 2)) if self.limit else None
+        self.process = subprocess.Popen(self.command, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=self.errors, text=True, preexec_fn=limited)
         watchdog = threading.Timer(20, self.process.kill)
         watchdog.start()
         line = self.process.stdout.readline()
@@ -119,6 +122,9 @@ class Server:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         raise ServerFailed(f"{self.name}: no VmRSS")
+
+    def processor_seconds(self) -> float:
+        return time.clock_gettime(~self.process.pid << 3 | 2)  # the process's own clock
 
     def metrics(self) -> dict[str, int]:
         """treadle's own numbers, from the probe."""

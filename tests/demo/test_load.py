@@ -86,3 +86,28 @@ def test_nothing_is_left_after_ten_rounds(start, build, program):
     grown = server.resident() - resident
     print(f"{server.name}: {resident >> 10} KiB after 3 rounds, {grown >> 10:+d} KiB after 10 more", file=sys.stderr)
     assert grown < max(2 << 20, resident // 4)
+
+
+def test_out_of_descriptors(start, connect):
+    """Who is connected is served on, and who comes too many waits in the
+    backlog until somebody leaves; the server neither ends nor spins."""
+    server = start("chat", descriptors=64)
+    clients_ = [connect(server) for _ in range(100)]
+    served = []
+    for client in clients_:
+        if not client.silent(0.5 if len(served) < 30 else 0.05):
+            served.append(client)
+        elif served:
+            break
+    assert 30 < len(served) < 64
+    for client in served:
+        assert client.line() == b"name?\n"
+
+    used = server.processor_seconds()
+    time.sleep(1)
+    assert server.processor_seconds() - used < 0.5
+
+    for client in served:
+        client.close()
+    for client in clients_[len(served):]:
+        assert client.line() == b"name?\n"
