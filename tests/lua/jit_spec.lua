@@ -89,8 +89,6 @@ local function tolerated(line)
   return line:find "leaving loop in root trace" -- the recorder looks for a better start
     or line:find "inner loop in root trace"
     or line:find "loop unroll limit reached"
-    or line:find "down%-recursion, restarting"
-    or line:find "return to lower frame" -- a resumed coroutine returns from the wait
 end
 
 describe("the compiler", function()

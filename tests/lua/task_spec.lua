@@ -52,6 +52,13 @@ describe("join", function()
     assert.equal(1, task:join())
   end))
 
+  it("that timed out does not wake its caller later, in another wait", inside(function()
+    local first = treadle.go(function() treadle.sleep(0.02) end)
+    local second = treadle.go(function() treadle.sleep(0.06) return 2 end)
+    first:join(0.005)
+    assert.equal(2, second:join())
+  end))
+
   it("of itself is an error", inside(function()
     local task
     task = treadle.go(function() task:join() end)
@@ -242,6 +249,16 @@ describe("many goroutines", function()
     local first = spawn_all()
     for _ = 1, 3 do spawn_all() end
     assert.is_true(helper.resident() < first + 4096, "resident memory grew")
+  end))
+
+  it("take turns in pooled coroutines", inside(function()
+    local seen, different = {}, 0
+    for _ = 1, 100 do
+      local co = treadle.go(coroutine.running):join()
+      if not seen[co] then different = different + 1 end
+      seen[co] = true
+    end
+    assert.is_true(different <= 2, different .. " coroutines for 100 goroutines, one after the other")
   end))
 
   it("10,000 live at once, and the pool of coroutines stays bounded", inside(function()
