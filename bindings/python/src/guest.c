@@ -5,25 +5,47 @@
  * host: when the loop is closed it drops its readers, and with this one the
  * host goes. Everything here runs on the loop's thread.
  *
- * A kick is one call_soon(reader), made when treadle code outside the dispatch
- * may have readied something (so at most one per turn of the loop). */
+ * A kick is one call_soon, made when treadle code outside the dispatch may have
+ * readied something (so at most one per turn of the loop). It and the timer
+ * call a second _Reader, host->kicker, which the host owns: a timer that is
+ * still set must not keep the host of a closed loop.
+ *
+ * Invariant. Exactly the reader that add_reader was given owns its host; the
+ * kicker's pointer is borrowed, and cleared when the host is closed. */
 #include "state.h"
 
 typedef struct {
     PyObject_HEAD
     pyhost *host;
+    bool owner;
 } reader;
+
+static reader *
+reader_new(pyhost *h, bool owner)
+{
+    reader *r = PyObject_GC_New(reader, h->st->ReaderType);
+    if (r == NULL)
+        return NULL;
+    r->owner = owner;
+    r->host = h;
+    if (owner)
+        Py_INCREF(h);
+    PyObject_GC_Track(r);
+    return r;
+}
 
 int
 guest_attach(pyhost *h)
 {
-    mod_state *st = h->st;
-    reader *r = PyObject_GC_New(reader, st->ReaderType);
+    reader *r = reader_new(h, true);
     if (r == NULL)
         return -1;
-    r->host = (pyhost *)Py_NewRef((PyObject *)h);
     h->reader = (PyObject *)r;
-    PyObject_GC_Track(r);
+    h->kicker = (PyObject *)reader_new(h, false);
+    if (h->kicker == NULL) {
+        Py_DECREF(r);
+        return -1;
+    }
     PyObject *done = PyObject_CallMethod(h->loop, "add_reader", "iO",
                                          tdl_host_fd(h->core), (PyObject *)r);
     Py_DECREF(r); /* the loop has it; or it is gone, and h->reader is NULL */
@@ -40,12 +62,21 @@ guest_attach(pyhost *h)
 }
 
 void
+guest_detach(pyhost *h)
+{
+    if (h->kicker != NULL)
+        ((reader *)h->kicker)->host = NULL;
+    Py_CLEAR(h->kicker);
+    Py_CLEAR(h->timer);
+}
+
+void
 guest_kick(pyhost *h)
 {
     if (h->kicked || h->dispatching || h->core == NULL || h->reader == NULL)
         return;
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *handle = PyObject_CallOneArg(h->call_soon, h->reader);
+    PyObject *handle = PyObject_CallOneArg(h->call_soon, h->kicker);
     if (handle == NULL) {
         PyErr_WriteUnraisable(h->loop);
     } else {
@@ -68,7 +99,7 @@ static int
 guest_arm(pyhost *h)
 {
     mod_state *st = h->st;
-    if (h->core == NULL)
+    if (h->core == NULL || h->kicker == NULL)
         return 0;
     int64_t ns = tdl_host_timeout(h->core);
     if (ns == 0) {
@@ -99,7 +130,7 @@ guest_arm(pyhost *h)
     PyObject *moment = PyFloat_FromDouble(at);
     if (moment == NULL)
         return -1;
-    h->timer = PyObject_CallMethodObjArgs(h->loop, st->s_call_at, moment, h->reader, NULL);
+    h->timer = PyObject_CallMethodObjArgs(h->loop, st->s_call_at, moment, h->kicker, NULL);
     Py_DECREF(moment);
     h->timer_when = when;
     return h->timer == NULL ? -1 : 0;
@@ -146,7 +177,8 @@ static int
 reader_traverse(reader *r, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(r));
-    Py_VISIT(r->host);
+    if (r->owner)
+        Py_VISIT(r->host);
     return 0;
 }
 
@@ -154,8 +186,8 @@ static int
 reader_clear(reader *r)
 {
     pyhost *h = r->host;
-    if (h != NULL) {
-        r->host = NULL;
+    r->host = NULL;
+    if (h != NULL && r->owner) {
         h->reader = NULL;
         host_close(h);
         Py_DECREF(h);

@@ -214,7 +214,7 @@ host_close(pyhost *h)
     for (uint32_t t = 0; t < n; t++)
         Py_XDECREF(slots[t]);
     PyMem_Free(slots);
-    Py_CLEAR(h->timer);
+    guest_detach(h);
     PyErr_SetRaisedException(exc);
     Py_DECREF(h);
 }
@@ -463,6 +463,8 @@ host_traverse(pyhost *h, visitproc visit, void *arg)
     Py_VISIT(h->scheduled);
     Py_VISIT(h->first_error);
     Py_VISIT(h->timer);
+    Py_VISIT(h->kicker);
+    Py_VISIT(h->deferred);
     for (uint32_t t = 0; t < h->nslots; t++)
         Py_VISIT(h->slots[t]);
     return 0;
@@ -476,7 +478,8 @@ host_clear(pyhost *h)
     Py_CLEAR(h->ready);
     Py_CLEAR(h->scheduled);
     Py_CLEAR(h->first_error);
-    Py_CLEAR(h->timer);
+    Py_CLEAR(h->deferred);
+    guest_detach(h);
     return 0;
 }
 

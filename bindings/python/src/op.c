@@ -78,6 +78,8 @@ g_drives(pyhost *h, gobj *g)
 #endif
 }
 
+static int op_take_deferred(mod_state *st, pyhost *h);
+
 static PySendResult
 op_begin(opobj *op, PyObject **result)
 {
@@ -102,6 +104,9 @@ op_begin(opobj *op, PyObject **result)
         task = g->task;
     } else {
         if (host_task_spare(h) < 0)
+            return PYGEN_ERROR;
+        if (h->deferred != NULL && PyDict_GET_SIZE(h->deferred) > 0 &&
+            op_take_deferred(st, h) < 0)
             return PYGEN_ERROR;
         task = h->spare;
     }
@@ -313,65 +318,99 @@ op_send_method(opobj *op, PyObject *Py_UNUSED(value))
     return r == PYGEN_RETURN ? stop_iteration(result) : result;
 }
 
+/* -- Cancelled in the turn of the value ----------------------------------- */
+
+/* Whether a result of this kind would be lost if nobody took it. */
+static bool
+op_carries(opobj *op)
+{
+    switch (op->kind) {
+    case OP_SEND: case OP_RECV: case OP_RECV_OK: case OP_RECV_NEXT: case OP_SELECT:
+    case OP_LOCK: case OP_ACCEPT: case OP_ACCEPT_NEXT: case OP_DIAL:
+    case OP_READ: case OP_EXACT: case OP_LINE: case OP_LINE_NEXT:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* A Task throws a cancellation at an op that has its value already: the value
- * wins, and the cancellation comes back at the task's next wait, unless it was
- * taken back by then (a timeout whose block has ended). */
+ * wins, and the cancellation comes at the task's next wait (op_take_deferred,
+ * or op_recancel if that is not one of treadle's), unless it was taken back by
+ * then, as by a timeout whose block has ended. */
 static bool
 op_defer_cancel(opobj *op, PyObject *type)
 {
     mod_state *st = STATE(op);
-    PyObject *args[] = {NULL, NULL, NULL, NULL, NULL};
-    if (op->state != OP_DONE || op->result == NULL || op->host->loop == NULL ||
+    pyhost *h = op->host;
+    if (op->state != OP_DONE || op->result == NULL || !op_carries(op) || h->loop == NULL ||
         !PyErr_GivenExceptionMatches(type, st->CancelledError))
         return false;
-    PyObject *task = PyObject_CallNoArgs(st->current_task);
-    PyObject *count = NULL, *handle = NULL;
+    bool deferred = false;
+    PyObject *task = PyObject_CallNoArgs(st->current_task), *count = NULL;
     if (task != NULL && task != Py_None)
         count = PyObject_CallMethodNoArgs(task, st->s_cancelling);
-    if (count != NULL && PyLong_AsLong(count) > 0) {
-        args[1] = st->recancel;
-        args[2] = task;
-        args[3] = count;
-        handle = PyObject_Vectorcall(op->host->call_soon, args + 1,
-                                     3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (count != NULL && PyLong_AsLong(count) > 0 &&
+        (h->deferred != NULL || (h->deferred = PyDict_New()) != NULL) &&
+        PyDict_SetItem(h->deferred, task, count) == 0) {
+        PyObject *args[] = {NULL, st->recancel, h->deferred, task};
+        PyObject *handle = PyObject_Vectorcall(h->call_soon, args + 1,
+                                               3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        deferred = handle != NULL;
+        Py_XDECREF(handle);
     }
     PyErr_Clear();
     Py_XDECREF(task);
     Py_XDECREF(count);
-    Py_XDECREF(handle);
-    return handle != NULL;
+    return deferred;
 }
 
+/* Takes the task out of the deferred. 1: its cancellation still stands. */
+static int
+deferred_pop(mod_state *st, PyObject *deferred, PyObject *task)
+{
+    PyObject *count = Py_XNewRef(PyDict_GetItemWithError(deferred, task)), *now = NULL;
+    int stands = count == NULL ? (PyErr_Occurred() ? -1 : 0) : PyDict_DelItem(deferred, task);
+    if (count != NULL && stands == 0 &&
+        (now = PyObject_CallMethodNoArgs(task, st->s_cancelling)) != NULL)
+        stands = PyObject_RichCompareBool(now, count, Py_GE);
+    Py_XDECREF(count);
+    Py_XDECREF(now);
+    return PyErr_Occurred() ? -1 : stands;
+}
+
+/* Before an op waits in a Task: -1 with CancelledError if one was deferred. */
+static int
+op_take_deferred(mod_state *st, pyhost *h)
+{
+    PyObject *task = PyObject_CallNoArgs(st->current_task);
+    int stands = task == NULL ? -1 : deferred_pop(st, h->deferred, task);
+    Py_XDECREF(task);
+    if (stands > 0)
+        raise_cancelled(st, NULL);
+    return stands == 0 ? 0 : -1;
+}
+
+/* _recancel(deferred, task), by call_soon. */
 PyObject *
 op_recancel(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     mod_state *st = state_of(module);
-    if (n != 2)
-        Py_RETURN_NONE;
-    PyObject *done = PyObject_CallMethodNoArgs(args[0], st->s_done);
-    if (done == NULL || done == Py_True)
-        goto out;
-    PyObject *now = PyObject_CallMethodNoArgs(args[0], st->s_cancelling);
-    if (now == NULL) {
-        Py_CLEAR(done);
-        goto out;
-    }
-    int still = PyObject_RichCompareBool(now, args[1], Py_GE);
-    Py_DECREF(now);
-    if (still > 0) {
+    if (n != 2 || !PyDict_Check(args[0]))
+        return PyErr_Format(PyExc_TypeError, "_recancel(deferred, task)");
+    int stands = deferred_pop(st, args[0], args[1]);
+    if (stands > 0) {
         /* cancel() counts once more: take that back */
-        Py_XDECREF(PyObject_CallMethodNoArgs(args[0], st->s_cancel));
+        Py_XDECREF(PyObject_CallMethodNoArgs(args[1], st->s_cancel));
         if (!PyErr_Occurred())
-            Py_XDECREF(PyObject_CallMethodNoArgs(args[0], st->s_uncancel));
-        if (PyErr_Occurred())
-            Py_CLEAR(done);
+            Py_XDECREF(PyObject_CallMethodNoArgs(args[1], st->s_uncancel));
     }
-out:
-    if (done == NULL)
+    if (PyErr_Occurred())
         return NULL;
-    Py_DECREF(done);
     Py_RETURN_NONE;
 }
+
+/* -- Throw, close --------------------------------------------------------- */
 
 static PyObject *
 op_throw(opobj *op, PyObject *const *args, Py_ssize_t n)

@@ -91,7 +91,9 @@ struct pyhost {
     int pending;         /* ops and parks whose event is to come */
     int watcher;         /* of asyncio's own epoll descriptor, or -1 */
     bool guest, dispatching, kicked, watch_ready, interrupt;
-    PyObject *reader; /* guest: what the loop calls (borrowed: it owns us) */
+    PyObject *deferred; /* tasks with a cancellation to come, see op.c, or NULL */
+    PyObject *reader; /* guest: what add_reader has (borrowed: it owns us) */
+    PyObject *kicker; /* guest: what call_soon and call_at get */
     PyObject *timer;  /* guest: the loop's TimerHandle, or NULL */
     int64_t timer_when;
     tdl_chan **dropped; /* local channels freed by another thread */
@@ -120,6 +122,7 @@ PyObject *host_forked_or_closed(int code);
 
 int guest_attach(pyhost *h);
 int guest_run(pyhost *h);
+void guest_detach(pyhost *h);
 void guest_kick_thread(mod_state *st);
 void guest_kick(pyhost *h);
 /* After an act that may have readied something: makes sure that it is seen. */
