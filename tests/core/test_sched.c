@@ -327,20 +327,33 @@ static void join_other(void *arg) {
     j->rc = tdl_join(j->g);
 }
 
+typedef struct held {
+    tdl_chan *until, *done;
+} held;
+
+static void be_held(void *arg) {
+    held *h = arg;
+    tdl_chan_recv(h->until, NULL);
+    send_int(h->done, 1);
+}
+
 TEST_G(join_twice, "F5 the second to join at the same time is told; so is who joins the unjoinable") {
     tdl_chan *ch = tdl_chan_new(0);
+    held      h = { ch, tdl_chan_new(0) };
     joiner    j = { go_joinable(recv_one, ch), 99 };
     crew      c;
     crew_open(&c);
     crew_go(&c, join_other, &j);
     let_park();
     CHECK_RC(tdl_join(j.g), TDL_EBUSY);
-    tdl_g *plain = tdl_go(recv_one, ch);
+    tdl_g *plain = tdl_go(be_held, &h);
     CHECK_RC(tdl_join(plain), TDL_EINVAL);
     CHECK_RC(tdl_cancel(plain), TDL_EINVAL);
     tdl_chan_close(ch);
+    recv_int(h.done);
     crew_close(&c);
     CHECK_RC(j.rc, 0);
+    tdl_chan_free(h.done);
     tdl_chan_free(ch);
 }
 
