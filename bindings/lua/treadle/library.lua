@@ -86,8 +86,22 @@ local function verify(library, name)
   end
 end
 
+--- Looks every function up once: a name that LuaJIT has not seen yet makes it
+--- throw a trace away, and one that is missing is better known now.
+---@param library ffi.namespace*
+---@param name string
+local function resolve(library, name)
+  for symbol in generated.cdef:gmatch "(tdl_[%w_]+)%(" do
+    local found = pcall(function() return library[symbol] end)
+    if not found then error(("treadle: %s has no %s"):format(name, symbol), 0) end
+  end
+end
+
+jit.off(resolve, true) -- it has no use for a trace
+
 local library, name = open()
 verify(library, name)
+resolve(library, name)
 
 return {
   C = library,
