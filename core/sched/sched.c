@@ -543,6 +543,7 @@ TDL_NO_TSAN void *tdl_m_main(void *arg) {
     prctl(PR_SET_TIMERSLACK, 1UL); /* a sleep of 50 us ends 6 us late instead of 53 */
 #ifdef TDL_TSAN
     m->g0.fiber = __tsan_get_current_fiber();
+    __tsan_release(m); /* the thread's beginning: who runs here sees its errno made */
 #endif
 #ifdef TDL_ASAN
     pthread_attr_t attr;
