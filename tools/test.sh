@@ -8,7 +8,8 @@ set -uo pipefail # no -e: a part that fails is counted, and the next one runs
 . tools/tally.sh
 
 all="c asan tsan clang lua ffi lint python install demo"
-limit="timeout --kill-after=10 600"
+# In the foreground, so that Ctrl-C reaches the tests.
+limit="timeout --foreground --kill-after=10 600"
 
 # One build serves several parts; when it fails each of them does. A part runs
 # in a subshell, so that the outcome is kept in a file.
