@@ -178,6 +178,37 @@ TEST_G(sleeper_behind_spinner, "B5 a sleeper whose processor is busy is woken by
     }
 }
 
+typedef struct started {
+    int64_t   at;
+    tdl_chan *ended;
+} started;
+
+static void note_start(void *arg) {
+    started *s = arg;
+    s->at = tdl_now();
+    send_int(s->ended, 1);
+}
+
+static void spawn_while_asleep(void *arg) {
+    for (int i = 0; i < 20; i++) {
+        started s = { 0, arg };
+        usleep(3000); /* every processor sleeps in its poller by now */
+        int64_t before = tdl_now();
+        REQUIRE(tdl_go(note_start, &s) != NULL);
+        recv_int(arg);
+        CHECK_WITHIN(s.at - before, 0, 2 * TDL_SECOND);
+    }
+}
+
+TEST_G(poll_break, "B20 processors asleep in their pollers are woken by a thread's spawn, at once") {
+    tdl_chan *ended = tdl_chan_new(0);
+    crew      c;
+    crew_open(&c);
+    crew_thread(&c, spawn_while_asleep, ended);
+    crew_close(&c);
+    tdl_chan_free(ended);
+}
+
 /* -- B15: calls that block the thread -------------------------------------------------------- */
 
 static void block_briefly(void *arg) {
