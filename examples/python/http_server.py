@@ -113,7 +113,7 @@ async def converse(conn: treadle.Conn) -> None:
         if not more:
             return
         data += more
-        answers = []
+        answers: list[bytes] = []
         skip = 0
         while end := HEAD_END.search(data):
             if end.start() > MAX_HEAD:

@@ -183,8 +183,6 @@ def test_subprocesses_of_asyncio(drive):
         gs = [treadle.go(child(n)) for n in range(2)]
         return [await g for g in gs]
 
-    if drive is not drive_guest and sys.version_info < (3, 12):
-        pytest.skip("before 3.12 asyncio watches children by its policy's watcher only")
     assert drive(main) == [0, 1]
 
 

@@ -131,7 +131,7 @@ class Loop(asyncio.SelectorEventLoop):
             for g in left:
                 g.cancel()
             # wait() does not ask for results: errors are still reported
-            await asyncio.wait(left)  # type: ignore[type-var]
+            await asyncio.wait(left)
 
     def _spawn_main(self, coro: Coroutine[Any, Any, T], context: Any) -> _treadle.G[T]:
         self._treadle.open(self)

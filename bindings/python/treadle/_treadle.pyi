@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import FrameType, GenericAlias, TracebackType
-from typing import Any, Generic, TextIO, TypeVar, final
+from typing import Any, Generic, Self, TextIO, TypeVar, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer
 
@@ -56,7 +56,7 @@ class Case: ...
 
 @final
 class Chan(Generic[_T]):
-    def __init__(self, cap: int = 0) -> None: ...
+    def __new__(cls, cap: int = 0) -> Self: ...
     @property
     def cap(self) -> int: ...
     @property
@@ -77,7 +77,7 @@ class Chan(Generic[_T]):
 
 @final
 class SharedChan(Generic[_T]):
-    def __init__(self, cap: int = 0) -> None: ...
+    def __new__(cls, cap: int = 0) -> Self: ...
     @property
     def cap(self) -> int: ...
     @property
