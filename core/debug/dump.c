@@ -32,7 +32,7 @@ static void put(struct out *o, const char *format, ...) {
     }
 }
 
-static const char *doing(tdl_g *g) {
+TDL_NO_TSAN static const char *doing(tdl_g *g) {
     switch (at_load_acq(&g->status)) {
     case G_RUNNABLE: return "runnable";
     case G_RUNNING: return "running";

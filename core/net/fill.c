@@ -79,11 +79,9 @@ static int64_t fill_attempt(tdl_op *op) {
 static int64_t fill_done(tdl_op *op, int64_t r) {
     if (r == TDL_PENDING) return r;
     tdl_conn *c = op->u.io.object;
-    tdl_direction *d = &c->pd->dir[PD_READ];
     tdl_val_set_nil(&op->out);
     op->extra = 0;
-    /* held by us: only we change that */
-    if (d->held && d->owner == op) {
+    if (op->u.io.held) {
         tdl_val_set_ptr(&op->out, tdl_buffer_bytes(&c->in));
         op->extra = (int64_t)tdl_buffer_len(&c->in);
     }
@@ -116,10 +114,7 @@ int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit) {
  * the outcome told its task what it holds. */
 static bool holds(tdl_conn *c) {
     tdl_m *m = tdl_m_self();
-    tdl_direction *d = &c->pd->dir[PD_READ];
-    if (!d->held) return false;
-    if (m->deny) return true;
-    return d->owner == (m->g ? &m->g->op : &m->op);
+    return tdl_pd_holds(c->pd, PD_READ, m->deny ? NULL : m->g ? &m->g->op : &m->op);
 }
 
 const char *tdl_conn_peek(tdl_conn *c, size_t *n) {

@@ -68,6 +68,7 @@ void tdl_poller_close(tdl_poller *p) {
 int tdl_backend_add(tdl_poller *p, int fd, uint64_t token) {
     struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                              .data.u64 = token};
+    TDL_TSAN_RELEASE(p); /* to who fetches its events: the kernel orders that */
     return tdl_sys.epoll_ctl(p->epfd, EPOLL_CTL_ADD, fd, &ev);
 }
 
@@ -99,22 +100,23 @@ void tdl_poller_announce(tdl_poller *p) { at_store_seq(&p->sleeping, 1); }
 
 void tdl_poller_retract(tdl_poller *p) { at_store_rlx(&p->sleeping, 0); }
 
-static int fetch(tdl_poller *p, int epfd, int64_t timeout_ns) {
+static int fetch(tdl_poller *p, tdl_poller *from, int64_t timeout_ns) {
     _Static_assert(sizeof(struct tdl_poll_event) == sizeof(struct epoll_event), "one array");
-    int n = tdl_sys.epoll_wait(epfd, &p->events[0].ev, BATCH, timeout_ns);
+    int n = tdl_sys.epoll_wait(from->epfd, &p->events[0].ev, BATCH, timeout_ns);
+    TDL_TSAN_ACQUIRE(from);
     p->nevents = n > 0 ? n : 0;
     return n;
 }
 
 int tdl_poller_wait(tdl_poller *p, int64_t timeout_ns) {
-    int n = fetch(p, p->epfd, timeout_ns);
+    int n = fetch(p, p, timeout_ns);
     tdl_poller_retract(p);
     return n;
 }
 
 /* The thief may take the edge of the owner's wake-up; so it wakes again. */
 int tdl_poller_steal(tdl_poller *p, tdl_poller *from) {
-    int n = fetch(p, from->epfd, 0);
+    int n = fetch(p, from, 0);
     for (int i = 0; i < n; i++)
         if (p->events[i].ev.data.u64 == DATA_WAKE) tdl_poller_kick(from);
     return n;

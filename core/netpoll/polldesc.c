@@ -224,11 +224,7 @@ void tdl_pd_leave_plain(tdl_pd *pd) {
 /* Sees to it that the timer fires no later than the deadline. Under the lock. */
 static int arm(tdl_pd *pd, tdl_direction *d) {
     if (d->deadline == 0) return 0;
-    /* index is the heap's; when it is being fired it reads 0 and we arm anew,
-     * which is right */
-    if (d->timer.heap && d->timer.index && d->timer.when <= d->deadline) return 0;
-    tdl_timer_disarm(&d->timer);
-    return tdl_timer_arm(&pd->poller->timers, &d->timer, d->deadline);
+    return tdl_timer_arm_by(&pd->poller->timers, &d->timer, d->deadline);
 }
 
 /* May come late, for a descriptor that is another by now: only its state counts. */
@@ -294,7 +290,7 @@ static void pass_on(tdl_direction *d, tdl_wake *wake) {
 static int64_t leave(tdl_op *op, tdl_pd *pd, tdl_direction *d, int64_t result) {
     tdl_wake wake = {0};
     if (op->u.io.hold && d->keep && !pd->closed)
-        d->held = 1; /* stays owner; only the op is done */
+        d->held = op->u.io.held = 1; /* stays owner; only the op is done */
     else
         pass_on(d, &wake);
     drop_user(pd);
@@ -338,6 +334,7 @@ int64_t tdl_pd_op(tdl_op *op, tdl_pd *pd, int dir, bool hold, const tdl_op_class
     op->u.io.pd = pd;
     op->u.io.dir = (uint8_t)dir;
     op->u.io.hold = hold;
+    op->u.io.held = 0;
     tdl_lock_take(&pd->lock);
     if (pd->closed) {
         tdl_unlock(&pd->lock);
@@ -363,6 +360,14 @@ int64_t tdl_pd_op(tdl_op *op, tdl_pd *pd, int dir, bool hold, const tdl_op_class
     }
     d->owner = op;
     return go_on(op, pd, d);
+}
+
+bool tdl_pd_holds(tdl_pd *pd, int dir, tdl_op *op) {
+    tdl_direction *d = &pd->dir[dir];
+    tdl_lock_take(&pd->lock);
+    bool yes = d->held && (!op || d->owner == op);
+    tdl_unlock(&pd->lock);
+    return yes;
 }
 
 int tdl_pd_unhold(tdl_pd *pd, int dir, bool again) {

@@ -72,10 +72,12 @@ void tdl_pd_leave_plain(tdl_pd *pd);
  * it knows without asking the kernel that another attempt would find nothing. hold: see tdl_pd_unhold. The
  * result or TDL_PENDING. */
 int64_t tdl_pd_op(tdl_op *op, tdl_pd *pd, int dir, bool hold, const tdl_op_class *cls);
-/* An op with u.io.hold that ends while keep is set goes on owning its direction,
- * until this; again: there is something left for the next op's attempt.
+/* An op with u.io.hold that ends while keep is set (u.io.held then) goes on
+ * owning its direction, until this; again: there is something left for the next op's attempt.
  * TDL_EINVAL when the direction is not held. */
 int tdl_pd_unhold(tdl_pd *pd, int dir, bool again);
+/* Is the direction held, by this op (NULL: by any)? */
+bool tdl_pd_holds(tdl_pd *pd, int dir, tdl_op *op);
 
 /* The finish and abandon of every class that is used with tdl_pd_op. */
 int64_t tdl_pd_finish(tdl_op *op);

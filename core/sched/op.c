@@ -100,7 +100,7 @@ void tdl_op_arm(tdl_op *op, int64_t deadline) {
     }
     tdl_timers *heap = op->kind == OP_OF_G ? &tdl_m_self()->p->poller.timers
                                            : &TDL_CONTAINER(op, tdl_g, op)->host_poller->timers;
-    int r = tdl_timer_arm(heap, &op->timer, deadline);
+    int r = tdl_timer_arm_by(heap, &op->timer, deadline);
     uint32_t was = r < 0 ? tdl_op_claim(op) : 0;
     if (was) tdl_op_complete(op, was, r);
 }
@@ -173,6 +173,7 @@ int64_t tdl_op_wait(tdl_op *op) {
         } else {
             thread_sleep(op);
         }
+        TDL_TSAN_ACQUIRE(&op->state); /* the claimer's; tdl_op_commit, which met it, is unseen */
         int64_t r = tdl_op_finish(op);
         if (r != TDL_PENDING) return r;
     }

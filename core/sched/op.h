@@ -84,7 +84,7 @@ struct tdl_op {
             char *buf;
             size_t n, done;
             void *copy; /* of the caller's bytes, for a hosted write */
-            uint8_t dir, stage, drained, hold;
+            uint8_t dir, stage, drained, hold, held;
             uint8_t how; /* TDL_FILL_… */
         } io;
         struct tdl_g *joined;

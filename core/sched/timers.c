@@ -81,8 +81,13 @@ static int grow(tdl_timers *h) {
 
 /* -- Arming and firing ---------------------------------------------------- */
 
-int tdl_timer_arm(tdl_timers *h, tdl_timer_node *t, int64_t when) {
+int tdl_timer_arm_by(tdl_timers *h, tdl_timer_node *t, int64_t when) {
     tdl_lock_take(&h->lock);
+    if (t->index && t->when <= when) {
+        tdl_unlock(&h->lock);
+        return 0;
+    }
+    if (t->index) remove_at(h, t->index - 1);
     if (h->n == h->cap && grow(h) != 0) {
         tdl_unlock(&h->lock);
         return TDL_ENOMEM;

@@ -5,7 +5,7 @@
  *
  * Invariants, under the heap's lock: a[i].t->index == i + 1 for every entry;
  * a timer that is in no heap has index 0; next == a[0].when, or TDL_FOREVER.
- * A node's `heap` is written only by whoever arms it, while it is in no heap.
+ * A node's `heap` is written only by whoever arms and disarms it.
  *
  * Firing. A timer of an op claims the op under the heap's lock: once
  * tdl_timer_disarm has returned, this timer can claim nothing any more, and
@@ -43,9 +43,10 @@ typedef struct tdl_timers {
 
 void tdl_timers_init(tdl_timers *h, struct tdl_poller *poller);
 void tdl_timers_destroy(tdl_timers *h);
-/* Puts t, which is in no heap, into h. 0 or TDL_ENOMEM. Wakes the poller when
+/* Sees to it that t fires at `when` or before: puts it in, or moves it forward
+ * (it may be in this heap, and no other). 0 or TDL_ENOMEM. Wakes the poller when
  * it sleeps too long. */
-int tdl_timer_arm(tdl_timers *h, tdl_timer_node *t, int64_t when);
+int tdl_timer_arm_by(tdl_timers *h, tdl_timer_node *t, int64_t when);
 /* Takes t out of its heap if it is in one. */
 void tdl_timer_disarm(tdl_timer_node *t);
 /* Fires what is due at `now`; how many. */
