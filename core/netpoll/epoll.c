@@ -55,6 +55,8 @@ no_epoll:
 
 void tdl_poller_close(tdl_poller *p) {
     tdl_pd_orphan_all(p);
+    at_store_seq(&p->sleeping, 0);
+    while (at_load_seq(&p->wakers)) tdl_thread_yield();
     tdl_timers_destroy(&p->timers);
     tdl_sys.close(p->wakefd);
     tdl_sys.close(p->epfd);
@@ -146,7 +148,12 @@ void tdl_poller_kick(tdl_poller *p) { tdl_sys.eventfd_write(p->wakefd); }
 
 void tdl_poller_wake(tdl_poller *p) {
     /* pairs with announce; see the head of the file */
-    if (at_load_seq(&p->sleeping) && at_xchg_seq(&p->sleeping, 0)) tdl_poller_kick(p);
+    if (!at_load_seq(&p->sleeping)) return;
+    /* the sleeper may wake by itself, and close: it waits for us, who took its
+     * sleeping; and when it has closed there is none to take */
+    at_add_seq(&p->wakers, 1);
+    if (at_xchg_seq(&p->sleeping, 0)) tdl_poller_kick(p);
+    at_sub_seq(&p->wakers, 1);
 }
 
 void tdl_poller_retime(tdl_poller *p) {

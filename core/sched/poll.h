@@ -19,6 +19,7 @@ typedef struct tdl_poller {
     int epfd, wakefd;
     _Atomic uint32_t npd;      /* descriptors registered: nothing to poll at 0 */
     _Atomic uint32_t sleeping; /* 1 while the owner waits or is about to: see tdl_poller_wake */
+    _Atomic uint32_t wakers;   /* between their look at sleeping and their write to wakefd */
     tdl_timers timers;
     struct tdl_poll_event *events; /* room for one batch */
     int nevents;                   /* fetched and not yet dispatched */
