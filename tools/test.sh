@@ -7,6 +7,9 @@ set -uo pipefail # no -e: a part that fails is counted, and the next one runs
 . tools/venv.sh
 . tools/tally.sh
 
+# Some tests open thousands of descriptors; a shell's default is 1,024.
+ulimit -Sn 20000 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
+
 all="c asan tsan clang lua ffi lint python install demo"
 # In the foreground, so that Ctrl-C reaches the tests.
 limit="timeout --foreground --kill-after=10 600"
