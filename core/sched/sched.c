@@ -40,7 +40,7 @@ struct tdl_sched tdl_sched;
 
 /* -- Global queue ------------------------------------------------------------ */
 
-static void global_append(tdl_g *first, tdl_g *last, uint32_t n) {
+TDL_NO_TSAN static void global_append(tdl_g *first, tdl_g *last, uint32_t n) {
     last->next = NULL;
     if (tdl_sched.tail)
         tdl_sched.tail->next = first;

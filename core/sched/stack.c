@@ -45,7 +45,7 @@ static tdl_g *fresh_slot(void) {
     return g;
 }
 
-tdl_g *tdl_stack_take(void) {
+TDL_NO_TSAN tdl_g *tdl_stack_take(void) {
     tdl_lock_take(&depot.lock);
     tdl_g *g = depot.free;
     if (g)
@@ -56,7 +56,7 @@ tdl_g *tdl_stack_take(void) {
     return g;
 }
 
-void tdl_stack_give(tdl_g *list) {
+TDL_NO_TSAN void tdl_stack_give(tdl_g *list) {
     tdl_lock_take(&depot.lock);
     while (list) {
         tdl_g *next = list->next;
