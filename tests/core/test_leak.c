@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 typedef struct usage {
@@ -235,6 +236,45 @@ TEST_G(connections, "L3 ten rounds of an echo server with a hundred clients leav
 static void run_of_connections(void) { check_run(many_connections); }
 
 TEST(connection_runs, "L3 the same as ten runs") { no_growth(run_of_connections); }
+
+/* -- Thousands of idle connections -------------------------------------------------------------- */
+
+enum { IDLE = 2000 };
+
+static void idle_connections(void) {
+    char          address[ADDRESS_SIZE];
+    int           n = SCALE(IDLE);
+    tdl_listener *l = net_listen("tcp", address);
+    tdl_conn    **far = calloc((size_t)n, sizeof *far);
+    crew          a;
+    crew_open(&a);
+    crew_go(&a, accept_loop, l); /* a goroutine for each, in serve */
+    for (int i = 0; i < n; i++) REQUIRE(tdl_dial("tcp", address, 0, &far[i]) == 0);
+    for (int i = 0; i < n; i += 97) { /* some of them speak up */
+        char buf[8];
+        CHECK_RC(tdl_conn_write(far[i], "ping\n", 5), 5);
+        net_read_full(far[i], buf, 5);
+    }
+    CHECK_INT(tdl_num_goroutines(), n + 2);
+    CHECK_INT(tdl_metric("connections"), 2 * n);
+    for (int i = 0; i < n; i++) tdl_conn_free(far[i]);
+    tdl_listener_close(l);
+    crew_close(&a);
+    tdl_listener_free(l);
+    free(far);
+    for (int i = 0; i < 2000 && tdl_num_goroutines() > 1; i++) tdl_sleep(TDL_MILLISECOND);
+    CHECK_INT(tdl_num_goroutines(), 1);
+}
+
+TEST_G(idle, "L3 2 000 idle connections, a goroutine each, leave nothing") {
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < 2 * IDLE + 200) {
+        limit.rlim_cur = 2 * IDLE + 200;
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0) return check_skip("not enough descriptors allowed");
+    }
+    no_growth(idle_connections);
+}
 
 /* -- Hosts ------------------------------------------------------------------------------------------ */
 

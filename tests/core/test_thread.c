@@ -288,3 +288,110 @@ TEST(spawn_from_threads, "T5 threads spawn goroutines at the same time, before a
     tdl_chan_free(p.jobs);
     tdl_chan_free(p.results);
 }
+
+/* -- The end of a run, seen from threads ------------------------------------------------------------------------ */
+
+typedef struct outlived {
+    tdl_chan     *ch, *started;
+    tdl_conn     *a, *b;
+    tdl_listener *l;
+    pthread_t     thread[4];
+    int64_t       read_rc, accept_rc, recv_rc, sleep_rc;
+} outlived;
+
+static outlived o;
+
+static void *outlive_read(void *arg) {
+    char byte;
+    send_int(o.started, 1);
+    o.read_rc = tdl_conn_read(o.a, &byte, 1);
+    return arg;
+}
+
+static void *outlive_accept(void *arg) {
+    tdl_conn *c;
+    send_int(o.started, 1);
+    o.accept_rc = tdl_listener_accept(o.l, &c);
+    return arg;
+}
+
+static void *outlive_recv(void *arg) {
+    send_int(o.started, 1);
+    o.recv_rc = tdl_chan_recv(o.ch, NULL);
+    return arg;
+}
+
+static void *outlive_sleep(void *arg) {
+    send_int(o.started, 1);
+    o.sleep_rc = tdl_sleep(50 * TDL_MILLISECOND);
+    return arg;
+}
+
+static void open_for_threads(void) {
+    static void *(*const fns[])(void *) = { outlive_read, outlive_accept, outlive_recv, outlive_sleep };
+    char address[ADDRESS_SIZE];
+    net_pair("tcp", &o.a, &o.b);
+    o.l = net_listen("tcp", address);
+    for (int i = 0; i < 4; i++) REQUIRE(pthread_create(&o.thread[i], NULL, fns[i], NULL) == 0);
+    for (int i = 0; i < 4; i++) recv_int(o.started);
+    let_park();
+}
+
+TEST(run_ends, "T6 when a run ends, threads that wait on its streams see them closed; channels and sleeps wait on") {
+    for (int i = 0; i < 10; i++) {
+        char byte;
+        memset(&o, 0, sizeof o);
+        o.ch = tdl_chan_new(0);
+        o.started = tdl_chan_new(0);
+        check_run(open_for_threads);
+        pthread_join(o.thread[0], NULL);
+        pthread_join(o.thread[1], NULL);
+        CHECK_RC(o.read_rc, TDL_ECLOSED);
+        CHECK_RC(o.accept_rc, TDL_ECLOSED);
+        CHECK_RC(tdl_conn_read(o.b, &byte, 1), TDL_ECLOSED);
+        CHECK_RC(send_int(o.ch, 1), 0);
+        pthread_join(o.thread[2], NULL);
+        pthread_join(o.thread[3], NULL);
+        CHECK_RC(o.recv_rc, 0);
+        CHECK_RC(o.sleep_rc, 0);
+        tdl_conn_free(o.a);
+        tdl_conn_free(o.b);
+        tdl_listener_free(o.l);
+        tdl_chan_free(o.started);
+        tdl_chan_free(o.ch);
+    }
+}
+
+static void *poke(void *arg) {
+    tdl_val v;
+    tdl_val_set_int(&v, 1);
+    while (!atomic_load((atomic_int *)arg)) {
+        tdl_chan_send_until(o.ch, &v, tdl_now() + 20000);
+        tdl_chan_try_recv(o.started, NULL);
+    }
+    return NULL;
+}
+
+static void receive_for_ever(void *arg) {
+    (void)arg;
+    while (tdl_chan_recv(o.ch, NULL) == 0) {}
+}
+
+static void wait_a_moment(void) {
+    for (int i = 0; i < 3; i++) REQUIRE(tdl_go(receive_for_ever, NULL) != NULL);
+    for (int i = 0; i < 5; i++) tdl_chan_recv(o.ch, NULL);
+}
+
+TEST(run_ends_under_fire, "T6 runs begin and end while threads send to their goroutines all the time") {
+    atomic_int stop = 0;
+    pthread_t  thread[2];
+    memset(&o, 0, sizeof o);
+    o.ch = tdl_chan_new(0);
+    o.started = tdl_chan_new(1);
+    for (int i = 0; i < 2; i++) REQUIRE(pthread_create(&thread[i], NULL, poke, &stop) == 0);
+    for (int i = 0; i < SCALE(200); i++) check_run(wait_a_moment);
+    atomic_store(&stop, 1);
+    for (int i = 0; i < 2; i++) pthread_join(thread[i], NULL);
+    tdl_chan_free(o.started);
+    tdl_chan_free(o.ch);
+}
