@@ -251,11 +251,12 @@ tdl_outcome *tdl_host_outcomes(tdl_host *h) { return h && h->open ? h->outcomes 
 /* -- Channels of one host ------------------------------------------------------------------- */
 
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap) {
-    return tdl_host_check(h) == 0 ? tdl_chan_make(cap, h) : NULL;
+    return tdl_host_check(h) == 0 ? tdl_chan_make(cap, h->m) : NULL;
 }
 
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v) {
     if (!ch || !ch->local || !v) return TDL_EINVAL;
+    if (tdl_chan_check(ch)) return TDL_EHOST;
     if (i < ch->count) {
         *v = ch->buf[(ch->head + i) % ch->cap];
         return 0;

@@ -475,7 +475,7 @@ TDL_API int  tdl_task_ready(tdl_host *h, uint32_t task, int result);
 /* The `_start` forms: host thread only, each as its blocking form (deadlines as
  * there; TDL_FOREVER for none), with TDL_PENDING where that would wait; also
  * TDL_EINVAL for a task that does not exist, TDL_EBUSY for one that has an
- * operation pending. Pointers to values, cases and text are read before they
+ * operation pending; nothing has happened then. Pointers to values, cases and text are read before they
  * return, unless said otherwise. */
 TDL_API int tdl_yield_start(tdl_host *h, uint32_t task); /* always pending: comes after what is runnable now */
 TDL_API int tdl_sleep_start(tdl_host *h, uint32_t task, int64_t ns);
@@ -493,8 +493,9 @@ TDL_API int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *b
 TDL_API int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
 TDL_API int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
 
-/* A channel that only this host uses, from its thread: it needs no lock, and
- * may carry TDL_REF. NULL: out of memory. */
+/* A channel for this host's thread alone (elsewhere each use is TDL_EHOST, and
+ * freeing it undefined): it needs no lock, and may carry TDL_REF. It may outlive
+ * its host, and serve the next one of the same thread. NULL: out of memory. */
 TDL_API tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
 /* Copies the i-th value that is in a local channel (first the buffer, then
  * those of waiting senders) without taking it, for a garbage collector's

@@ -13,7 +13,7 @@ int64_t tdl_chan_live(void) { return tdl_pool_live(&pool); }
 
 /* -- Making and freeing ------------------------------------------------------- */
 
-tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_host *local_to) {
+tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_m *local_to) {
     if (cap > MAX_CAP || tdl_forked()) return NULL;
     tdl_val *buf = NULL;
     if (cap && !(buf = tdl_sys.alloc(cap * sizeof *buf))) return NULL;
@@ -25,7 +25,7 @@ tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_host *local_to) {
     ch->cap = cap;
     ch->buf = buf;
     ch->local = local_to != NULL;
-    ch->host = local_to;
+    ch->m = local_to;
     at_store_rlx(&ch->refs, 1);
     return ch;
 }
@@ -140,6 +140,7 @@ static int64_t enlist(tdl_op *op, tdl_chan *ch, tdl_queue *q, int64_t deadline) 
 
 int64_t tdl_chan_send_op(tdl_op *op, tdl_chan *ch, const tdl_val *v, int64_t deadline) {
     if (TDL_UNLIKELY(!tdl_chan_carries(ch, v))) return TDL_EINVAL;
+    if (tdl_chan_check(ch)) return TDL_EHOST;
     tdl_wake wake;
     if (TDL_LIKELY(ch != NULL)) {
         tdl_chan_lock(ch);
@@ -162,6 +163,8 @@ int64_t tdl_chan_send_op(tdl_op *op, tdl_chan *ch, const tdl_val *v, int64_t dea
 
 int64_t tdl_chan_recv_op(tdl_op *op, tdl_chan *ch, int64_t deadline) {
     tdl_wake wake;
+    tdl_val_set_nil(&op->out);
+    if (tdl_chan_check(ch)) return TDL_EHOST;
     if (TDL_LIKELY(ch != NULL)) {
         tdl_chan_lock(ch);
         int r = tdl_chan_recv_locked(ch, &op->out, &wake);
@@ -170,8 +173,6 @@ int64_t tdl_chan_recv_op(tdl_op *op, tdl_chan *ch, int64_t deadline) {
             tdl_wake_up(&wake);
             return r;
         }
-    } else {
-        tdl_val_set_nil(&op->out);
     }
     int r = tdl_deadline_check(deadline);
     if (r != 0) {
@@ -211,6 +212,7 @@ int tdl_chan_try_send(tdl_chan *ch, const tdl_val *v) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!v || !tdl_chan_carries(ch, v)) return TDL_EINVAL;
     if (!ch) return TDL_EAGAIN;
+    if (tdl_chan_check(ch)) return TDL_EHOST;
     tdl_wake wake;
     tdl_chan_lock(ch);
     int r = tdl_chan_send_locked(ch, v, &wake);
@@ -222,6 +224,7 @@ int tdl_chan_try_send(tdl_chan *ch, const tdl_val *v) {
 int tdl_chan_try_recv(tdl_chan *ch, tdl_val *v) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!ch) return TDL_EAGAIN;
+    if (tdl_chan_check(ch)) return TDL_EHOST;
     tdl_wake wake;
     tdl_val got;
     tdl_chan_lock(ch);
@@ -244,6 +247,7 @@ static int64_t closed_result(tdl_node *n) {
 int tdl_chan_close(tdl_chan *ch) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!ch) return TDL_EINVAL;
+    if (tdl_chan_check(ch)) return TDL_EHOST;
     tdl_chan_lock(ch);
     if (ch->closed) {
         tdl_chan_unlock(ch);

@@ -21,7 +21,7 @@ struct tdl_chan {
     uint32_t cap, count, head;
     uint8_t closed, local;
     _Atomic uint32_t refs;
-    struct tdl_host *host; /* local: whose */
+    struct tdl_m *m; /* local: the only thread that may use it */
     tdl_val *buf;
     tdl_queue recvq, sendq;
 };
@@ -31,6 +31,11 @@ static inline void tdl_chan_lock(tdl_chan *ch) {
 }
 static inline void tdl_chan_unlock(tdl_chan *ch) {
     if (!ch->local) tdl_unlock(&ch->lock);
+}
+
+/* 0, or TDL_EHOST for a local channel on another thread than its host's. */
+static inline int tdl_chan_check(const tdl_chan *ch) {
+    return TDL_UNLIKELY(ch && ch->local) && ch->m != tdl_m_self() ? TDL_EHOST : 0;
 }
 
 /* A reference means something only to its host, so only a local channel takes
@@ -60,7 +65,7 @@ int64_t tdl_chan_recv_op(tdl_op *op, tdl_chan *ch, int64_t deadline);
 int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline);
 
 /* A local channel, for host/. */
-tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_host *local_to);
+tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_m *local_to);
 int64_t tdl_chan_live(void);
 
 /* Receives and drops: what a receiver without a use for the value does. */

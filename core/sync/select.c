@@ -126,6 +126,7 @@ int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline
     if (n < 0 || n > MAX_CASES || (n > 0 && !cases)) return TDL_EINVAL;
     for (int i = 0; i < n; i++) {
         if (cases[i].op != TDL_SEND && cases[i].op != TDL_RECV) return TDL_EINVAL;
+        if (tdl_chan_check(cases[i].chan)) return TDL_EHOST;
         if (cases[i].op == TDL_SEND && (!cases[i].val || !tdl_chan_carries(cases[i].chan, cases[i].val)))
             return TDL_EINVAL;
     }
