@@ -40,6 +40,14 @@ int tdl_mutex_lock_start(tdl_host *h, uint32_t task, tdl_mutex *m, int64_t deadl
     START_FORM(tdl_mutex_lock_op(op, m, deadline));
 }
 
+int tdl_cond_wait_start(tdl_host *h, uint32_t task, tdl_cond *c, int64_t deadline) {
+    START_FORM(tdl_cond_wait_op(op, c, deadline));
+}
+
+int tdl_sema_acquire_start(tdl_host *h, uint32_t task, tdl_sema *s, uint32_t n, int64_t deadline) {
+    START_FORM(tdl_sema_acquire_op(op, s, n, deadline));
+}
+
 int tdl_waitgroup_wait_start(tdl_host *h, uint32_t task, tdl_waitgroup *wg, int64_t deadline) {
     START_FORM(tdl_waitgroup_wait_op(op, wg, deadline));
 }

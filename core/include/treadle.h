@@ -295,6 +295,43 @@ TDL_API int  tdl_waitgroup_wait(tdl_waitgroup *wg);       /* Blocking. 0, TDL_EC
 TDL_API int  tdl_waitgroup_wait_until(tdl_waitgroup *wg, int64_t deadline); /* Blocking. Also TDL_ETIMEDOUT */
 TDL_API void tdl_waitgroup_free(tdl_waitgroup *wg);       /* nobody may wait for it. NULL is ignored */
 
+/* A condition of a mutex: wait unlocks it and waits, and holds it again when it
+ * returns, in every case. Waiters are served first in, first out. */
+typedef struct tdl_cond tdl_cond;
+TDL_API tdl_cond *tdl_cond_new(tdl_mutex *m);     /* NULL: out of memory, or m is. Any caller */
+TDL_API int  tdl_cond_wait(tdl_cond *c);          /* Blocking. 0, TDL_ENOTLOCKED, TDL_ECANCELED, TDL_EHOST */
+TDL_API int  tdl_cond_wait_until(tdl_cond *c, int64_t deadline); /* Blocking. Also TDL_ETIMEDOUT */
+TDL_API int  tdl_cond_signal(tdl_cond *c);        /* wakes one. 0. Any caller, holding the mutex or not */
+TDL_API int  tdl_cond_broadcast(tdl_cond *c);     /* wakes all. 0. Any caller */
+TDL_API void tdl_cond_free(tdl_cond *c);          /* nobody may wait for it. NULL is ignored */
+
+/* A weighted semaphore, first in, first out: a large request is not overtaken
+ * by small ones. */
+typedef struct tdl_sema tdl_sema;
+TDL_API tdl_sema *tdl_sema_new(uint32_t permits);            /* NULL: out of memory. Any caller */
+TDL_API int  tdl_sema_acquire(tdl_sema *s, uint32_t n);      /* Blocking. 0, TDL_ECANCELED, TDL_EHOST */
+TDL_API int  tdl_sema_acquire_until(tdl_sema *s, uint32_t n, int64_t deadline); /* Blocking. Also TDL_ETIMEDOUT */
+TDL_API int  tdl_sema_try_acquire(tdl_sema *s, uint32_t n);  /* 0, TDL_EAGAIN. Any caller */
+TDL_API int  tdl_sema_release(tdl_sema *s, uint32_t n);      /* 0; more than were acquired is allowed. Any caller */
+TDL_API void tdl_sema_free(tdl_sema *s);                     /* nobody may wait for it. NULL is ignored */
+
+/* -- Timers -------------------------------------------------------------- */
+
+/* Sends the time it was due (TDL_INT) on its channel at `when`, and, with a
+ * period, every period ns after that. The channel has one place: a receiver that
+ * is slow loses ticks, and the phase is kept. After stop or reset no value of
+ * before can be received. It fires as long as the run, or the host, in which it
+ * was made lasts. */
+typedef struct tdl_timer tdl_timer;
+TDL_API tdl_timer *tdl_timer_new(int64_t when, int64_t period); /* NULL: out of memory, or period < 0. Any caller */
+/* 1: it was still to fire, or its value had not been received (it is gone now);
+ * 0: neither. Any caller. */
+TDL_API int tdl_timer_stop(tdl_timer *t);
+/* Stops and starts again; 1 or 0 as stop; TDL_EINVAL: period < 0. Any caller. */
+TDL_API int tdl_timer_reset(tdl_timer *t, int64_t when, int64_t period);
+TDL_API tdl_chan *tdl_timer_chan(tdl_timer *t); /* the timer's: not to be freed or closed */
+TDL_API void tdl_timer_free(tdl_timer *t);      /* stops it. NULL is ignored. Any caller */
+
 /* -- Streams ------------------------------------------------------------- */
 
 /* A network is "tcp", "tcp4", "tcp6" or "unix". An address is "host:port" or
@@ -484,6 +521,8 @@ TDL_API int tdl_chan_send_start(tdl_host *h, uint32_t task, tdl_chan *ch, const 
 TDL_API int tdl_chan_recv_start(tdl_host *h, uint32_t task, tdl_chan *ch, int64_t deadline);
 TDL_API int tdl_select_start(tdl_host *h, uint32_t task, const tdl_case *cases, int n, int64_t deadline);
 TDL_API int tdl_mutex_lock_start(tdl_host *h, uint32_t task, tdl_mutex *m, int64_t deadline);
+TDL_API int tdl_cond_wait_start(tdl_host *h, uint32_t task, tdl_cond *c, int64_t deadline);
+TDL_API int tdl_sema_acquire_start(tdl_host *h, uint32_t task, tdl_sema *s, uint32_t n, int64_t deadline);
 TDL_API int tdl_waitgroup_wait_start(tdl_host *h, uint32_t task, tdl_waitgroup *wg, int64_t deadline);
 TDL_API int tdl_listener_accept_start(tdl_host *h, uint32_t task, tdl_listener *l);
 TDL_API int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *address, int64_t timeout_ns);

@@ -53,6 +53,26 @@ tdl_node *tdl_queue_claim(tdl_queue *q, uint32_t *was) {
     return NULL;
 }
 
+tdl_node *tdl_queue_claim_all(tdl_queue *q) {
+    tdl_node *list = NULL, **end = &list, *n;
+    uint32_t was;
+    while ((n = tdl_queue_claim(q, &was)) != NULL) {
+        n->was = was;
+        n->next = NULL;
+        *end = n;
+        end = &n->next;
+    }
+    return list;
+}
+
+void tdl_complete_all(tdl_node *list, int64_t result) {
+    while (list) {
+        tdl_node *n = list;
+        list = n->next; /* n is its owner's as soon as it is completed */
+        tdl_op_complete(n->op, n->was, result);
+    }
+}
+
 /* -- Completing ------------------------------------------------------------- */
 
 void tdl_op_complete(tdl_op *op, uint32_t was, int64_t result) {
@@ -74,6 +94,7 @@ void tdl_op_complete(tdl_op *op, uint32_t was, int64_t result) {
 }
 
 int tdl_op_cancel(tdl_op *op) {
+    if (at_load_rlx(&op->shielded)) return 0;
     uint32_t was = tdl_op_claim(op);
     if (was) tdl_op_complete(op, was, TDL_ECANCELED);
     return was != 0;

@@ -63,6 +63,7 @@ typedef struct tdl_op_class {
 struct tdl_op {
     _Atomic uint32_t state;
     uint8_t kind;
+    _Atomic uint8_t shielded; /* a cancel passes it by: the owner must not come back without */
     const tdl_op_class *cls; /* of the operation in progress; dumps read it */
     int64_t result;          /* 0 or more: what the partner did; or a code */
     tdl_val out;             /* see tdl_outcome */
@@ -88,6 +89,10 @@ struct tdl_op {
             uint8_t how; /* TDL_FILL_… */
         } io;
         struct tdl_g *joined;
+        struct { /* condition: see sync/cond.c */
+            tdl_mutex *mutex;
+            int64_t why;
+        } cond;
     } u;
 };
 
@@ -132,6 +137,11 @@ void tdl_queue_remove(tdl_node *n); /* nothing when on none */
 /* Takes nodes from the front until one's op is claimed; NULL when none is
  * left. *was is for tdl_op_complete. */
 tdl_node *tdl_queue_claim(tdl_queue *q, uint32_t *was);
+/* Claims all, in order, as a list through next; each node's was is for its own
+ * completion. */
+tdl_node *tdl_queue_claim_all(tdl_queue *q);
+/* With no lock held. */
+void tdl_complete_all(tdl_node *list, int64_t result);
 
 /* -- The owner's side ------------------------------------------------------- */
 

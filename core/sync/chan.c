@@ -256,20 +256,15 @@ int tdl_chan_close(tdl_chan *ch) {
     ch->closed = 1;
     /* claim all under this one hold of the lock: the first who wakes may free
      * the channel */
-    tdl_node *list = NULL, *n;
-    uint32_t was;
-    while ((n = tdl_queue_claim(&ch->recvq, &was)) != NULL ||
-           (n = tdl_queue_claim(&ch->sendq, &was)) != NULL) {
-        n->was = was;
-        n->next = list;
-        list = n;
-    }
+    tdl_node *lists[2] = {tdl_queue_claim_all(&ch->recvq), tdl_queue_claim_all(&ch->sendq)};
     tdl_chan_unlock(ch);
-    while ((n = list) != NULL) {
-        list = n->next;
-        tdl_val_set_nil(&n->op->out);
-        n->op->extra = 0;
-        tdl_op_complete(n->op, n->was, closed_result(n));
+    for (int i = 0; i < 2; i++) {
+        for (tdl_node *n = lists[i], *next; n; n = next) {
+            next = n->next;
+            tdl_val_set_nil(&n->op->out);
+            n->op->extra = 0;
+            tdl_op_complete(n->op, n->was, closed_result(n));
+        }
     }
     return 0;
 }

@@ -45,7 +45,7 @@ static void tidy(tdl_mutex *m) {
     if (!m->q.head) at_and_seq(&m->word, ~(uint32_t)(WAITERS | STARVING));
 }
 
-static void leave(tdl_op *op) {
+void tdl_mutex_leave(tdl_op *op) {
     tdl_mutex *m = op->node.object;
     tdl_lock_take(&m->lock);
     tdl_queue_remove(&op->node);
@@ -75,7 +75,7 @@ static int64_t enlist(tdl_op *op, tdl_mutex *m, bool again) {
 /* extra: 1 when unlock handed the lock over, 0 when it only woke us. */
 static int64_t finish(tdl_op *op) {
     if (op->result < 0) {
-        leave(op);
+        tdl_mutex_leave(op);
         return op->result;
     }
     if (op->extra || try_lock(op->node.object)) return 0;
@@ -84,7 +84,21 @@ static int64_t finish(tdl_op *op) {
     return r;
 }
 
-static const tdl_op_class lock_class = {"sync.Mutex.Lock", finish, leave};
+static const tdl_op_class lock_class = {"sync.Mutex.Lock", finish, tdl_mutex_leave};
+
+int64_t tdl_mutex_relock(tdl_op *op, tdl_mutex *m, bool woken, const tdl_op_class *cls) {
+    if (!woken) {
+        op->cls = cls;
+        op->node.object = m;
+        op->since = tdl_sys.now();
+    } else if (op->result < 0) {
+        tdl_mutex_leave(op); /* a cancel that came just before the shield */
+    } else if (op->extra) {
+        return 0;
+    }
+    op->extra = 0;
+    return try_lock(m) ? 0 : enlist(op, m, woken);
+}
 
 int64_t tdl_mutex_lock_op(tdl_op *op, tdl_mutex *m, int64_t deadline) {
     if (!m) return TDL_EINVAL;

@@ -50,19 +50,9 @@ int tdl_waitgroup_add(tdl_waitgroup *wg, int n) {
     }
     /* claim all under this one hold of the lock: whoever waits from now on
      * waits for the next use of the group */
-    tdl_node *list = NULL, *node;
-    uint32_t was;
-    while ((node = tdl_queue_claim(&wg->q, &was)) != NULL) {
-        node->was = was;
-        node->next = list;
-        list = node;
-    }
+    tdl_node *list = tdl_queue_claim_all(&wg->q);
     tdl_unlock(&wg->lock);
-    while (list) {
-        node = list;
-        list = node->next;
-        tdl_op_complete(node->op, node->was, 0);
-    }
+    tdl_complete_all(list, 0);
     return 0;
 }
 

@@ -9,7 +9,8 @@
  *   an object's lock (channel, mutex, poll descriptor, wait group, join)
  *   > a poller's list of descriptors > a timer heap > the scheduler's lock
  *   > a pool's lock.
- * Several channels (select) are taken in the order of their addresses.
+ * Several channels (select) are taken in the order of their addresses; a timer's
+ * lock before its channel's.
  */
 #ifndef TDL_SYS_LOCK_H
 #define TDL_SYS_LOCK_H

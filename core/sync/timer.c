@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Timers and tickers, with a channel of one place. As in Go since 1.23, no
+ * value can be received that was sent before a stop or a reset.
+ *
+ * Under its lock: armed says that it is still to fire, at `when`, and that the
+ * node is in the heap of `poller` (or is just being fired: then it looks at
+ * armed and when first, and finds that it came too early or in vain). Values
+ * are sent under the lock, so that a stop finds them.
+ *
+ * It belongs to the poller of whoever made it, and dies with that.
+ */
+#include "sync/chan.h"
+#include "sync/sync.h"
+#include "sys/pool.h"
+#include "sys/sys.h"
+
+struct tdl_timer {
+    tdl_lock lock;
+    uint8_t armed;
+    int64_t when, period;
+    tdl_chan *chan;
+    tdl_poller *poller;
+    tdl_timer_node node;
+};
+
+static tdl_pool pool = TDL_POOL_INIT(struct tdl_timer);
+
+static void fire(tdl_timer_node *node) {
+    tdl_timer *t = node->owner;
+    tdl_lock_take(&t->lock);
+    int64_t now = tdl_sys.now();
+    if (t->armed && t->when <= now) {
+        tdl_val due;
+        tdl_val_set_int(&due, t->when);
+        tdl_chan_try_send(t->chan, &due); /* one unread is enough: a slow receiver loses ticks */
+        t->armed = t->period != 0;
+        if (t->armed) { /* keeps its phase */
+            t->when += t->period * (1 + (now - t->when) / t->period);
+            tdl_timer_arm_by(&t->poller->timers, &t->node, t->when);
+        }
+    }
+    tdl_unlock(&t->lock);
+}
+
+tdl_timer *tdl_timer_new(int64_t when, int64_t period) {
+    int code;
+    if (period < 0) return NULL;
+    tdl_poller *poller = tdl_my_poller(&code);
+    if (!poller) return NULL;
+    tdl_timer *t = tdl_pool_take(&pool);
+    if (!t) return NULL;
+    t->poller = poller;
+    t->node.fire = fire;
+    t->node.owner = t;
+    t->chan = tdl_chan_new(1);
+    if (t->chan && tdl_timer_reset(t, when, period) >= 0) return t;
+    tdl_timer_free(t);
+    return NULL;
+}
+
+/* Under the lock: takes back what was not received. 1 when it was still to fire
+ * or a value was discarded. */
+static int disarm(tdl_timer *t) {
+    bool pending = t->armed;
+    t->armed = 0;
+    tdl_timer_disarm(&t->node);
+    return tdl_chan_try_recv(t->chan, NULL) == 0 || pending;
+}
+
+int tdl_timer_stop(tdl_timer *t) {
+    if (tdl_forked()) return TDL_EFORKED;
+    if (!t) return TDL_EINVAL;
+    tdl_lock_take(&t->lock);
+    int r = disarm(t);
+    tdl_unlock(&t->lock);
+    return r;
+}
+
+int tdl_timer_reset(tdl_timer *t, int64_t when, int64_t period) {
+    if (tdl_forked()) return TDL_EFORKED;
+    if (!t || period < 0) return TDL_EINVAL;
+    tdl_lock_take(&t->lock);
+    int r = disarm(t);
+    t->when = when;
+    t->period = period;
+    int e = tdl_timer_arm_by(&t->poller->timers, &t->node, when);
+    t->armed = e == 0;
+    tdl_unlock(&t->lock);
+    return e < 0 ? e : r;
+}
+
+tdl_chan *tdl_timer_chan(tdl_timer *t) { return t ? t->chan : NULL; }
+
+void tdl_timer_free(tdl_timer *t) {
+    if (!t || tdl_forked()) return;
+    tdl_lock_take(&t->lock);
+    t->armed = 0;
+    tdl_timer_disarm(&t->node);
+    tdl_unlock(&t->lock);
+    tdl_chan_free(t->chan);
+    tdl_pool_give(&pool, t);
+}
