@@ -596,7 +596,7 @@ def test_scope(drive):
         log = []
 
         async def child(n):
-            await treadle.sleep(0.001 * n)
+            await treadle.sleep(0.03 * n)
             log.append(n)
 
         async with treadle.scope() as s:
@@ -740,3 +740,36 @@ def test_until_helper_times_out():
             await until(lambda: False, 0.01)
 
     treadle.run(main())
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with 3.12")
+def test_eager_tasks_inside_a_goroutine(drive):
+    """Their first step runs inside the goroutine's, and is not taken for it."""
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        ch = Chan()
+
+        async def task():
+            me = asyncio.current_task()
+            assert isinstance(me, asyncio.Task)
+            value = await ch.recv()
+            assert asyncio.current_task() is me
+            return value
+
+        async def body():
+            t = asyncio.create_task(task())
+            assert asyncio.current_task() is g_box[0]
+            await treadle.yield_()
+            await ch.send("x")
+            return await t
+
+        g_box = []
+
+        async def start():
+            g_box.append(asyncio.current_task())
+            return await body()
+
+        return await treadle.go(start())
+
+    assert drive(main) == "x"

@@ -450,3 +450,52 @@ def test_workers_example_on_asyncio_run():
     """, path)
     lines = 3 if sys.version_info >= (3, 12) else 2
     assert out.stdout == "338350\n" * lines, out
+
+
+@pytest.mark.parametrize("how", ["asyncio", "treadle"])
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_the_interpreter_ends_with_things_left(how, where):
+    """Loops never closed, goroutines waiting, finally blocks that still call
+    treadle: no crash."""
+    out = script("""
+        import asyncio, sys, threading, time
+        import treadle
+
+        async def forever(keep=[]):
+            ch = treadle.Chan(1)
+            try:
+                await ch.send(ch)
+                keep.append(ch)
+                await treadle.select(treadle.Chan().recv_op(), treadle.Chan().send_op(ch))
+            finally:
+                for f in (lambda: treadle.sleep(1).send(None), lambda: treadle.go(forever()),
+                          lambda: ch.try_recv(), treadle.Chan, treadle.SharedChan):
+                    try:
+                        f()
+                    except BaseException:
+                        pass
+
+        async def main():
+            treadle.go(forever())
+            loop.kept = asyncio.create_task(forever())
+            await treadle.sleep(0.001)
+            m = treadle.Mutex()
+            await m.lock()
+            treadle.go(lock(m))
+            if sys.argv[2] == "thread":
+                print("ready", flush=True)
+                await treadle.sleep(100)
+
+        async def lock(m):
+            await m.lock()
+
+        make = asyncio.new_event_loop if sys.argv[1] == "asyncio" else treadle.new_event_loop
+        loop = make()
+        if sys.argv[2] == "main":
+            loop.run_until_complete(main())
+            print("ready", flush=True)
+        else:
+            threading.Thread(target=lambda: loop.run_until_complete(main()), daemon=True).start()
+            time.sleep(0.2)
+    """, how, where)
+    assert (out.returncode, out.stdout) == (0, "ready\n"), out

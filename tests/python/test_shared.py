@@ -149,7 +149,7 @@ def test_blocking_form_on_a_loops_thread(drive):
 def test_two_loops(other, drive):
     """A ping-pong between the loops of two threads, each in each way."""
     there, back = SharedChan(), SharedChan(1)
-    n = 300
+    n = 100
 
     async def server():
         async for value in there:

@@ -236,7 +236,7 @@ def test_sleepers_wake_in_order(drive):
         order = []
 
         async def body(n):
-            await treadle.sleep(n * 0.005)
+            await treadle.sleep(n * 0.03)
             order.append(n)
 
         gs = [treadle.go(body(n)) for n in (5, 1, 4, 2, 3)]

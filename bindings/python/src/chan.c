@@ -13,16 +13,18 @@
 #include "state.h"
 #include <structmember.h>
 
+static void chan_dealloc(chanobj *ch);
+
 bool
-chan_is_local(mod_state *st, PyObject *chan)
+chan_is_local(PyObject *chan)
 {
-    return Py_TYPE(chan) == st->ChanType;
+    return Py_TYPE(chan)->tp_dealloc == (destructor)chan_dealloc;
 }
 
 tdl_chan *
-chan_core(mod_state *st, PyObject *chan, pyhost *h)
+chan_core(PyObject *chan, pyhost *h)
 {
-    if (!chan_is_local(st, chan))
+    if (!chan_is_local(chan))
         return ((sharedobj *)chan)->core;
     chanobj *ch = (chanobj *)chan;
     if (ch->host == h && ch->core != NULL)
@@ -49,7 +51,7 @@ chan_here(chanobj *ch)
 {
     mod_state *st = STATE(ch);
     pyhost *h = host_get(st);
-    return h == NULL ? NULL : chan_core(st, (PyObject *)ch, h);
+    return h == NULL ? NULL : chan_core((PyObject *)ch, h);
 }
 
 /* Values of a channel whose loop may be gone: only on the loop's thread. */
@@ -62,7 +64,7 @@ chan_visible(chanobj *ch)
 int
 chan_encode(mod_state *st, PyObject *chan, PyObject *value, tdl_val *v)
 {
-    if (!chan_is_local(st, chan))
+    if (!chan_is_local(chan))
         return val_encode(st, value, v);
     v->type = TDL_REF;
     v->flags = 0;

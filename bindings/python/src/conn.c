@@ -12,9 +12,21 @@
 #define MAX_FRAME (1 << 30)
 #define LINE_LIMIT 65536
 
+static void conn_dealloc(connobj *c);
+
+bool
+conn_check(PyObject *object)
+{
+    return Py_TYPE(object)->tp_dealloc == (destructor)conn_dealloc;
+}
+
 PyObject *
 conn_wrap(mod_state *st, tdl_conn *c)
 {
+    if (state_gone(st)) {
+        tdl_conn_free(c);
+        return NULL;
+    }
     connobj *self = (connobj *)st->ConnType->tp_alloc(st->ConnType, 0);
     if (self == NULL) {
         tdl_conn_free(c);
@@ -82,7 +94,7 @@ conn_lines(PyObject *c, PyObject *args, PyObject *kwargs)
 {
     mod_state *st = STATE(c);
     Py_ssize_t limit;
-    if (limit_arg(args, kwargs, "|n:lines", &limit) < 0)
+    if (limit_arg(args, kwargs, "|n:lines", &limit) < 0 || state_gone(st))
         return NULL;
     linesobj *lines = PyObject_GC_New(linesobj, st->LinesType);
     if (lines == NULL)

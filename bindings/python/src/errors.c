@@ -8,6 +8,15 @@
 #include <math.h>
 #include <string.h>
 
+bool
+state_gone(mod_state *st)
+{
+    if (st != NULL && st->OpType != NULL)
+        return false;
+    PyErr_SetString(PyExc_RuntimeError, "treadle cannot be used: the interpreter is ending");
+    return true;
+}
+
 PyObject *
 raise_cancelled(mod_state *st, PyObject *msg)
 {
@@ -20,6 +29,8 @@ raise_cancelled(mod_state *st, PyObject *msg)
 PyObject *
 make_cancelled(mod_state *st, PyObject *msg)
 {
+    if (state_gone(st))
+        return NULL;
     if (msg == NULL || msg == Py_None)
         return PyObject_CallNoArgs(st->CancelledError);
     return PyObject_CallOneArg(st->CancelledError, msg);
@@ -29,6 +40,8 @@ make_cancelled(mod_state *st, PyObject *msg)
 PyObject *
 raise_closed_channel(mod_state *st, Py_ssize_t index)
 {
+    if (state_gone(st))
+        return NULL;
     PyObject *exc = PyObject_CallFunction(st->ChannelClosed, "s", "channel is closed");
     PyObject *number = index < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(index);
     if (exc == NULL || number == NULL ||
@@ -60,6 +73,8 @@ raise_os(PyObject *cls, int number, const char *what, const char *text)
 PyObject *
 raise_code(mod_state *st, int64_t code, const char *what)
 {
+    if (state_gone(st))
+        return NULL;
     if (code < 0 && code > -4096)
         return raise_os(PyExc_OSError, (int)-code, what, strerror((int)-code));
     switch (code) {
@@ -104,11 +119,11 @@ PyObject *
 raise_net(mod_state *st, int64_t code, const char *verb, PyObject *object)
 {
     char address[160] = "", what[256];
-    if (Py_TYPE(object) == st->ConnType) {
+    if (conn_check(object)) {
         tdl_conn *c = ((connobj *)object)->core;
         if (c != NULL && tdl_conn_peername(c, address, sizeof address) < 0)
             address[0] = '\0';
-    } else if (Py_TYPE(object) == st->ListenerType) {
+    } else if (st != NULL && Py_TYPE(object) == st->ListenerType) {
         tdl_listener *l = ((listenerobj *)object)->core;
         if (l != NULL && tdl_listener_address(l, address, sizeof address) < 0)
             address[0] = '\0';

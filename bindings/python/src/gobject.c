@@ -10,6 +10,14 @@
 #include "state.h"
 #include <structmember.h>
 
+static void g_dealloc(gobj *g);
+
+bool
+g_check(PyObject *object)
+{
+    return Py_TYPE(object)->tp_dealloc == (destructor)g_dealloc;
+}
+
 PyObject *
 g_name(gobj *g)
 {

@@ -51,7 +51,7 @@ int
 current_set(pyhost *h, PyObject *task, PyObject **old)
 {
     mod_state *st = h->st;
-    if (h->loop == NULL) {
+    if (h->loop == NULL || (st->current_tasks == NULL && st->swap_current_task == NULL)) {
         if (old != NULL)
             *old = NULL;
         return 0;
@@ -129,7 +129,7 @@ opobj *
 g_op(gobj *g)
 {
     opobj *op = (opobj *)g->waiting;
-    return op != NULL && Py_TYPE(op) == g->host->st->OpType && op->g == g ? op : NULL;
+    return op != NULL && op_check((PyObject *)op) && op->g == g ? op : NULL;
 }
 
 int
@@ -168,7 +168,8 @@ g_finish(gobj *g, PyObject *result, PyObject *error)
     if (error == NULL) {
         g->state = G_DONE;
     } else {
-        bool cancelled = PyErr_GivenExceptionMatches(error, st->CancelledError);
+        bool cancelled = st->CancelledError != NULL &&
+                         PyErr_GivenExceptionMatches(error, st->CancelledError);
         g->state = cancelled ? G_CANCELLED : G_FAILED;
         g->error_tb = PyException_GetTraceback(error);
         g->unseen = !cancelled;

@@ -82,12 +82,15 @@ hosts_reap(mod_state *st)
 pyhost *
 host_open(mod_state *st, PyObject *loop, bool guest)
 {
+    if (state_gone(st))
+        return NULL;
     hosts_reap(st);
     pyhost *h = PyObject_GC_New(pyhost, st->HostType);
     if (h == NULL)
         return NULL;
     memset((char *)h + sizeof(PyObject), 0, sizeof *h - sizeof(PyObject));
     h->st = st;
+    h->module = Py_NewRef(((PyHeapTypeObject *)st->HostType)->ht_module);
     h->spare = NO_TASK;
     h->watcher = -1;
     h->guest = guest;
@@ -120,6 +123,8 @@ host_get(mod_state *st)
     pyhost *h = tl_running;
     if (h != NULL && h->st == st)
         return h;
+    if (state_gone(st))
+        return NULL;
     PyObject *loop = PyObject_CallNoArgs(st->get_running_loop);
     if (loop == NULL)
         return NULL;
@@ -152,7 +157,7 @@ host_abandon(pyhost *h)
         PyObject *obj = h->slots[t];
         if (obj == NULL)
             continue;
-        if (Py_TYPE(obj) == h->st->OpType)
+        if (op_check(obj))
             ((opobj *)obj)->abandoned = true;
         tdl_task_cancel(h->core, t);
     }
@@ -165,7 +170,7 @@ host_abandon(pyhost *h)
             if ((t & TDL_WATCHER) || t >= h->nslots || h->slots[t] == NULL)
                 continue;
             PyObject *obj = h->slots[t];
-            if (Py_TYPE(obj) == h->st->OpType) {
+            if (op_check(obj)) {
                 op_complete((opobj *)obj, t, h->events[i].result);
                 continue;
             }
@@ -290,7 +295,7 @@ host_dispatch(pyhost *h)
         PyObject *obj = e.task < h->nslots ? h->slots[e.task] : NULL;
         if (obj == NULL)
             continue;
-        if (Py_TYPE(obj) == h->st->GType) {
+        if (g_check(obj)) {
             rc = g_event((gobj *)obj, e.result);
         } else {
             op_complete((opobj *)obj, e.task, e.result);
@@ -457,6 +462,7 @@ static int
 host_traverse(pyhost *h, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(h));
+    Py_VISIT(h->module);
     Py_VISIT(h->loop);
     Py_VISIT(h->call_soon);
     Py_VISIT(h->ready);
@@ -500,6 +506,7 @@ host_dealloc(pyhost *h)
     host_clear(h);
     PyMem_Free(h->slots);
     PyMem_Free(h->dropped);
+    Py_CLEAR(h->module);
     PyObject_GC_Del(h);
     Py_DECREF(type);
 }

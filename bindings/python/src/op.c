@@ -15,9 +15,19 @@
  *    very turn gets the value, and the cancellation at its next wait. */
 #include "state.h"
 
+static void op_dealloc(opobj *op);
+
+bool
+op_check(PyObject *object)
+{
+    return Py_TYPE(object)->tp_dealloc == (destructor)op_dealloc;
+}
+
 opobj *
 op_new(mod_state *st, int kind, PyObject *target, PyObject *arg, int64_t num)
 {
+    if (state_gone(st))
+        return NULL;
     opobj *op = st->op_free;
     if (op != NULL) {
         st->op_free = op->next;
@@ -633,7 +643,7 @@ op_dealloc(opobj *op)
         op_discard(op);
     op_clear(op);
 #ifndef Py_GIL_DISABLED
-    if (st->op_nfree < OP_FREELIST) {
+    if (st != NULL && st->op_nfree < OP_FREELIST) {
         op->next = st->op_free;
         st->op_free = op;
         st->op_nfree++;

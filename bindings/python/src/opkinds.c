@@ -32,7 +32,7 @@ start_send(opobj *op, pyhost *h, uint32_t task)
 {
     mod_state *st = h->st;
     tdl_val v;
-    tdl_chan *ch = chan_core(st, op->target, h);
+    tdl_chan *ch = chan_core(op->target, h);
     if (ch == NULL || chan_encode(st, op->target, op->arg, &v) < 0)
         return OP_ERROR;
     int32_t code = tdl_chan_send_start(h->core, task, ch, &v, TDL_FOREVER);
@@ -96,7 +96,7 @@ op_start(opobj *op, pyhost *h, uint32_t task)
     case OP_RECV:
     case OP_RECV_OK:
     case OP_RECV_NEXT:
-        if ((ch = chan_core(h->st, op->target, h)) == NULL)
+        if ((ch = chan_core(op->target, h)) == NULL)
             return OP_ERROR;
         return tdl_chan_recv_start(core, task, ch, TDL_FOREVER);
     case OP_SELECT:
@@ -146,7 +146,7 @@ static PyObject *
 send_result(opobj *op, int32_t code)
 {
     mod_state *st = STATE(op);
-    if (code != 0 && chan_is_local(st, op->target))
+    if (code != 0 && chan_is_local(op->target))
         Py_DECREF(op->arg); /* the channel did not take it */
     if (code == TDL_ECLOSED)
         return raise_closed_channel(st, -1);
@@ -218,6 +218,8 @@ new_conn_result(opobj *op, uint32_t task, int32_t code)
 static PyObject *
 incomplete_read(mod_state *st, const char *bytes, size_t n, int64_t expected)
 {
+    if (state_gone(st))
+        return NULL;
     PyObject *exc = PyObject_CallFunction(st->IncompleteReadError, "y#L",
                                           bytes ? bytes : "", (Py_ssize_t)n,
                                           (long long)expected);
@@ -320,8 +322,9 @@ op_discard(opobj *op)
     if (result != NULL) {
         if (op->kind == OP_LOCK && op->target != NULL) {
             tdl_mutex_unlock(((mutexobj *)op->target)->core);
-            THREAD_KICK(STATE(op));
-        } else if (Py_TYPE(result) == STATE(op)->ConnType) {
+            if (STATE(op) != NULL)
+                THREAD_KICK(STATE(op));
+        } else if (conn_check(result)) {
             ((connobj *)result)->closed = true; /* no warning: nobody saw it */
             tdl_conn_close(((connobj *)result)->core);
         }

@@ -13,6 +13,8 @@
 PyObject *
 case_new(mod_state *st, PyObject *chan, PyObject *value, int64_t ns)
 {
+    if (state_gone(st))
+        return NULL;
     caseobj *c = PyObject_GC_New(caseobj, st->CaseType);
     if (c == NULL)
         return NULL;
@@ -69,11 +71,11 @@ select_op(PyObject *module, PyObject *const *args, Py_ssize_t n)
 /* Gives back the references of the local sends up to `limit`, but not that of
  * the case `won`. */
 static void
-release_sends(mod_state *st, PyObject *tuple, Py_ssize_t limit, Py_ssize_t won)
+release_sends(PyObject *tuple, Py_ssize_t limit, Py_ssize_t won)
 {
     for (Py_ssize_t i = 0; i < limit; i++) {
         caseobj *c = CASE(tuple, i);
-        if (i != won && c->chan != NULL && c->value != NULL && chan_is_local(st, c->chan))
+        if (i != won && c->chan != NULL && c->value != NULL && chan_is_local(c->chan))
             Py_DECREF(c->value);
     }
 }
@@ -119,7 +121,7 @@ case_array_fill(mod_state *st, PyObject *tuple, pyhost *h, case_array *a)
         caseobj *c = CASE(tuple, i);
         if (c->chan == NULL)
             continue;
-        tdl_chan *core = chan_core(st, c->chan, h);
+        tdl_chan *core = chan_core(c->chan, h);
         if (core == NULL)
             goto fail;
         tdl_val_set_nil(&a->vals[a->n]);
@@ -134,7 +136,7 @@ case_array_fill(mod_state *st, PyObject *tuple, pyhost *h, case_array *a)
     }
     return 0;
 fail:
-    release_sends(st, tuple, i, -1);
+    release_sends(tuple, i, -1);
     case_array_free(a);
     return -1;
 }
@@ -179,11 +181,10 @@ select_start(opobj *op, pyhost *h, uint32_t task)
 void
 select_losers(opobj *op, int32_t code)
 {
-    mod_state *st = STATE(op);
     Py_ssize_t won = -1;
     if (code >= 0 && op->host->out[op->task].extra != 0)
         won = case_index(op->target, code);
-    release_sends(st, op->target, PyTuple_GET_SIZE(op->target), won);
+    release_sends(op->target, PyTuple_GET_SIZE(op->target), won);
 }
 
 PyObject *
@@ -228,7 +229,7 @@ select_now(PyObject *module, PyObject *const *args, Py_ssize_t n)
     int code = tdl_select(a.cases, a.n, TDL_NOWAIT);
     bool ok = code >= 0 && a.cases[code].ok;
     Py_ssize_t won = code >= 0 ? case_index(tuple, code) : -1;
-    release_sends(st, tuple, n, ok ? won : -1);
+    release_sends(tuple, n, ok ? won : -1);
     case_array_free(&a);
     THREAD_KICK(st);
     if (code >= 0 && !ok) {

@@ -17,6 +17,10 @@ shared_wrap(mod_state *st, tdl_chan *ch)
 {
     if (ch == NULL)
         return PyErr_NoMemory();
+    if (state_gone(st)) {
+        tdl_chan_free(ch);
+        return NULL;
+    }
     sharedobj *self = (sharedobj *)st->SharedChanType->tp_alloc(st->SharedChanType, 0);
     if (self == NULL) {
         tdl_chan_free(ch);
@@ -35,7 +39,7 @@ shared_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     if (cap < 0 || cap > (1 << 26))
         return PyErr_Format(PyExc_ValueError, "SharedChan: cap must be 0 to 2**26, not %zd", cap);
-    return shared_wrap((mod_state *)PyType_GetModuleState(type), tdl_chan_new((uint32_t)cap));
+    return shared_wrap(type_state(type), tdl_chan_new((uint32_t)cap));
 }
 
 static PyObject *
@@ -45,7 +49,7 @@ shared_from_address(PyObject *type, PyObject *address)
     if (p == NULL)
         return PyErr_Occurred() ? NULL
                                 : PyErr_Format(PyExc_ValueError, "the address is null");
-    return shared_wrap((mod_state *)PyType_GetModuleState((PyTypeObject *)type),
+    return shared_wrap(type_state((PyTypeObject *)type),
                        tdl_chan_ref(p));
 }
 

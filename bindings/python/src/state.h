@@ -61,7 +61,18 @@ struct mod_state {
 };
 
 mod_state *state_of(PyObject *module);
-#define STATE(self) ((mod_state *)PyType_GetModuleState(Py_TYPE(self)))
+
+/* The state behind one of our types. NULL once the collector has taken the
+ * module away, at the end of an interpreter: what runs then (finalizers, and
+ * finally blocks of coroutines) gets RuntimeError from state_gone. */
+static inline mod_state *
+type_state(PyTypeObject *type)
+{
+    PyObject *module = ((PyHeapTypeObject *)type)->ht_module;
+    return module == NULL ? NULL : (mod_state *)PyModule_GetState(module);
+}
+#define STATE(self) type_state(Py_TYPE(self))
+bool state_gone(mod_state *st); /* true: with an exception */
 
 extern PyModuleDef treadle_module;
 
@@ -71,7 +82,8 @@ extern PyModuleDef treadle_module;
 struct pyhost {
     PyObject_HEAD
     mod_state *st;
-    tdl_host *core; /* NULL once closed */
+    PyObject *module; /* strong, so that st stays */
+    tdl_host *core;   /* NULL once closed */
     tdl_outcome *out;
     PyObject *loop;      /* strong; cleared by close and by the collector */
     PyObject *call_soon; /* loop.call_soon */
@@ -166,6 +178,7 @@ struct opobj {
 };
 
 extern PyType_Spec op_spec;
+bool op_check(PyObject *object); /* is it an op? Holds without the state, too */
 opobj *op_new(mod_state *st, int kind, PyObject *target, PyObject *arg, int64_t num);
 PyObject *op_value(mod_state *st, PyObject *value); /* steals value; NULL passes through */
 PySendResult op_send(opobj *op, PyObject **result);
@@ -214,6 +227,7 @@ struct gobj {
 };
 
 extern PyType_Spec g_spec;
+bool g_check(PyObject *object);
 PyObject *g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *context,
                   PyObject *group);
 int g_event(gobj *g, int32_t code);
@@ -268,8 +282,8 @@ extern PyType_Spec chan_spec, shared_spec, case_spec, mutex_spec, group_spec;
 void chan_drain(tdl_chan *core);
 /* The core's channel behind a Chan or SharedChan. NULL: exception. h may be
  * NULL when the object is a SharedChan. */
-tdl_chan *chan_core(mod_state *st, PyObject *chan, pyhost *h);
-bool chan_is_local(mod_state *st, PyObject *chan);
+tdl_chan *chan_core(PyObject *chan, pyhost *h);
+bool chan_is_local(PyObject *chan);
 /* A value for this channel: counted or copied. 0, or -1 with an exception. */
 int chan_encode(mod_state *st, PyObject *chan, PyObject *value, tdl_val *v);
 /* The object that v carries; v is nil afterwards. */
@@ -304,6 +318,7 @@ typedef struct {
 typedef struct { PyObject_HEAD PyObject *conn; int64_t limit; } linesobj;
 
 extern PyType_Spec conn_spec, lines_spec, listener_spec;
+bool conn_check(PyObject *object);
 PyObject *conn_wrap(mod_state *st, tdl_conn *c);
 PyObject *net_listen(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *net_dial(PyObject *module, PyObject *args, PyObject *kwargs);
