@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 # Sourced. Says what is going on: headlines, and elapsed time for what is slow.
 
+# What runs in the background would not hear Ctrl-C.
+trap 'trap - INT TERM; kill 0' INT
+
 say()      { printf '%s\n' "$*"; }
 headline() { printf '\n== %s\n' "$*"; }
 die()      { printf 'dev: %s\n' "$*" >&2; exit 1; }
