@@ -255,6 +255,7 @@ static void idle_connections(void) {
         CHECK_RC(tdl_conn_write(far[i], "ping\n", 5), 5);
         net_read_full(far[i], buf, 5);
     }
+    for (int i = 0; i < 5000 && tdl_num_goroutines() < n + 2; i++) tdl_sleep(TDL_MILLISECOND); /* the last are accepted */
     CHECK_INT(tdl_num_goroutines(), n + 2);
     CHECK_INT(tdl_metric("connections"), 2 * n);
     for (int i = 0; i < n; i++) tdl_conn_free(far[i]);

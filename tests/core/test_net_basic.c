@@ -7,12 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define EACH_NETWORK(net) for (const char *const *net = net_networks(); *net; net++)
@@ -448,6 +450,71 @@ TEST_G(refused, "D21 a port where nobody listens refuses, a port in use cannot b
     CHECK_RC(tdl_dial("tcp", address, TDL_SECOND, &c), -ECONNREFUSED);
     CHECK_RC(tdl_dial("unix", "@treadle-nobody-listens-here", 0, &c), -ECONNREFUSED);
     CHECK(c == NULL);
+}
+
+/* -- Reads that stop early although more is there ------------------------------------------- */
+
+/* Collects what arrives until the text is whole or a second has passed. */
+static void expect_text(tdl_conn *c, const char *text) {
+    char    buf[64];
+    size_t  total = 0;
+    int64_t n;
+    tdl_conn_set_read_deadline(c, tdl_now() + TDL_SECOND);
+    while (total < strlen(text) && (n = tdl_conn_read(c, buf + total, sizeof buf - total)) > 0) total += (size_t)n;
+    CHECK_INT(total, strlen(text));
+    CHECK(memcmp(buf, text, total) == 0);
+}
+
+TEST_G(urgent, "D22 urgent data ends a read early; what follows it is read all the same") {
+    tdl_conn *c;
+    int       fd = net_half_pair(&c);
+    CHECK_INT(send(fd, "ab", 2, 0), 2);
+    CHECK_INT(send(fd, "!", 1, MSG_OOB), 1);
+    CHECK_INT(send(fd, "cd", 2, 0), 2);
+    tdl_sleep(10 * TDL_MILLISECOND); /* all of it has arrived */
+    expect_text(c, "abcd");
+    close(fd);
+    tdl_conn_free(c);
+}
+
+static void send_with_descriptor(int fd, const char *text) {
+    union {
+        struct cmsghdr align;
+        char           room[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec    part = { (void *)(uintptr_t)text, strlen(text) };
+    struct msghdr   m = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room };
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    int             sent = 0;
+    h->cmsg_level = SOL_SOCKET;
+    h->cmsg_type = SCM_RIGHTS;
+    h->cmsg_len = CMSG_LEN(sizeof sent);
+    memcpy(CMSG_DATA(h), &sent, sizeof sent);
+    CHECK_INT(sendmsg(fd, &m, 0), strlen(text));
+}
+
+TEST_G(passed_descriptor, "D22 a descriptor passed over a unix socket ends a read early; what follows is read, the descriptor is not kept") {
+    char               address[ADDRESS_SIZE];
+    tdl_listener      *l = net_listen("unix", address);
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    int                fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    tdl_conn          *c = NULL;
+    memcpy(sa.sun_path + 1, address + 1, strlen(address) - 1);
+    socklen_t n = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(address));
+    REQUIRE(connect(fd, (struct sockaddr *)&sa, n) == 0);
+    CHECK_RC(tdl_listener_accept(l, &c), 0);
+    send_with_descriptor(fd, "ab");
+    send_with_descriptor(fd, "cd");
+    CHECK_INT(send(fd, "ef", 2, 0), 2);
+    expect_text(c, "abcdef");
+    send_with_descriptor(fd, "gh");
+    CHECK_INT(send(fd, "ij\n", 3, 0), 3);
+    tdl_conn_set_read_deadline(c, tdl_now() + TDL_SECOND);
+    CHECK_RC(tdl_conn_fill(c, TDL_FILL_LINE, 100), 5);
+    if (tdl_conn_peek(c, NULL)) tdl_conn_skip(c, 0);
+    close(fd);
+    tdl_conn_free(c);
+    tdl_listener_free(l);
 }
 
 /* -- D25, D26: trouble while accepting ---------------------------------------------------------------------- */
