@@ -129,8 +129,9 @@ end
 --- The text of an error code; raises where the code means misuse, and in a
 --- goroutine that ignores its cancellation.
 ---@param rc integer a negative code
+---@param _ any is not looked at: an object to keep until then
 ---@return string
-local function fail(rc)
+local function fail(rc, _)
   if rc == ECANCELED then
     state.tasks[state.cur].told = true
   elseif rc == EINVAL and state.id == NO_TASK then

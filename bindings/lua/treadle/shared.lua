@@ -2,7 +2,8 @@
 -- Channels that any goroutine, thread and interpreter of the process may use.
 --
 -- Invariants: an object holds one reference to its core channel and gives it
--- back when it is collected; values are converted as value.lua says and copied,
+-- back when it is collected, which is not while one waits: the slow paths use it
+-- once more after the wait, for the callers may have gone by tail calls.  Values are converted as value.lua says and copied,
 -- so that no Lua object is ever shared.
 
 local ffi = require "ffi"
@@ -28,10 +29,10 @@ local scratch = ffi.new "tdl_val" -- dead after every start
 local Shared = {}
 Shared.__index = Shared
 
-local function send_slow(rc)
+local function send_slow(self, rc)
   rc = hold(rc)
   if rc == 0 then return true end
-  return nil, fail(rc)
+  return nil, fail(rc, self)
 end
 
 --- Sends nil, a boolean, number, string, shared channel, pointer or (as
@@ -46,14 +47,14 @@ function Shared:send(item, timeout)
   local rc = C.tdl_chan_send_start(state.host, state.id, self.ptr, scratch, limit)
   if scratch.type >= BYTES then C.tdl_val_clear(scratch) end
   if rc == 0 then return true end
-  return send_slow(rc)
+  return send_slow(self, rc)
 end
 
-local function recv_slow(rc)
+local function recv_slow(self, rc)
   rc = hold(rc)
   if rc == 0 then return decode(state.outcomes[state.cur].val), true end
   if rc == ECLOSED then return nil, false end
-  return nil, nil, fail(rc)
+  return nil, nil, fail(rc, self)
 end
 
 --- Receives the next value; waits for one.
@@ -64,7 +65,7 @@ end
 function Shared:recv(timeout)
   local rc = C.tdl_chan_recv_start(state.host, state.id, self.ptr, timeout and deadline(timeout) or FOREVER)
   if rc == 0 then return decode(state.outcomes[state.cur].val), true end
-  return recv_slow(rc)
+  return recv_slow(self, rc)
 end
 
 -- The rest is as for a channel of this lua_State.

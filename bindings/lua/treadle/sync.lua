@@ -2,8 +2,8 @@
 -- Mutual exclusion and wait groups.  Both may be made outside a run and outlive
 -- one; only their waiting needs a goroutine.
 --
--- Invariant: the core's object lives as long as the Lua object; whoever waits
--- keeps that alive by its frame.
+-- Invariant: the core's object lives as long as the Lua object, and that as long
+-- as anybody waits for it (see wait_slow).
 
 local ffi = require "ffi"
 local library = require "treadle.library"
@@ -26,10 +26,12 @@ local function own(ptr, free)
   return ffi.gc(ptr, free)
 end
 
-local function wait_slow(rc)
+--- A caller may have gone by a tail call, and the wait be all that holds the
+--- object: it is used once more after the wait, so that it lives as long.
+local function wait_slow(self, rc)
   rc = hold(rc)
   if rc == 0 then return true end
-  return nil, fail(rc)
+  return nil, fail(rc, self)
 end
 
 --- A lock for goroutines. It belongs to nobody: one may lock it and another unlock it.
@@ -45,7 +47,7 @@ Mutex.__index = Mutex
 function Mutex:lock(timeout)
   local rc = C.tdl_mutex_lock_start(state.host, state.id, self.ptr, timeout and deadline(timeout) or FOREVER)
   if rc == 0 then return true end
-  return wait_slow(rc)
+  return wait_slow(self, rc)
 end
 
 --- Takes the lock if it is free; never waits.
@@ -96,7 +98,7 @@ end
 function WaitGroup:wait(timeout)
   local rc = C.tdl_waitgroup_wait_start(state.host, state.id, self.ptr, timeout and deadline(timeout) or FOREVER)
   if rc == 0 then return true end
-  return wait_slow(rc)
+  return wait_slow(self, rc)
 end
 
 --- Starts f(...) as a goroutine that is counted until it ends, by an error too.
