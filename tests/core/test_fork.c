@@ -33,6 +33,9 @@ typedef struct things {
     tdl_mutex     *m;
     tdl_waitgroup *wg;
     tdl_g         *g;
+    tdl_cond      *c;
+    tdl_sema      *s;
+    tdl_timer     *t;
     tdl_listener  *l;
     tdl_conn      *a, *b;
 } things;
@@ -74,6 +77,15 @@ static void use_everything(void *arg) {
     CHECK(tdl_waitgroup_new() == NULL);
     CHECK_RC(tdl_waitgroup_add(t->wg, 1), TDL_EFORKED);
     CHECK_RC(tdl_waitgroup_wait(t->wg), TDL_EFORKED);
+    CHECK(tdl_cond_new(t->m) == NULL);
+    CHECK_RC(tdl_cond_wait(t->c), TDL_EFORKED);
+    CHECK_RC(tdl_cond_signal(t->c), TDL_EFORKED);
+    CHECK(tdl_sema_new(1) == NULL);
+    CHECK_RC(tdl_sema_acquire(t->s, 1), TDL_EFORKED);
+    CHECK_RC(tdl_sema_release(t->s, 1), TDL_EFORKED);
+    CHECK(tdl_timer_new(1, 0) == NULL);
+    CHECK_RC(tdl_timer_stop(t->t), TDL_EFORKED);
+    CHECK_RC(tdl_timer_reset(t->t, 1, 0), TDL_EFORKED);
     CHECK_RC(tdl_listen("tcp", "127.0.0.1:0", &l), TDL_EFORKED);
     CHECK_RC(tdl_listener_accept(t->l, &c), TDL_EFORKED);
     CHECK_RC(tdl_listener_port(t->l), TDL_EFORKED);
@@ -90,6 +102,9 @@ static void use_everything(void *arg) {
     CHECK_RC(tdl_host_open("child", &h), TDL_EFORKED);
     CHECK_RC(tdl_dump(2), TDL_EFORKED);
     tdl_chan_free(t->ch);
+    tdl_timer_free(t->t);
+    tdl_sema_free(t->s);
+    tdl_cond_free(t->c);
     tdl_mutex_free(t->m);
     tdl_waitgroup_free(t->wg);
     tdl_listener_free(t->l);
@@ -104,7 +119,9 @@ static void receive_until_closed(void *arg) {
 
 static void make_things(things *t) {
     char address[ADDRESS_SIZE];
-    *t = (things){ .ch = tdl_chan_new(0), .m = tdl_mutex_new(), .wg = tdl_waitgroup_new() };
+    *t = (things){ .ch = tdl_chan_new(0), .m = tdl_mutex_new(), .wg = tdl_waitgroup_new(), .s = tdl_sema_new(1) };
+    t->c = tdl_cond_new(t->m);
+    t->t = tdl_timer_new(tdl_now() + TDL_HOUR, 0);
     t->g = go_joinable(receive_until_closed, t->ch);
     t->l = net_listen("tcp", address);
     net_pair("tcp", &t->a, &t->b);
@@ -125,6 +142,11 @@ static void things_still_work(things *t) {
     tdl_conn_free(t->a);
     tdl_conn_free(t->b);
     tdl_listener_free(t->l);
+    CHECK_INT(tdl_timer_stop(t->t), 1);
+    tdl_timer_free(t->t);
+    CHECK_RC(tdl_sema_acquire(t->s, 1), 0);
+    tdl_sema_free(t->s);
+    tdl_cond_free(t->c);
     tdl_mutex_free(t->m);
     tdl_waitgroup_free(t->wg);
     tdl_chan_free(t->ch);
