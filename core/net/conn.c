@@ -19,13 +19,14 @@ tdl_poller *tdl_op_poller(tdl_op *op, int *code) {
     return op->kind == OP_OF_TASK ? TDL_CONTAINER(op, tdl_g, op)->host_poller : tdl_my_poller(code);
 }
 
-int tdl_conn_make(tdl_conn **out, tdl_poller *poller, int fd) {
+int tdl_conn_make(tdl_conn **out, tdl_poller *poller, int fd, int family) {
     tdl_conn *c = tdl_pool_take(&pool);
     if (!c) return TDL_ENOMEM;
     int one = 1;
-    /* fails on what is no TCP socket, which needs none */
-    tdl_sys.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    int r = tdl_pd_open(&c->pd, poller, fd);
+    bool tcp = family != AF_UNIX;
+    if (tcp) tdl_sys.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    /* a unix stream's read also stops behind a message with descriptors */
+    int r = tdl_pd_open(&c->pd, poller, fd, tcp);
     if (r < 0) {
         tdl_pool_give(&pool, c);
         return r;
@@ -72,7 +73,7 @@ static int64_t read_attempt(tdl_op *op) {
         int64_t r = tdl_sys.recv(c->pd->fd, op->u.io.buf, n);
         if (r == -EINTR) continue;
         if (r == -EAGAIN) return TDL_EAGAIN;
-        op->u.io.drained = r > 0 && (size_t)r < n && tdl_sys.short_drains;
+        op->u.io.drained = r > 0 && (size_t)r < n && at_load_rlx(&c->pd->short_drains);
         return r;
     }
 }

@@ -49,7 +49,7 @@ int64_t tdl_dial_op(tdl_op *op, const char *network, const char *address, int64_
     int fd = tdl_sys.socket(a.sa.ss_family, SOCK_STREAM, 0);
     if (fd < 0) return fd;
     tdl_conn *c;
-    if ((r = tdl_conn_make(&c, poller, fd)) < 0) {
+    if ((r = tdl_conn_make(&c, poller, fd, a.sa.ss_family)) < 0) {
         tdl_sys.close(fd);
         return r;
     }

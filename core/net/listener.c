@@ -65,7 +65,7 @@ int tdl_listen(const char *network, const char *address, tdl_listener **out) {
     l->bound.n = sizeof l->bound.sa;
     if ((r = tdl_sys.getsockname(fd, (struct sockaddr *)&l->bound.sa, &l->bound.n)) < 0) goto no_pd;
     if (a.sa.ss_family == AF_UNIX) snprintf(l->path, sizeof l->path, "%s", ((struct sockaddr_un *)&a.sa)->sun_path);
-    if ((r = tdl_pd_open(&l->pd, poller, fd)) < 0) goto no_pd;
+    if ((r = tdl_pd_open(&l->pd, poller, fd, false)) < 0) goto no_pd;
     *out = l;
     return 0;
 no_pd:
@@ -88,7 +88,7 @@ static int64_t accept_attempt(tdl_op *op) {
     tdl_conn *c;
     int r = 0;
     tdl_poller *poller = tdl_op_poller(op, &r);
-    if (poller) r = tdl_conn_make(&c, poller, fd);
+    if (poller) r = tdl_conn_make(&c, poller, fd, l->bound.sa.ss_family);
     if (r < 0) {
         tdl_sys.close(fd);
         return r;

@@ -19,7 +19,7 @@ struct tdl_conn {
 
 /* Makes a connection of fd, registered with poller. On an error the fd is
  * still the caller's. */
-int tdl_conn_make(tdl_conn **c, tdl_poller *poller, int fd);
+int tdl_conn_make(tdl_conn **c, tdl_poller *poller, int fd, int family);
 int64_t tdl_conn_live(void);
 int64_t tdl_listener_live(void);
 

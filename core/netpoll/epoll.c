@@ -68,7 +68,7 @@ void tdl_poller_close(tdl_poller *p) {
 /* -- Registration ------------------------------------------------------------------ */
 
 int tdl_backend_add(tdl_poller *p, int fd, uint64_t token) {
-    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET,
                              .data.u64 = token};
     TDL_TSAN_RELEASE(p); /* to who fetches its events: the kernel orders that */
     return tdl_sys.epoll_ctl(p->epfd, EPOLL_CTL_ADD, fd, &ev);
@@ -128,14 +128,17 @@ static void dispatch_one(tdl_poller *p, const struct epoll_event *ev) {
     uint64_t data = ev->data.u64;
     uint32_t e = ev->events;
     if (data == DATA_WAKE) return;
-    bool hup = e & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+    int what = 0;
+    if (e & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) what |= PD_READABLE;
+    if (e & (EPOLLOUT | EPOLLHUP | EPOLLERR)) what |= PD_WRITABLE;
     if (data >> 32 == 0) { /* seq of a poll descriptor is never 0 */
-        uint32_t ready = (e & EPOLLIN || hup ? TDL_READABLE : 0);
-        if (e & (EPOLLOUT | EPOLLHUP | EPOLLERR)) ready |= TDL_WRITABLE;
-        p->on_watch(p->watch_arg, (uint32_t)(data & ~DATA_WATCH), ready);
+        _Static_assert(PD_READABLE == (int)TDL_READABLE && PD_WRITABLE == (int)TDL_WRITABLE, "the same bits");
+        p->on_watch(p->watch_arg, (uint32_t)(data & ~DATA_WATCH), (uint32_t)what);
         return;
     }
-    tdl_pd_event(data, e & EPOLLIN || hup, e & (EPOLLOUT | EPOLLHUP | EPOLLERR), hup);
+    if (e & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) what |= PD_HUP;
+    if (e & EPOLLPRI) what |= PD_URGENT;
+    tdl_pd_event(data, what);
 }
 
 void tdl_poller_dispatch(tdl_poller *p) {

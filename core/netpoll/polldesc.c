@@ -67,7 +67,7 @@ static void unlink_pd(tdl_pd *pd) {
 
 static void deadline_fires(tdl_timer_node *t);
 
-int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd) {
+int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, bool short_drains) {
     tdl_pd *pd = take_pd();
     if (!pd) return TDL_ENOMEM;
     tdl_lock_take(&pd->lock);
@@ -77,6 +77,7 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd) {
     pd->closed = 0;
     pd->poller = poller;
     pd->gone = NULL;
+    at_store_rlx(&pd->short_drains, short_drains && tdl_sys.short_drains);
     for (int d = 0; d < 2; d++) {
         pd->dir[d] = (tdl_direction){.ready = 1}; /* unknown: worth an attempt */
         pd->dir[d].timer.fire = deadline_fires;
@@ -425,7 +426,7 @@ static bool became_ready(tdl_direction *d, tdl_wake *wake) {
     return true;
 }
 
-void tdl_pd_event(uint64_t token, bool readable, bool writable, bool hup) {
+void tdl_pd_event(uint64_t token, int what) {
     uint32_t index = (uint32_t)token;
     tdl_pd *pd = &table.chunk[index / CHUNK][index % CHUNK];
     tdl_wake reader = {0}, writer = {0};
@@ -434,9 +435,10 @@ void tdl_pd_event(uint64_t token, bool readable, bool writable, bool hup) {
         tdl_unlock(&pd->lock); /* of the fd's previous life */
         return;
     }
-    if (hup) pd->dir[PD_READ].hup = 1;
-    if (readable) became_ready(&pd->dir[PD_READ], &reader);
-    if (writable) became_ready(&pd->dir[PD_WRITE], &writer);
+    if (what & PD_HUP) pd->dir[PD_READ].hup = 1;
+    if (what & PD_URGENT) at_store_rlx(&pd->short_drains, 0);
+    if (what & PD_READABLE) became_ready(&pd->dir[PD_READ], &reader);
+    if (what & PD_WRITABLE) became_ready(&pd->dir[PD_WRITE], &writer);
     tdl_unlock(&pd->lock);
     tdl_wake_up(&reader);
     tdl_wake_up(&writer);

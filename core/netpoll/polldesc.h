@@ -47,6 +47,9 @@ struct tdl_pd {
     uint32_t index, seq;
     uint32_t users;
     uint8_t closed;
+    /* a short read says that nothing is left. So for TCP, until urgent data is
+     * seen (a read stops at its mark). Written under the lock, read without */
+    _Atomic uint8_t short_drains;
     tdl_direction dir[2];
     tdl_poller *poller; /* NULL: it went away; then closed is set */
     tdl_pd *prev, *next; /* the poller's list; under the poller's lock */
@@ -57,7 +60,7 @@ struct tdl_pd {
 
 /* Registers fd, which is non-blocking, with the poller. 0 or a negative code;
  * then the fd is still the caller's. */
-int tdl_pd_open(tdl_pd **pd, tdl_poller *poller, int fd);
+int tdl_pd_open(tdl_pd **pd, tdl_poller *poller, int fd, bool short_drains);
 /* Wakes everybody with TDL_ECLOSED; the fd goes with the last user. 0, or
  * TDL_ECLOSED the second time. */
 int tdl_pd_close(tdl_pd *pd);
@@ -95,7 +98,8 @@ void tdl_pd_set_timeout(tdl_pd *pd, int64_t ns);
 /* -- For the back end ------------------------------------------------------------ */
 
 static inline uint64_t tdl_pd_token(tdl_pd *pd) { return (uint64_t)pd->seq << 32 | pd->index; }
-/* An event: readable, writable, and whether the end or an error was seen. */
-void tdl_pd_event(uint64_t token, bool readable, bool writable, bool hup);
+/* What an event says of a descriptor. */
+enum { PD_READABLE = 1, PD_WRITABLE = 2, PD_HUP = 4 /* the end, or an error */, PD_URGENT = 8 };
+void tdl_pd_event(uint64_t token, int what);
 
 #endif
