@@ -190,8 +190,8 @@ def test_deadlines(drive):
 
     async def main():
         a, b = await pair()
-        b.set_read_deadline(treadle.now() + 0.03)
         start = treadle.now()
+        b.set_read_deadline(start + 0.03)
         with pytest.raises(TimeoutError):
             await b.read(10)
         assert 0.03 <= treadle.now() - start < 0.3

@@ -253,7 +253,8 @@ intern_names(mod_state *st)
 static int
 check_core(void)
 {
-    if (tdl_abi_size("tdl_val") != sizeof(tdl_val) ||
+    if (tdl_abi_version() != TDL_ABI_VERSION ||
+        tdl_abi_size("tdl_val") != sizeof(tdl_val) ||
         tdl_abi_size("tdl_case") != sizeof(tdl_case) ||
         tdl_abi_size("tdl_event") != sizeof(tdl_event) ||
         tdl_abi_size("tdl_outcome") != sizeof(tdl_outcome)) {
