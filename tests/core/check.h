@@ -34,7 +34,7 @@
 #endif
 
 #if defined(UNDER_TSAN)
-#define CHECK_SLOWDOWN 20
+#define CHECK_SLOWDOWN 8
 #elif defined(UNDER_ASAN)
 #define CHECK_SLOWDOWN 5
 #else
