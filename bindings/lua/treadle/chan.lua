@@ -214,7 +214,7 @@ function Unbound:__index(name)
   return bind(self)[name]
 end
 
-local M = { Chan = Chan }
+local M = { Chan = Chan, FINAL = FINAL }
 
 --- Checks the capacity of a channel.
 ---@param capacity any

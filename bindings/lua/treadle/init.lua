@@ -26,6 +26,7 @@ local select_ = require "treadle.select"
 local shared = require "treadle.shared"
 local sync = require "treadle.sync"
 local time = require "treadle.time"
+local timer = require "treadle.timer"
 
 ---@class treadle
 return {
@@ -43,8 +44,11 @@ return {
   select = select_.select,
   try_select = select_.try_select,
   after_op = select_.after_op,
+  timer = timer.timer,
   waitgroup = sync.waitgroup,
   mutex = sync.mutex,
+  cond = sync.cond,
+  semaphore = sync.semaphore,
   listen = net.listen,
   dial = net.dial,
   num_goroutines = debugging.num_goroutines,

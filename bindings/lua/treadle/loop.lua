@@ -99,6 +99,7 @@ local function open()
   state.host = host[0]
   state.outcomes = C.tdl_host_outcomes(host[0])
   state.running, state.ending = true, false
+  state.runs = state.runs + 1
   state.backlog, count, at = {}, 0, 0
   interpose.install()
 end

@@ -42,6 +42,7 @@ local PATIENCE = 100 -- raised cancellations until a goroutine that ignores them
 ---@field cur integer the running goroutine, -1 for none
 ---@field running boolean
 ---@field ending boolean the main function has returned
+---@field runs integer how many have begun
 ---@field outcomes ffi.cdata*|nil tdl_outcome array of the host
 ---@field tasks table<integer, treadle.Task>
 ---@field coroutines table<integer, thread|false> false: nobody is left to resume
@@ -54,6 +55,7 @@ local state = {
   cur = -1,
   running = false,
   ending = false,
+  runs = 0,
   outcomes = nil,
   tasks = {},
   coroutines = {},
@@ -148,6 +150,12 @@ local function fail(rc, _)
   return text[rc]
 end
 
+--- Raises where the coroutine cannot be left: before a wait that cannot be called
+--- off either.
+local function need_yield()
+  if state.id ~= NO_TASK and not isyieldable() then fail(EUNYIELDABLE) end
+end
+
 --- Waits until tdl_task_ready, also in a goroutine that was cancelled: for
 --- waits that must see the end of something.  A cancellation that arrives
 --- meanwhile ends it with TDL_ECANCELED.
@@ -177,6 +185,7 @@ return {
   park = park,
   running_task = running_task,
   need_run = need_run,
+  need_yield = need_yield,
   SENTINEL = SENTINEL,
   NO_TASK = NO_TASK,
   NO_HOST = NO_HOST,
