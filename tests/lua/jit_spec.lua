@@ -75,6 +75,36 @@ local echo = [[
   end)
 ]]
 
+local sync = [[
+  local treadle = require "treadle"
+  treadle.run(function()
+    local m, s, turn, wg = treadle.mutex(), treadle.semaphore(2), 0, treadle.waitgroup()
+    local c, t = treadle.cond(m), treadle.timer(100)
+    for me = 0, 2 do
+      wg:go(function()
+        for i = 1, 1000 do
+          m:lock()
+          while turn ~= me do c:wait() end
+          turn = (turn + 1) % 3
+          c:broadcast()
+          m:unlock()
+          s:acquire(1)
+          treadle.yield()
+          s:release(1)
+        end
+      end)
+    end
+    wg:wait()
+    for i = 1, 3000 do
+      t:reset(100)
+      t:stop()
+      t:reset(0)
+      assert(t:recv())
+      assert(s:try_acquire() and s:release())
+    end
+  end)
+]]
+
 local yields = [[
   local treadle = require "treadle"
   treadle.run(function()
@@ -92,7 +122,7 @@ local function tolerated(line)
 end
 
 describe("the compiler", function()
-  for name, program in pairs { ["channel ping-pong"] = ping_pong, echo = echo, yields = yields } do
+  for name, program in pairs { ["channel ping-pong"] = ping_pong, echo = echo, yields = yields, sync = sync } do
     it("aborts no trace in treadle's files: " .. name, function()
       local out, status = helper.script(watch .. program .. " report()")
       assert.equal(0, status, out)
@@ -108,7 +138,7 @@ describe("the compiler", function()
   it("off, overeager or with a strained collector, all works the same", function()
     local prefix = "collectgarbage('setpause', 0) collectgarbage('setstepmul', 1000) "
     for _, case in ipairs { { "-joff", "" }, { "-Ohotloop=1 -Ohotexit=1", "" }, { "-joff", prefix }, { "-O3", prefix } } do
-      for name, program in pairs { ping_pong = ping_pong, echo = echo, yields = yields } do
+      for name, program in pairs { ping_pong = ping_pong, echo = echo, yields = yields, sync = sync } do
         program = program:gsub("30000", "3000"):gsub("1000 do", "200 do")
         local out, status = helper.script(case[2] .. program, case[1])
         assert.equal("", out, name .. " " .. case[1])

@@ -51,6 +51,18 @@ local function one_round()
       results:recv()
       treadle.select { shared:recv_op(), treadle.after_op(5) }
     end
+    local ticker, m = treadle.timer(0, 0.001), treadle.mutex()
+    local c, sema = treadle.cond(m), treadle.semaphore(1)
+    for _ = 1, 5 do
+      treadle.go(function() -- until the run's end
+        m:lock()
+        c:wait()
+        m:unlock()
+      end)
+      treadle.go(sema.acquire, sema)
+      treadle.go(ticker.recv, ticker)
+      treadle.timer(100)
+    end
     treadle.timeout(0.001, treadle.sleep, 10)
     pcall(treadle.scope, function(s)
       s:go(treadle.sleep, 10)
@@ -126,7 +138,9 @@ describe("the end of the process", function()
       local out, status = helper.script([[
         local treadle = require "treadle"
         keep = { treadle.shared_chan(1), treadle.mutex(), treadle.waitgroup() }
+        keep.semaphore, keep.cond = treadle.semaphore(1), treadle.cond(keep[2])
         treadle.run(function()
+          keep.timer, keep.ticker = treadle.timer(100), treadle.timer(0, 0.001)
           local listener = treadle.listen("tcp", "127.0.0.1:0")
           keep[4], keep[5] = listener, treadle.dial("tcp", listener:address())
           keep[6] = treadle.chan(1)
