@@ -2,7 +2,7 @@
  *
  * Differences between the CPython versions that the extension serves (3.11 and
  * later). Nothing else includes version checks, except where a whole protocol
- * differs (host_task.c: asyncio's current task). */
+ * differs (gtask.c and op.c: asyncio's current task). */
 #ifndef TDLPY_COMPAT_H
 #define TDLPY_COMPAT_H
 

@@ -354,7 +354,7 @@ static PyModuleDef_Slot module_slots[] = {
     {0, NULL},
 };
 
-PyModuleDef treadle_module = {
+static PyModuleDef treadle_module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "treadle._treadle",
     .m_doc = "The extension behind the package treadle; not for direct use.",

@@ -74,8 +74,6 @@ type_state(PyTypeObject *type)
 #define STATE(self) type_state(Py_TYPE(self))
 bool state_gone(mod_state *st); /* true: with an exception */
 
-extern PyModuleDef treadle_module;
-
 /* -- Hosts --------------------------------------------------------------- */
 
 /* One tdl_host, bound to one asyncio loop and to the thread that runs it. */
@@ -128,7 +126,6 @@ uint32_t host_task_new(pyhost *h, bool run);
 void host_task_free(pyhost *h, uint32_t task);
 int host_task_spare(pyhost *h);
 void host_drop_chan(pyhost *h, tdl_chan *ch);
-PyObject *host_forked_or_closed(int code);
 
 /* -- Guest mode ---------------------------------------------------------- */
 
