@@ -171,7 +171,11 @@ typedef struct tdl_go_options {
  * call that may wait. Connections and listeners that goroutines opened, or
  * plain threads, are closed then: later calls on them return TDL_ECLOSED. Plain threads only: TDL_EBUSY inside a run or while
  * another thread is in tdl_run, TDL_EHOST on a host thread, TDL_EINVAL for a
- * null function. May be called again after it returned. */
+ * null function. May be called again after it returned.
+ * When every goroutine is blocked and nothing can wake one, the program ends
+ * with "fatal error: all goroutines are asleep - deadlock!", the dump and
+ * status 2; never while the process has a thread outside treadle's calls, a
+ * host, a timer, or an operation that waits for a descriptor. */
 TDL_API int tdl_run(int (*main_g)(void *), void *arg);
 
 /* Starts fn(arg) as a goroutine. Any caller; where no runtime runs yet, one is

@@ -414,6 +414,20 @@ void tdl_pd_abandon(tdl_op *op) {
     }
 }
 
+bool tdl_poller_awaited(tdl_poller *p) {
+    tdl_lock_take(&table.lock);
+    uint32_t n = table.n;
+    tdl_unlock(&table.lock);
+    for (uint32_t i = 0; i < n; i++) {
+        tdl_pd *pd = &table.chunk[i / CHUNK][i % CHUNK];
+        tdl_lock_take(&pd->lock);
+        bool waits = pd->fd >= 0 && pd->poller == p && (pd->dir[PD_READ].waiting || pd->dir[PD_WRITE].waiting);
+        tdl_unlock(&pd->lock);
+        if (waits) return true;
+    }
+    return false;
+}
+
 /* -- Events --------------------------------------------------------------------------------- */
 
 static bool became_ready(tdl_direction *d, tdl_wake *wake) {

@@ -88,6 +88,7 @@ void tdl_op_complete(tdl_op *op, uint32_t was, int64_t result) {
          * address is used, to wake a thread that sleeps on it. */
         void *word = &op->state;
         bool asleep = was == OP_PARKED;
+        if (asleep && op->timer.index == 0) tdl_deadlock_waker();
         at_store_rel(&op->state, OP_DONE);
         if (asleep) tdl_sys.futex_wake(word, 1);
     }
@@ -174,6 +175,7 @@ static void thread_sleep(tdl_op *op) {
         return;
     }
     int64_t deadline = op->timer.index ? op->timer.when : TDL_FOREVER;
+    if (deadline == TDL_FOREVER) tdl_deadlock_sleeper();
     while (at_load_acq(&op->state) == OP_PARKED) {
         int r = tdl_sys.futex_wait(&op->state, OP_PARKED, deadline);
         if (r == -ETIMEDOUT && tdl_op_claim(op)) {

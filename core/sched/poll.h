@@ -48,6 +48,8 @@ void tdl_poller_dispatch(tdl_poller *p);
 void tdl_poller_wake(tdl_poller *p);
 /* The same whether or not one is announced; async-signal-safe. */
 void tdl_poller_kick(tdl_poller *p);
+/* Does an operation wait for a descriptor of this poller? */
+bool tdl_poller_awaited(tdl_poller *p);
 /* An earlier timer was armed. */
 void tdl_poller_retime(tdl_poller *p);
 

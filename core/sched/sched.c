@@ -485,7 +485,10 @@ TDL_NO_TSAN static void idle(tdl_m *m, tdl_p *p) {
         at_sub_seq(&tdl_sched.nspinning, 1);
         retry = work_anywhere();
     }
-    if (!retry) watched = wait_in_poller(p);
+    if (!retry) {
+        if (at_load_seq(&tdl_sched.nidle) == (uint32_t)tdl_sched.np) tdl_deadlock_check();
+        watched = wait_in_poller(p);
+    }
 
     tdl_lock_take(&tdl_sched.lock);
     bool called = !p->idle; /* then nspinning counts for us */

@@ -122,6 +122,7 @@ struct tdl_sched {
     int np;
     tdl_p **p;
     _Atomic uint32_t nthreads; /* worker Ms */
+    _Atomic int nasleep;       /* plain threads: see deadlock.c */
     _Atomic uint64_t ids;
     _Atomic int64_t spawned, exited; /* not by a P */
     _Atomic int64_t tasks;
@@ -183,6 +184,15 @@ int tdl_p_ensure(tdl_p *p);
 /* Ends of parking and exiting, on the next stack. */
 void tdl_op_commit(tdl_op *op);
 void tdl_g_ended(tdl_g *g);
+
+/* -- Deadlock (deadlock.c) ----------------------------------------------------- */
+
+/* Ends the process with the dump and status 2 if nothing can ever happen again. */
+void tdl_deadlock_check(void);
+/* The calling thread has parked, with no deadline. */
+void tdl_deadlock_sleeper(void);
+/* A thread that had parked so was claimed. */
+static inline void tdl_deadlock_waker(void) { at_sub_seq(&tdl_sched.nasleep, 1); }
 
 /* -- The runtime (runtime.c) ------------------------------------------------- */
 
