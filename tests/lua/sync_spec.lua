@@ -154,9 +154,9 @@ describe("a condition", function()
     assert.same({ nil, "timeout" }, { c:wait(-1) })
     assert.is_false(m:trylock())
     m:unlock()
-    local late = waiter(m, c, 0.005)
+    local late = waiter(m, c, 0.05)
     m:lock()
-    assert.same({ nil, "timeout" }, { late:join(0.03) }) -- its time is up, but the mutex is ours
+    assert.same({ nil, "timeout" }, { late:join(0.1) }) -- its time is up, but the mutex is ours
     m:unlock()
     assert.same({ nil, "timeout", held = true }, (late:join()))
     -- None of them takes a signal that is for another.
