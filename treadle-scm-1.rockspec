@@ -53,6 +53,7 @@ build = {
          ["treadle.sync"] = "bindings/lua/treadle/sync.lua",
          ["treadle.task"] = "bindings/lua/treadle/task.lua",
          ["treadle.time"] = "bindings/lua/treadle/time.lua",
+         ["treadle.timer"] = "bindings/lua/treadle/timer.lua",
          ["treadle.value"] = "bindings/lua/treadle/value.lua",
          ["treadle.watch"] = "bindings/lua/treadle/watch.lua",
       },

@@ -27,11 +27,11 @@ typedef struct tdl_watcher {
 struct tdl_host {
     tdl_host *next; /* all hosts that were ever open */
     bool taken;     /* under the list's lock; from m on, a new owner starts at 0 */
-    tdl_m *m;       /* its thread */
+    tdl_poller poller; /* keeps its locks from owner to owner */
+    tdl_m *m;          /* its thread */
     struct tdl_host *outer; /* opened before on the same thread */
     char name[TDL_NAME];
     bool open;
-    tdl_poller poller;
 
     tdl_g *head, *tail; /* ready, in order; linked by next */
     _Atomic(tdl_g *) remote;

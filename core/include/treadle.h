@@ -300,7 +300,8 @@ TDL_API int  tdl_waitgroup_wait_until(tdl_waitgroup *wg, int64_t deadline); /* B
 TDL_API void tdl_waitgroup_free(tdl_waitgroup *wg);       /* nobody may wait for it. NULL is ignored */
 
 /* A condition of a mutex: wait unlocks it and waits, and holds it again when it
- * returns, in every case. Waiters are served first in, first out. */
+ * returns, in every case: so a wait that is cancelled or timed out still waits for
+ * whoever holds the mutex. Waiters are served first in, first out. */
 typedef struct tdl_cond tdl_cond;
 TDL_API tdl_cond *tdl_cond_new(tdl_mutex *m);     /* NULL: out of memory, or m is. Any caller */
 TDL_API int  tdl_cond_wait(tdl_cond *c);          /* Blocking. 0, TDL_ENOTLOCKED, TDL_ECANCELED, TDL_EHOST */
@@ -331,7 +332,8 @@ TDL_API tdl_timer *tdl_timer_new(int64_t when, int64_t period); /* NULL: out of 
 /* 1: it was still to fire, or its value had not been received (it is gone now);
  * 0: neither. Any caller. */
 TDL_API int tdl_timer_stop(tdl_timer *t);
-/* Stops and starts again; 1 or 0 as stop; TDL_EINVAL: period < 0. Any caller. */
+/* Stops and starts again; 1 or 0 as stop; TDL_EINVAL: period < 0; TDL_ECLOSED:
+ * the run or host in which it was made is over. Any caller. */
 TDL_API int tdl_timer_reset(tdl_timer *t, int64_t when, int64_t period);
 TDL_API tdl_chan *tdl_timer_chan(tdl_timer *t); /* the timer's: not to be freed or closed */
 TDL_API void tdl_timer_free(tdl_timer *t);      /* stops it. NULL is ignored. Any caller */

@@ -65,7 +65,8 @@ static void unlink_pd(tdl_pd *pd) {
     tdl_unlock(&p->lock);
 }
 
-static void deadline_fires(tdl_timer_node *t);
+static void read_deadline_fires(void *pd);
+static void write_deadline_fires(void *pd);
 
 int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, bool short_drains) {
     tdl_pd *pd = take_pd();
@@ -80,7 +81,7 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, bool short_drains) {
     at_store_rlx(&pd->short_drains, short_drains && tdl_sys.short_drains);
     for (int d = 0; d < 2; d++) {
         pd->dir[d] = (tdl_direction){.ready = 1}; /* unknown: worth an attempt */
-        pd->dir[d].timer.fire = deadline_fires;
+        pd->dir[d].timer.fire = d == PD_READ ? read_deadline_fires : write_deadline_fires;
         pd->dir[d].timer.owner = pd;
     }
     link_pd(pd);
@@ -229,9 +230,7 @@ static int arm(tdl_pd *pd, tdl_direction *d) {
 }
 
 /* May come late, for a descriptor that is another by now: only its state counts. */
-static void deadline_fires(tdl_timer_node *t) {
-    tdl_direction *d = TDL_CONTAINER(t, tdl_direction, timer);
-    tdl_pd *pd = t->owner;
+static void deadline_fires(tdl_pd *pd, tdl_direction *d) {
     tdl_lock_take(&pd->lock);
     bool somebody = d->waiting || d->q.head;
     if (pd->closed || d->deadline == 0 || !somebody) {
@@ -247,6 +246,9 @@ static void deadline_fires(tdl_timer_node *t) {
     wake_all(pd, d, TDL_ETIMEDOUT);
     drop_user(pd);
 }
+
+static void read_deadline_fires(void *pd) { deadline_fires(pd, &((tdl_pd *)pd)->dir[PD_READ]); }
+static void write_deadline_fires(void *pd) { deadline_fires(pd, &((tdl_pd *)pd)->dir[PD_WRITE]); }
 
 void tdl_pd_set_deadline(tdl_pd *pd, int which, int64_t when) {
     if (tdl_forked()) return;

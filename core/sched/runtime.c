@@ -61,8 +61,10 @@ static int start_all(void) {
     at_store_seq(&tdl_sched.watching, 0);
     at_store_seq(&tdl_sched.nidle, 0);
     at_store_seq(&tdl_sched.nglobal, 0);
+    tdl_lock_take(&tdl_sched.lock);
     tdl_sched.head = tdl_sched.tail = NULL;
     tdl_sched.idle = NULL;
+    tdl_unlock(&tdl_sched.lock);
     for (int i = 0; i < np; i++) {
         int r = start_p(i);
         if (r < 0) {
@@ -134,6 +136,9 @@ static void bury(tdl_g *g) {
         } else {
             /* somebody has claimed it, and is about to ready it */
             while (at_load_acq(&g->status) == G_WAITING) tdl_thread_yield();
+            /* and puts it on the global queue under this lock */
+            tdl_lock_take(&tdl_sched.lock);
+            tdl_unlock(&tdl_sched.lock);
         }
     }
     tdl_op_abandon(&g->op);

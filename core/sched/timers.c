@@ -8,10 +8,13 @@
 #include "treadle.h"
 
 void tdl_timers_init(tdl_timers *h, struct tdl_poller *poller) {
+    tdl_lock_take(&h->lock); /* of an earlier life: somebody may come late */
+    h->closed = false;
     h->n = h->cap = 0;
     h->a = NULL;
     h->poller = poller;
     at_store_rlx(&h->next, TDL_FOREVER);
+    tdl_unlock(&h->lock);
 }
 
 void tdl_timers_destroy(tdl_timers *h) {
@@ -20,6 +23,7 @@ void tdl_timers_destroy(tdl_timers *h) {
     tdl_sys.release(h->a);
     h->a = NULL;
     h->n = h->cap = 0;
+    h->closed = true;
     at_store_rlx(&h->next, TDL_FOREVER);
     tdl_unlock(&h->lock);
 }
@@ -88,9 +92,10 @@ int tdl_timer_arm_by(tdl_timers *h, tdl_timer_node *t, int64_t when) {
         return 0;
     }
     if (t->index) remove_at(h, t->index - 1);
-    if (h->n == h->cap && grow(h) != 0) {
+    int r = h->closed ? TDL_ECLOSED : h->n == h->cap ? grow(h) : 0;
+    if (r < 0) {
         tdl_unlock(&h->lock);
-        return TDL_ENOMEM;
+        return r;
     }
     t->when = when;
     t->heap = h;
@@ -119,17 +124,14 @@ int tdl_timers_run(tdl_timers *h, int64_t now) {
             tdl_unlock(&h->lock);
             break;
         }
-        tdl_timer_node *t = h->a[0].t;
+        /* the node is its owner's again as soon as the lock is given up */
+        void (*fire)(void *) = h->a[0].t->fire;
+        void *owner = h->a[0].t->owner;
         remove_at(h, 0);
-        if (t->fire) {
-            tdl_unlock(&h->lock);
-            t->fire(t);
-        } else {
-            tdl_op *op = t->owner;
-            uint32_t was = tdl_op_claim(op);
-            tdl_unlock(&h->lock);
-            if (was) tdl_op_complete(op, was, TDL_ETIMEDOUT);
-        }
+        uint32_t was = fire ? 0 : tdl_op_claim(owner);
+        tdl_unlock(&h->lock);
+        if (fire) fire(owner);
+        if (was) tdl_op_complete(owner, was, TDL_ETIMEDOUT);
         fired++;
     }
     return fired;

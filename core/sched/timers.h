@@ -9,8 +9,9 @@
  *
  * Firing. A timer of an op claims the op under the heap's lock: once
  * tdl_timer_disarm has returned, this timer can claim nothing any more, and
- * the op may be used again. Any other timer is called with no lock held, and
- * must judge by its own object's state whether it is really due.
+ * the op may be used again. Any other timer's fire is called with no lock held,
+ * perhaps after it was disarmed: its owner is type-stable memory, and judges by
+ * its own state whether anything is due.
  */
 #ifndef TDL_SCHED_TIMERS_H
 #define TDL_SCHED_TIMERS_H
@@ -23,8 +24,8 @@ typedef struct tdl_timer_node tdl_timer_node;
 struct tdl_timer_node {
     int64_t when;
     struct tdl_timers *heap;
-    void (*fire)(tdl_timer_node *t); /* NULL: it is the deadline of an op */
-    void *owner;                     /* that op; else whatever fire needs */
+    void (*fire)(void *owner); /* NULL: owner is an op, whose deadline this is */
+    void *owner;
     uint32_t index;
 };
 
@@ -35,6 +36,7 @@ struct tdl_timer_entry {
 
 typedef struct tdl_timers {
     tdl_lock lock;
+    bool closed; /* its poller is gone: nothing can be armed */
     uint32_t n, cap;
     struct tdl_timer_entry *a;
     _Atomic int64_t next;      /* written under lock; read without by the poller's owner */
@@ -44,7 +46,7 @@ typedef struct tdl_timers {
 void tdl_timers_init(tdl_timers *h, struct tdl_poller *poller);
 void tdl_timers_destroy(tdl_timers *h);
 /* Sees to it that t fires at `when` or before: puts it in, or moves it forward
- * (it may be in this heap, and no other). 0 or TDL_ENOMEM. Wakes the poller when
+ * (it may be in this heap, and no other). 0, TDL_ENOMEM, TDL_ECLOSED. Wakes the poller when
  * it sleeps too long. */
 int tdl_timer_arm_by(tdl_timers *h, tdl_timer_node *t, int64_t when);
 /* Takes t out of its heap if it is in one. */

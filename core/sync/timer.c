@@ -26,11 +26,13 @@ struct tdl_timer {
 
 static tdl_pool pool = TDL_POOL_INIT(struct tdl_timer);
 
-static void fire(tdl_timer_node *node) {
-    tdl_timer *t = node->owner;
+static void fire(void *owner) {
+    tdl_timer *t = owner;
     tdl_lock_take(&t->lock);
     int64_t now = tdl_sys.now();
-    if (t->armed && t->when <= now) {
+    if (t->armed && t->when > now) {
+        tdl_timer_arm_by(&t->poller->timers, &t->node, t->when); /* too early, or meant another life of it */
+    } else if (t->armed) {
         tdl_val due;
         tdl_val_set_int(&due, t->when);
         tdl_chan_try_send(t->chan, &due); /* one unread is enough: a slow receiver loses ticks */
