@@ -25,8 +25,8 @@ static int64_t stacks(void) {
 
 static int64_t timers(void) {
     int64_t n = 0;
-    for (int i = 0; i < tdl_sched.np; i++) n += tdl_sched.p[i]->poller.timers.n;
-    for (tdl_host *h = tdl_host_first(); h; h = h->next) n += h->poller.timers.n;
+    for (int i = 0; i < tdl_nprocs(); i++) n += tdl_timers_count(&tdl_sched.p[i]->poller.timers);
+    for (tdl_host *h = tdl_host_first(); h; h = h->next) n += tdl_timers_count(&h->poller.timers);
     return n;
 }
 

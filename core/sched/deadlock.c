@@ -30,11 +30,12 @@ static int count_threads(void) {
 }
 
 static bool all_idle(void) {
-    return at_load_seq(&tdl_sched.nidle) == (uint32_t)tdl_sched.np && at_load_seq(&tdl_sched.nglobal) == 0;
+    int np = tdl_nprocs();
+    return np > 0 && at_load_seq(&tdl_sched.nidle) == (uint32_t)np && at_load_seq(&tdl_sched.nglobal) == 0;
 }
 
 static bool timers_pending(void) {
-    for (int i = 0; i < tdl_sched.np; i++)
+    for (int i = 0; i < tdl_nprocs(); i++)
         if (tdl_timers_next(&tdl_sched.p[i]->poller.timers) != TDL_FOREVER) return true;
     return false;
 }
@@ -42,7 +43,7 @@ static bool timers_pending(void) {
 void tdl_deadlock_check(void) {
     if (!at_load_seq(&tdl_sched.in_run) || at_load_seq(&tdl_sched.stopping)) return;
     if (!all_idle() || timers_pending()) return;
-    for (int i = 0; i < tdl_sched.np; i++)
+    for (int i = 0; i < tdl_nprocs(); i++)
         if (tdl_poller_awaited(&tdl_sched.p[i]->poller)) return;
     int accounted = (int)at_load_seq(&tdl_sched.nthreads) + at_load_seq(&tdl_sched.nasleep);
     if (count_threads() != accounted || !all_idle()) return;
@@ -58,7 +59,7 @@ void tdl_deadlock_check(void) {
 void tdl_deadlock_sleeper(void) {
     at_add_seq(&tdl_sched.nasleep, 1);
     if (!at_load_seq(&tdl_sched.in_run) || !all_idle() || timers_pending()) return;
-    for (int i = 0; i < tdl_sched.np; i++)
+    for (int i = 0; i < tdl_nprocs(); i++)
         if (at_load_rlx(&tdl_sched.p[i]->poller.npd)) return;
     tdl_poller_wake(&tdl_sched.p[0]->poller); /* its M finds nothing, and asks */
 }

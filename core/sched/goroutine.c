@@ -153,7 +153,7 @@ uint64_t tdl_goid(void) {
 int tdl_num_goroutines(void) {
     int64_t n = at_load_rlx(&tdl_sched.spawned) - at_load_rlx(&tdl_sched.exited);
     n += at_load_rlx(&tdl_sched.tasks);
-    for (int i = 0; i < tdl_sched.np; i++) {
+    for (int i = 0; i < tdl_nprocs(); i++) {
         tdl_p *p = tdl_sched.p[i];
         n += at_load_rlx(&p->spawned) - at_load_rlx(&p->exited);
     }

@@ -73,7 +73,7 @@ static int start_all(void) {
         }
     }
     tdl_sched.p = all_p;
-    tdl_sched.np = np;
+    at_store_rel(&tdl_sched.np, np);
     for (int i = np - 1; i >= 0; i--) {
         all_p[i]->idle = true;
         all_p[i]->next_idle = tdl_sched.idle;
@@ -113,9 +113,9 @@ static void join_threads(void) {
     at_store_seq(&tdl_sched.stopping, 1);
     tdl_unlock(&tdl_sched.lock);
     while (at_load_seq(&tdl_sched.nwaking)) tdl_thread_yield();
-    for (int i = 0; i < tdl_sched.np; i++)
+    for (int i = 0; i < tdl_nprocs(); i++)
         if (all_p[i]->m) tdl_poller_kick(&all_p[i]->poller);
-    for (int i = 0; i < tdl_sched.np; i++) {
+    for (int i = 0; i < tdl_nprocs(); i++) {
         tdl_m *m = all_p[i]->m;
         if (!m) continue;
         pthread_join(m->thread, NULL);
@@ -136,11 +136,11 @@ static void bury(tdl_g *g) {
         } else {
             /* somebody has claimed it, and is about to ready it */
             while (at_load_acq(&g->status) == G_WAITING) tdl_thread_yield();
-            /* and puts it on the global queue under this lock */
-            tdl_lock_take(&tdl_sched.lock);
-            tdl_unlock(&tdl_sched.lock);
         }
     }
+    /* who readied it has put it on the global queue under this lock: be after that */
+    tdl_lock_take(&tdl_sched.lock);
+    tdl_unlock(&tdl_sched.lock);
     tdl_op_abandon(&g->op);
     if (g->flags & TDL_GO_JOINABLE) {
         uint32_t was = 0;
@@ -160,9 +160,9 @@ static void stop_all(void) {
     tdl_g *g;
     for (uint32_t i = 0; (g = tdl_stack_g(i)) != NULL; i++)
         if (at_load_acq(&g->status) != G_DEAD) bury(g);
-    for (int i = 0; i < tdl_sched.np; i++) tdl_poller_close(&all_p[i]->poller);
+    for (int i = 0; i < tdl_nprocs(); i++) tdl_poller_close(&all_p[i]->poller);
     tdl_stack_discard_all();
-    for (int i = 0; i < tdl_sched.np; i++) {
+    for (int i = 0; i < tdl_nprocs(); i++) {
         tdl_p *p = all_p[i];
         at_store_rlx(&p->runnext, NULL);
         at_store_rlx(&p->runq.head, at_load_rlx(&p->runq.tail));
@@ -174,7 +174,7 @@ static void stop_all(void) {
     at_store_rlx(&tdl_sched.spawned, 0);
     at_store_rlx(&tdl_sched.exited, 0);
     at_store_seq(&tdl_sched.running, 0);
-    tdl_sched.np = 0;
+    at_store_rel(&tdl_sched.np, 0);
 }
 
 /* -- Run ---------------------------------------------------------------------------- */

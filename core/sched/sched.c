@@ -63,7 +63,7 @@ TDL_NO_TSAN static tdl_g *global_take(tdl_p *p, uint32_t max) {
     if (at_load_rlx(&tdl_sched.nglobal) == 0) return NULL;
     tdl_lock_take(&tdl_sched.lock);
     uint32_t total = at_load_rlx(&tdl_sched.nglobal);
-    uint32_t n = total / (uint32_t)tdl_sched.np + 1;
+    uint32_t n = total / (uint32_t)tdl_nprocs() + 1;
     if (n > total) n = total;
     if (n > max) n = max;
     tdl_g *got = NULL;
@@ -356,7 +356,7 @@ static tdl_g *steal_from(tdl_p *p, tdl_p *victim, bool runnext_too) {
 /* Every other P once per pass, from a random one on in a random stride coprime
  * to their number. */
 static tdl_g *steal(tdl_p *p) {
-    uint32_t np = (uint32_t)tdl_sched.np;
+    uint32_t np = (uint32_t)tdl_nprocs();
     for (int pass = 0; pass < STEAL_PASSES; pass++) {
         uint32_t at = tdl_random(np), stride = 1 + tdl_random(np);
         while (gcd(stride, np) != 1) stride = 1 + stride % np;
@@ -372,7 +372,7 @@ static tdl_g *steal(tdl_p *p) {
 
 static bool work_anywhere(void) {
     if (at_load_seq(&tdl_sched.nglobal)) return true;
-    for (int i = 0; i < tdl_sched.np; i++) {
+    for (int i = 0; i < tdl_nprocs(); i++) {
         tdl_p *p = tdl_sched.p[i];
         if (at_load_seq(&p->runq.head) != at_load_seq(&p->runq.tail)) return true;
         if (at_load_seq(&p->runnext)) return true;
@@ -420,12 +420,12 @@ TDL_NO_TSAN static void stop_spinning(tdl_m *m) {
  * it. watching is 1 while there is such an M, or one that was woken to be it. */
 
 static bool somebody_busy(void) {
-    return at_load_seq(&tdl_sched.nidle) < (uint32_t)tdl_sched.np;
+    return at_load_seq(&tdl_sched.nidle) < (uint32_t)tdl_nprocs();
 }
 
 static int64_t watch_until(tdl_p *p) {
     int64_t until = tdl_sys.now() + WATCH_NS;
-    for (int i = 0; i < tdl_sched.np; i++) {
+    for (int i = 0; i < tdl_nprocs(); i++) {
         tdl_p *other = tdl_sched.p[i];
         int64_t next = other == p ? TDL_FOREVER : tdl_timers_next(&other->poller.timers);
         if (next < until) until = next;
@@ -437,7 +437,7 @@ static int64_t watch_until(tdl_p *p) {
 TDL_NO_TSAN static void watch_others(tdl_m *m, tdl_p *p) {
     int64_t now = tdl_sys.now();
     begin_batch(m);
-    for (int i = 0; i < tdl_sched.np; i++) {
+    for (int i = 0; i < tdl_nprocs(); i++) {
         tdl_p *other = tdl_sched.p[i];
         if (other == p) continue;
         tdl_timers_run(&other->poller.timers, now);
@@ -456,7 +456,7 @@ static int64_t timeout_until(int64_t when) {
 /* Waits in the poller; true when it was there as the watcher. */
 TDL_NO_TSAN static bool wait_in_poller(tdl_p *p) {
     uint32_t nobody = 0;
-    bool watcher = tdl_sched.np > 1 && somebody_busy() &&
+    bool watcher = tdl_nprocs() > 1 && somebody_busy() &&
                    at_cas_seq(&tdl_sched.watching, &nobody, 1);
     tdl_poller_announce(&p->poller);
     int64_t until = tdl_timers_next(&p->poller.timers);
@@ -486,7 +486,7 @@ TDL_NO_TSAN static void idle(tdl_m *m, tdl_p *p) {
         retry = work_anywhere();
     }
     if (!retry) {
-        if (at_load_seq(&tdl_sched.nidle) == (uint32_t)tdl_sched.np) tdl_deadlock_check();
+        if (at_load_seq(&tdl_sched.nidle) == (uint32_t)tdl_nprocs()) tdl_deadlock_check();
         watched = wait_in_poller(p);
     }
 
@@ -504,7 +504,7 @@ TDL_NO_TSAN static void idle(tdl_m *m, tdl_p *p) {
     end_batch(m);
     if (watched)
         watch_others(m, p);
-    else if (tdl_sched.np > 1 && !called && !retry && at_load_seq(&tdl_sched.watching) == 0)
+    else if (tdl_nprocs() > 1 && !called && !retry && at_load_seq(&tdl_sched.watching) == 0)
         wake_if_idle(); /* we get busy: somebody is to watch */
 }
 
@@ -524,8 +524,8 @@ TDL_NO_TSAN static tdl_g *find(tdl_m *m) {
         }
         tdl_g *g = take_local(p);
         if (!g) g = global_take(p, RUNQ_SIZE / 2);
-        if (!g && tdl_sched.np > 1) {
-            uint32_t busy = (uint32_t)tdl_sched.np - at_load_rlx(&tdl_sched.nidle);
+        if (!g && tdl_nprocs() > 1) {
+            uint32_t busy = (uint32_t)tdl_nprocs() - at_load_rlx(&tdl_sched.nidle);
             if (!m->spinning && 2 * at_load_rlx(&tdl_sched.nspinning) < busy) {
                 m->spinning = true;
                 at_add_seq(&tdl_sched.nspinning, 1);

@@ -119,7 +119,7 @@ struct tdl_sched {
     _Atomic uint32_t stopping; /* written under lock */
     _Atomic uint32_t nwaking;  /* popped from idle, and not yet woken; raised under lock */
     _Atomic uint32_t running; /* 1: the Ps exist */
-    int np;
+    _Atomic int np; /* Ps; 0 when there is no runtime. Release; acquire in tdl_nprocs */
     tdl_p **p;
     _Atomic uint32_t nthreads; /* worker Ms */
     _Atomic int nasleep;       /* plain threads: see deadlock.c */
@@ -132,6 +132,8 @@ struct tdl_sched {
 };
 
 extern struct tdl_sched tdl_sched;
+
+static inline int tdl_nprocs(void) { return at_load_acq(&tdl_sched.np); }
 
 /* Is this the child of a fork? Every call that takes a lock asks first: its
  * holder may not exist here. */

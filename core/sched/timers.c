@@ -116,6 +116,13 @@ void tdl_timer_disarm(tdl_timer_node *t) {
     t->heap = NULL;
 }
 
+uint32_t tdl_timers_count(tdl_timers *h) {
+    tdl_lock_take(&h->lock);
+    uint32_t n = h->n;
+    tdl_unlock(&h->lock);
+    return n;
+}
+
 int tdl_timers_run(tdl_timers *h, int64_t now) {
     int fired = 0;
     while (tdl_timers_next(h) <= now) {

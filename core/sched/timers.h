@@ -54,6 +54,9 @@ void tdl_timer_disarm(tdl_timer_node *t);
 /* Fires what is due at `now`; how many. */
 int tdl_timers_run(tdl_timers *h, int64_t now);
 
+/* Timers in the heap. */
+uint32_t tdl_timers_count(tdl_timers *h);
+
 /* relaxed: the owner of the poller re-reads it after every wake-up, and whoever
  * lowers it wakes the poller */
 static inline int64_t tdl_timers_next(tdl_timers *h) { return at_load_rlx(&h->next); }
