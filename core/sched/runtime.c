@@ -56,6 +56,7 @@ static int start_p(int id) {
 
 static int start_all(void) {
     int np = tdl_gomaxprocs(0);
+    tdl_overflow_watch();
     at_store_seq(&tdl_sched.stopping, 0);
     at_store_seq(&tdl_sched.nspinning, 0);
     at_store_seq(&tdl_sched.watching, 0);

@@ -543,6 +543,7 @@ TDL_NO_TSAN static tdl_g *find(tdl_m *m) {
 TDL_NO_TSAN void *tdl_m_main(void *arg) {
     tdl_m *m = arg;
     tdl_m_adopt(m);
+    tdl_overflow_thread(m);
     prctl(PR_SET_TIMERSLACK, 1UL); /* a sleep of 50 us ends 6 us late instead of 53 */
 #ifdef TDL_TSAN
     m->g0.fiber = __tsan_get_current_fiber();
@@ -556,6 +557,7 @@ TDL_NO_TSAN void *tdl_m_main(void *arg) {
 #endif
     for (tdl_g *g; (g = find(m)) != NULL;) switch_to(m, &m->g0, g, AFTER_NOTHING);
     if (m->spinning) at_sub_seq(&tdl_sched.nspinning, 1);
+    tdl_overflow_thread_ends(m);
     tdl_m_adopt(NULL);
     return NULL;
 }

@@ -85,6 +85,7 @@ struct tdl_m {
     tdl_g g0;               /* its own stack, as the scheduler runs on it */
     tdl_op op;              /* plain threads */
     pthread_t thread;       /* worker Ms */
+    char *signal_stack;     /* worker Ms: see overflow.c */
 #ifdef TDL_ASAN
     void *stack_low; /* of the thread's own stack */
     size_t stack_size;
@@ -195,6 +196,14 @@ void tdl_deadlock_check(void);
 void tdl_deadlock_sleeper(void);
 /* A thread that had parked so was claimed. */
 static inline void tdl_deadlock_waker(void) { at_sub_seq(&tdl_sched.nasleep, 1); }
+
+/* -- Stack overflow (overflow.c) ------------------------------------------------ */
+
+/* Installs the handler, once per process. */
+void tdl_overflow_watch(void);
+/* Gives the calling worker M a stack for signals; back at its end. */
+void tdl_overflow_thread(tdl_m *m);
+void tdl_overflow_thread_ends(tdl_m *m);
 
 /* -- The runtime (runtime.c) ------------------------------------------------- */
 

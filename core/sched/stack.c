@@ -88,6 +88,17 @@ int tdl_stack_owns(tdl_g *g) {
     return 0;
 }
 
+tdl_g *tdl_stack_guarding(const void *address) {
+    uint32_t n = at_load_acq(&depot.nslots);
+    for (uint32_t c = 0; c * CHUNK_SLOTS < n; c++) {
+        ptrdiff_t at = (const char *)address - depot.chunk[c];
+        if (at < 0 || at >= (ptrdiff_t)CHUNK_SLOTS * STACK_SLOT) continue;
+        uint32_t slot = c * CHUNK_SLOTS + (uint32_t)(at / STACK_SLOT);
+        return slot < n && at % STACK_SLOT < STACK_GUARD ? slot_g(slot) : NULL;
+    }
+    return NULL;
+}
+
 void tdl_stack_discard_all(void) {
     tdl_lock_take(&depot.lock);
     uint32_t n = at_load_rlx(&depot.nslots);

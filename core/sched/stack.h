@@ -25,6 +25,8 @@ void *tdl_stack_low(tdl_g *g, size_t *size);
 tdl_g *tdl_stack_g(uint32_t i);
 /* Is this the address of a G? */
 int tdl_stack_owns(tdl_g *g);
+/* Whose guard does this address lie in? NULL: nobody's. Async-signal-safe. */
+tdl_g *tdl_stack_guarding(const void *address);
 /* Everything is dead: gives all pages back and refills the depot. */
 void tdl_stack_discard_all(void);
 

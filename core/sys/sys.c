@@ -74,10 +74,15 @@ static int real_futex_wake(void *word, int count) {
     return (int)rc(syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0));
 }
 
-/* Signals are the program's: a thread of ours takes none. */
+/* Signals are the program's: a thread of ours takes none, but for its own faults. */
 static int real_thread(void *(*fn)(void *), void *arg, void *thread) {
     sigset_t all, old;
     sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGTRAP);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int e = pthread_create((pthread_t *)thread, NULL, fn, arg);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
