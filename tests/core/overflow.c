@@ -18,7 +18,7 @@ static void dig(void *arg) {
 
 static int main_g(void *arg) {
     tdl_go_options opts = { sizeof opts, TDL_GO_JOINABLE, 0, "digger" };
-    int *volatile nowhere = NULL;
+    volatile int *volatile nowhere = NULL;
     if (strcmp(arg, "null") == 0) *nowhere = 1;
     return tdl_join(tdl_go_opts(dig, NULL, &opts));
 }
