@@ -418,6 +418,8 @@ g_event(gobj *g, int32_t code)
     if (op != NULL) {
         op_complete(op, g->task, code);
         op->g = NULL;
+        if (code == TDL_ECANCELED)
+            g->must_cancel = false; /* asked for again before it came: it is raised once */
     } else {
         h->pending--;
         if (g->must_cancel) {
