@@ -36,6 +36,22 @@ async def everything():
         assert await b.recv() == [i]
     a.close()
     await wg.wait()
+    s, c = treadle.Semaphore(1), treadle.Cond(m)
+
+    async def wait():
+        async with s, c:
+            await c.wait()
+
+    for act in (c.signal, c.broadcast, lambda: None):
+        g = treadle.go(wait())
+        waiting = treadle.go(wait())
+        await treadle.yield_()
+        act()
+        g.cancel()
+        waiting.cancel()
+        await asyncio.wait([g, waiting])
+    assert s.try_acquire() and m.try_lock()
+    m.unlock()
     g = treadle.go(forever())
     await treadle.yield_()
     g.cancel()

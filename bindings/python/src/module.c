@@ -170,6 +170,8 @@ add_types(PyObject *module, mod_state *st)
         {&shared_spec, &st->SharedChanType, "SharedChan"},
         {&case_spec, &st->CaseType, "Case"},
         {&mutex_spec, &st->MutexType, "Mutex"},
+        {&cond_spec, &st->CondType, "Cond"},
+        {&sema_spec, &st->SemaphoreType, "Semaphore"},
         {&group_spec, &st->WaitGroupType, "WaitGroup"},
         {&conn_spec, &st->ConnType, "Conn"},
         {&lines_spec, &st->LinesType, "Lines"},
@@ -291,8 +293,8 @@ module_exec(PyObject *module)
 
 #define EACH_OBJECT(X)                                                                     \
     X(HostType) X(ReaderType) X(OpType) X(GType) X(ChanType) X(SharedChanType) X(CaseType) \
-    X(MutexType) X(WaitGroupType) X(ConnType) X(LinesType) X(ListenerType)                 \
-    X(ChannelClosed) X(Closed) X(CancelledError) X(InvalidStateError)                      \
+    X(MutexType) X(CondType) X(SemaphoreType) X(WaitGroupType) X(ConnType) X(LinesType)    \
+    X(ListenerType) X(ChannelClosed) X(Closed) X(CancelledError) X(InvalidStateError)      \
     X(IncompleteReadError) X(get_running_loop) X(current_tasks) X(current_task)            \
     X(swap_current_task) X(register_task) X(unregister_task) X(iscoroutine) X(recancel)    \
     X(packb) X(unpackb) X(empty_kw_context)

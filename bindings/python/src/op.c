@@ -271,6 +271,8 @@ op_schedule_callbacks(opobj *op)
 static void
 op_abandon(opobj *op)
 {
+    if (op->kind == OP_COND && !op->abandoned)
+        mutex_owe(((condobj *)op->target)->mutex);
     op->abandoned = true;
     if (op->kind == OP_JOIN && op->task == NO_TASK) {
         g_join_remove((gobj *)op->target, op);
@@ -336,8 +338,9 @@ op_carries(opobj *op)
 {
     switch (op->kind) {
     case OP_SEND: case OP_RECV: case OP_RECV_OK: case OP_RECV_NEXT: case OP_SELECT:
-    case OP_LOCK: case OP_ACCEPT: case OP_ACCEPT_NEXT: case OP_DIAL:
-    case OP_READ: case OP_EXACT: case OP_LINE: case OP_LINE_NEXT:
+    case OP_LOCK: case OP_COND: case OP_ACQUIRE:
+    case OP_ACCEPT: case OP_ACCEPT_NEXT: case OP_DIAL: case OP_READ:
+    case OP_EXACT: case OP_LINE: case OP_LINE_NEXT:
         return true;
     default:
         return false;
@@ -639,8 +642,10 @@ op_dealloc(opobj *op)
     PyTypeObject *type = Py_TYPE(op);
     mod_state *st = STATE(op);
     PyObject_GC_UnTrack(op);
-    if (op->state == OP_DONE && op->result != NULL)
+    if (op->state == OP_DONE) {
+        op->abandoned = true;
         op_discard(op);
+    }
     op_clear(op);
 #ifndef Py_GIL_DISABLED
     if (st != NULL && st->op_nfree < OP_FREELIST) {

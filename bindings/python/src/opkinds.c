@@ -2,7 +2,7 @@
  *
  * What each kind of op does: the core's _start form that it calls, and how the
  * core's result becomes an object or an exception. A kind is one line in each
- * of the two switches; later ones (conditions, semaphores, timers) join there.
+ * of the two switches.
  *
  * Invariant. For every op_start that did not return OP_ERROR, op_result is
  * called exactly once, with the code that op_start or the event brought; it
@@ -17,10 +17,10 @@ op_name(int kind)
         [OP_VALUE] = "result", [OP_YIELD] = "yield_", [OP_SLEEP] = "sleep",
         [OP_JOIN] = "goroutine's end", [OP_SEND] = "send", [OP_RECV] = "recv",
         [OP_RECV_OK] = "recv_ok", [OP_RECV_NEXT] = "receive", [OP_SELECT] = "select",
-        [OP_LOCK] = "lock", [OP_WAIT] = "wait", [OP_ACCEPT] = "accept",
-        [OP_ACCEPT_NEXT] = "accept", [OP_DIAL] = "dial", [OP_READ] = "read",
-        [OP_EXACT] = "readexactly", [OP_LINE] = "readline", [OP_LINE_NEXT] = "line",
-        [OP_WRITE] = "write",
+        [OP_LOCK] = "lock", [OP_COND] = "wait", [OP_ACQUIRE] = "acquire", [OP_WAIT] = "wait",
+        [OP_ACCEPT] = "accept", [OP_ACCEPT_NEXT] = "accept", [OP_DIAL] = "dial",
+        [OP_READ] = "read", [OP_EXACT] = "readexactly", [OP_LINE] = "readline",
+        [OP_LINE_NEXT] = "line", [OP_WRITE] = "write",
     };
     return names[kind];
 }
@@ -103,6 +103,11 @@ op_start(opobj *op, pyhost *h, uint32_t task)
         return select_start(op, h, task);
     case OP_LOCK:
         return tdl_mutex_lock_start(core, task, ((mutexobj *)op->target)->core, TDL_FOREVER);
+    case OP_COND:
+        return tdl_cond_wait_start(core, task, ((condobj *)op->target)->core, TDL_FOREVER);
+    case OP_ACQUIRE:
+        return tdl_sema_acquire_start(core, task, ((semaobj *)op->target)->core,
+                                      (uint32_t)op->num, TDL_FOREVER);
     case OP_WAIT:
         return tdl_waitgroup_wait_start(core, task, ((groupobj *)op->target)->core, TDL_FOREVER);
     case OP_ACCEPT:
@@ -302,6 +307,12 @@ op_result(opobj *op, uint32_t task, int32_t code)
     case OP_LINE:
     case OP_LINE_NEXT:
         return fill_result(op, task, code);
+    case OP_COND:
+        if (code == TDL_ENOTLOCKED) {
+            PyErr_SetString(PyExc_RuntimeError, "wait for a condition whose mutex is not locked");
+            return NULL;
+        }
+        break;
     case OP_WRITE:
         if (code < 0 && code != TDL_ECANCELED)
             return raise_net(STATE(op), code, "write", op->target);
@@ -312,23 +323,42 @@ op_result(opobj *op, uint32_t task, int32_t code)
     return code == TDL_ECANCELED ? cancelled(op) : simple_result(op, code);
 }
 
+/* A condition's wait ended, however it did, with the mutex held. It stays so
+ * for a waiter that goes on with another exception (mutex_owe has seen to one
+ * that went on before the end). A signal is for the next. */
+static void
+discard_wait(opobj *op)
+{
+    condobj *c = (condobj *)op->target;
+    if (op->result != NULL)
+        tdl_cond_signal(c->core);
+    if (op->abandoned)
+        mutex_give(c->mutex);
+}
+
 /* A result that nobody will take: what was acquired is given back. */
 void
 op_discard(opobj *op)
 {
+    mod_state *st = STATE(op);
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *result = op->result;
+    bool gave = op->kind == OP_COND || op->kind == OP_LOCK || op->kind == OP_ACQUIRE;
+    if (op->kind == OP_COND && op->target != NULL)
+        discard_wait(op);
     op->result = NULL;
     if (result != NULL) {
         if (op->kind == OP_LOCK && op->target != NULL) {
-            tdl_mutex_unlock(((mutexobj *)op->target)->core);
-            if (STATE(op) != NULL)
-                THREAD_KICK(STATE(op));
+            mutex_give((mutexobj *)op->target);
+        } else if (op->kind == OP_ACQUIRE && op->target != NULL) {
+            tdl_sema_release(((semaobj *)op->target)->core, (uint32_t)op->num);
         } else if (conn_check(result)) {
             ((connobj *)result)->closed = true; /* no warning: nobody saw it */
             tdl_conn_close(((connobj *)result)->core);
         }
         Py_DECREF(result);
     }
+    if (gave && st != NULL)
+        THREAD_KICK(st);
     PyErr_SetRaisedException(exc);
 }

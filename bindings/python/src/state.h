@@ -36,8 +36,8 @@ typedef struct mod_state mod_state;
 
 struct mod_state {
     PyTypeObject *HostType, *ReaderType, *OpType, *GType, *ChanType,
-        *SharedChanType, *CaseType, *MutexType, *WaitGroupType, *ConnType,
-        *LinesType, *ListenerType;
+        *SharedChanType, *CaseType, *MutexType, *CondType, *SemaphoreType,
+        *WaitGroupType, *ConnType, *LinesType, *ListenerType;
     PyObject *ChannelClosed, *Closed;
     /* asyncio */
     PyObject *CancelledError, *InvalidStateError, *IncompleteReadError;
@@ -145,7 +145,7 @@ enum op_kind {
     OP_VALUE, /* a result that was there from the start */
     OP_YIELD, OP_SLEEP, OP_JOIN,
     OP_SEND, OP_RECV, OP_RECV_OK, OP_RECV_NEXT,
-    OP_SELECT, OP_LOCK, OP_WAIT,
+    OP_SELECT, OP_LOCK, OP_COND, OP_ACQUIRE, OP_WAIT,
     OP_ACCEPT, OP_ACCEPT_NEXT, OP_DIAL,
     OP_READ, OP_EXACT, OP_LINE, OP_LINE_NEXT, OP_WRITE,
 };
@@ -164,7 +164,7 @@ struct opobj {
     PyObject *callbacks; /* list of (callback, context), or NULL */
     gobj *g;          /* the G that waits on it (borrowed), or NULL */
     opobj *next;      /* freelist */
-    int64_t num;      /* nanoseconds, or a limit in bytes */
+    int64_t num;      /* nanoseconds, permits, or a limit in bytes */
     uint32_t task;
     int32_t code;     /* core's result of a DONE op */
     uint8_t kind, state;
@@ -270,10 +270,21 @@ typedef struct {
     int64_t ns;      /* a timer's delay */
 } caseobj;
 
-typedef struct { PyObject_HEAD tdl_mutex *core; PyObject *weakrefs; } mutexobj;
+typedef struct {
+    PyObject_HEAD
+    tdl_mutex *core;
+    uint32_t owed; /* unlocks to come that are not the core's, see mutex_owe */
+    PyObject *weakrefs;
+} mutexobj;
+
+typedef struct { PyObject_HEAD tdl_cond *core; mutexobj *mutex; PyObject *weakrefs; } condobj;
+typedef struct { PyObject_HEAD tdl_sema *core; PyObject *weakrefs; } semaobj;
 typedef struct { PyObject_HEAD tdl_waitgroup *core; PyObject *weakrefs; } groupobj;
 
-extern PyType_Spec chan_spec, shared_spec, case_spec, mutex_spec, group_spec;
+extern PyType_Spec chan_spec, shared_spec, case_spec, mutex_spec, cond_spec, sema_spec, group_spec;
+
+int mutex_give(mutexobj *m); /* unlocks it, the core's code */
+void mutex_owe(mutexobj *m); /* a waiter that ends at once holds it, too */
 
 /* Gives back what a local channel carries, and frees it. */
 void chan_drain(tdl_chan *core);
