@@ -88,9 +88,7 @@ TEST_G(all, "D1 everything to the end of the stream, unless it is too long") {
         CHECK(p && n >= 50000);
         CHECK(p && p[0] == 'z' && p[n - 1] == 'z');
         CHECK_RC(tdl_conn_skip(b, n), 0);
-        if (too_long) tdl_conn_close(b);
-        if (too_long) tdl_conn_close(a);
-        crew_close(&c);
+        crew_close(&c); /* what is not read fits into the kernel's buffers */
         tdl_conn_free(a);
         tdl_conn_free(b);
     }
