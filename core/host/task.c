@@ -116,7 +116,11 @@ void tdl_tasks_end(tdl_host *h) {
     uint32_t n = at_load_rlx(&h->ntasks);
     for (uint32_t i = 0; i < n; i++) {
         tdl_g *g = tdl_task_find(h, i);
-        if (!g || !g->pending || tdl_op_claim(&g->op)) continue;
+        if (!g || !g->pending) continue;
+        if (tdl_op_claim(&g->op)) {
+            g->op.result = TDL_ECANCELED;
+            continue;
+        }
         /* another has claimed it, and pushes it in a few instructions */
         while (!g->queued) {
             tdl_host_collect(h);

@@ -139,8 +139,7 @@ int64_t tdl_op_finish(tdl_op *op) {
 
 void tdl_op_abandon(tdl_op *op) {
     if (at_load_acq(&op->state) == OP_IDLE) return;
-    tdl_op_claim(op); /* or somebody has, and has completed it */
-    op->result = TDL_ECANCELED;
+    if (tdl_op_claim(op)) op->result = TDL_ECANCELED; /* else it was completed, and got something */
     tdl_timer_disarm(&op->timer);
     op->cls->abandon(op);
     tdl_val_clear(&op->out);

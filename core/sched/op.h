@@ -55,8 +55,8 @@ typedef struct tdl_op_class {
     /* After a claim. The result, or TDL_PENDING when it is enlisted again.
      * Must leave no node on any queue otherwise. */
     int64_t (*finish)(tdl_op *op);
-    /* The owner will never run again, claimed or not: leave the queues, pass on
-     * what was got. */
+    /* The owner will never run again. result < 0: it got nothing, and leaves the
+     * queues; else it was completed: what it got is passed on. */
     void (*abandon)(tdl_op *op);
 } tdl_op_class;
 
@@ -173,7 +173,7 @@ int64_t tdl_op_finish(tdl_op *op);
 
 /* The owner will never run again: ends the operation, if there is one, and
  * gives up what it got. No claimer may be under way: either nobody has claimed
- * it, or the claimer has completed it. */
+ * it, or the claimer has completed it; or the caller has, with result set. */
 void tdl_op_abandon(tdl_op *op);
 
 /* Goroutines and threads: waits and finishes until there is a result. */

@@ -133,7 +133,7 @@ static void bury(tdl_g *g) {
     if (at_load_acq(&g->status) == G_WAITING) {
         uint32_t s = at_load_acq(&g->op.state);
         if (s == OP_PARKED && tdl_op_claim(&g->op)) {
-            /* nobody else can ready it any more */
+            g->op.result = TDL_ECANCELED; /* nobody else can ready it any more */
         } else {
             /* somebody has claimed it, and is about to ready it */
             while (at_load_acq(&g->status) == G_WAITING) tdl_thread_yield();

@@ -42,7 +42,7 @@ static int64_t locked(tdl_op *op, int64_t why) {
 }
 
 static int64_t relock_finish(tdl_op *op);
-static const tdl_op_class relock_class = {"sync.Cond.Wait (relock)", relock_finish, tdl_mutex_leave};
+static const tdl_op_class relock_class = {"sync.Cond.Wait (relock)", relock_finish, tdl_mutex_abandon};
 
 static int64_t relock_finish(tdl_op *op) {
     int64_t r = tdl_mutex_relock(op, op->u.cond.mutex, true, &relock_class);
@@ -57,7 +57,15 @@ static int64_t finish(tdl_op *op) {
     return r == TDL_PENDING ? r : locked(op, op->u.cond.why);
 }
 
-static const tdl_op_class wait_class = {"sync.Cond.Wait", finish, unlist};
+/* A signal that it got is for the next. */
+static void abandon(tdl_op *op) {
+    if (op->result < 0)
+        unlist(op);
+    else
+        tdl_cond_signal(op->node.object);
+}
+
+static const tdl_op_class wait_class = {"sync.Cond.Wait", finish, abandon};
 
 int64_t tdl_cond_wait_op(tdl_op *op, tdl_cond *c, int64_t deadline) {
     if (!c) return TDL_EINVAL;

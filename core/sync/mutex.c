@@ -45,12 +45,21 @@ static void tidy(tdl_mutex *m) {
     if (!m->q.head) at_and_seq(&m->word, ~(uint32_t)(WAITERS | STARVING));
 }
 
-void tdl_mutex_leave(tdl_op *op) {
+static void leave(tdl_op *op) {
     tdl_mutex *m = op->node.object;
     tdl_lock_take(&m->lock);
     tdl_queue_remove(&op->node);
     tidy(m);
     tdl_unlock(&m->lock);
+}
+
+/* Handed over, it is given back; only woken, somebody else is to be woken. */
+void tdl_mutex_abandon(tdl_op *op) {
+    tdl_mutex *m = op->node.object;
+    if (op->result < 0)
+        leave(op);
+    else if (op->extra || try_lock(m))
+        tdl_mutex_unlock(m);
 }
 
 /* Joins the queue, unless the lock has come free: then 0. */
@@ -75,7 +84,7 @@ static int64_t enlist(tdl_op *op, tdl_mutex *m, bool again) {
 /* extra: 1 when unlock handed the lock over, 0 when it only woke us. */
 static int64_t finish(tdl_op *op) {
     if (op->result < 0) {
-        tdl_mutex_leave(op);
+        leave(op);
         return op->result;
     }
     if (op->extra || try_lock(op->node.object)) return 0;
@@ -84,7 +93,7 @@ static int64_t finish(tdl_op *op) {
     return r;
 }
 
-static const tdl_op_class lock_class = {"sync.Mutex.Lock", finish, tdl_mutex_leave};
+static const tdl_op_class lock_class = {"sync.Mutex.Lock", finish, tdl_mutex_abandon};
 
 int64_t tdl_mutex_relock(tdl_op *op, tdl_mutex *m, bool woken, const tdl_op_class *cls) {
     if (!woken) {
@@ -92,7 +101,7 @@ int64_t tdl_mutex_relock(tdl_op *op, tdl_mutex *m, bool woken, const tdl_op_clas
         op->node.object = m;
         op->since = tdl_sys.now();
     } else if (op->result < 0) {
-        tdl_mutex_leave(op); /* a cancel that came just before the shield */
+        leave(op); /* a cancel that came just before the shield */
     } else if (op->extra) {
         return 0;
     }

@@ -58,7 +58,14 @@ static int64_t finish(tdl_op *op) {
     return op->result;
 }
 
-static const tdl_op_class acquire_class = {"semaphore acquire", finish, leave};
+static void abandon(tdl_op *op) {
+    if (op->result < 0)
+        leave(op);
+    else
+        tdl_sema_release(op->node.object, (uint32_t)op->node.val.u.i);
+}
+
+static const tdl_op_class acquire_class = {"semaphore acquire", finish, abandon};
 
 int64_t tdl_sema_acquire_op(tdl_op *op, tdl_sema *s, uint32_t n, int64_t deadline) {
     if (!s) return TDL_EINVAL;

@@ -13,7 +13,7 @@ int64_t tdl_waitgroup_wait_op(tdl_op *op, tdl_waitgroup *wg, int64_t deadline);
 /* Locks as part of another op, whose class is cls from now on: 0 or TDL_PENDING.
  * woken: it had enlisted, and was claimed. */
 int64_t tdl_mutex_relock(tdl_op *op, tdl_mutex *m, bool woken, const tdl_op_class *cls);
-/* Gives up waiting for the mutex. */
-void tdl_mutex_leave(tdl_op *op);
+/* The abandon of such a class. */
+void tdl_mutex_abandon(tdl_op *op);
 
 #endif
