@@ -124,13 +124,24 @@ static int64_t finish(tdl_op *op) {
 static const tdl_op_class send_class = {"chan send", finish, leave};
 static const tdl_op_class recv_class = {"chan receive", finish, leave};
 
-static int64_t enlist(tdl_op *op, tdl_chan *ch, tdl_queue *q, int64_t deadline) {
+/* Nothing was ready, and ch (NULL: there is none) is locked: enlists, unless the
+ * deadline says otherwise. v: what to send. */
+static int64_t wait(tdl_op *op, tdl_chan *ch, tdl_queue *q, const tdl_op_class *cls, const tdl_val *v,
+                    int64_t deadline) {
+    int r = tdl_deadline_check(deadline);
+    if (r != 0) {
+        if (ch) tdl_chan_unlock(ch);
+        return r;
+    }
+    tdl_op_begin(op, cls);
     op->node.object = ch;
     op->node.lock = ch && !ch->local ? &ch->lock : NULL;
     op->node.index = 0;
     op->node.queue = NULL;
+    tdl_val_set_nil(&op->node.val);
+    if (v) tdl_val_copy(&op->node.val, v);
     tdl_op_publish(op);
-    if (q) {
+    if (ch) {
         tdl_queue_push(q, &op->node);
         tdl_chan_unlock(ch);
     }
@@ -141,47 +152,27 @@ static int64_t enlist(tdl_op *op, tdl_chan *ch, tdl_queue *q, int64_t deadline) 
 int64_t tdl_chan_send_op(tdl_op *op, tdl_chan *ch, const tdl_val *v, int64_t deadline) {
     if (TDL_UNLIKELY(!tdl_chan_carries(ch, v))) return TDL_EINVAL;
     if (tdl_chan_check(ch)) return TDL_EHOST;
+    if (TDL_UNLIKELY(!ch)) return wait(op, NULL, NULL, &send_class, v, deadline);
     tdl_wake wake;
-    if (TDL_LIKELY(ch != NULL)) {
-        tdl_chan_lock(ch);
-        int r = tdl_chan_send_locked(ch, v, &wake);
-        if (r != TDL_EAGAIN) {
-            tdl_chan_unlock(ch);
-            tdl_wake_up(&wake);
-            return r;
-        }
-    }
-    int r = tdl_deadline_check(deadline);
-    if (r != 0) {
-        if (ch) tdl_chan_unlock(ch);
-        return r;
-    }
-    tdl_op_begin(op, &send_class);
-    tdl_val_copy(&op->node.val, v);
-    return enlist(op, ch, ch ? &ch->sendq : NULL, deadline);
+    tdl_chan_lock(ch);
+    int r = tdl_chan_send_locked(ch, v, &wake);
+    if (r == TDL_EAGAIN) return wait(op, ch, &ch->sendq, &send_class, v, deadline);
+    tdl_chan_unlock(ch);
+    tdl_wake_up(&wake);
+    return r;
 }
 
 int64_t tdl_chan_recv_op(tdl_op *op, tdl_chan *ch, int64_t deadline) {
-    tdl_wake wake;
     tdl_val_set_nil(&op->out);
     if (tdl_chan_check(ch)) return TDL_EHOST;
-    if (TDL_LIKELY(ch != NULL)) {
-        tdl_chan_lock(ch);
-        int r = tdl_chan_recv_locked(ch, &op->out, &wake);
-        if (r != TDL_EAGAIN) {
-            tdl_chan_unlock(ch);
-            tdl_wake_up(&wake);
-            return r;
-        }
-    }
-    int r = tdl_deadline_check(deadline);
-    if (r != 0) {
-        if (ch) tdl_chan_unlock(ch);
-        return r;
-    }
-    tdl_op_begin(op, &recv_class);
-    tdl_val_set_nil(&op->node.val);
-    return enlist(op, ch, ch ? &ch->recvq : NULL, deadline);
+    if (TDL_UNLIKELY(!ch)) return wait(op, NULL, NULL, &recv_class, NULL, deadline);
+    tdl_wake wake;
+    tdl_chan_lock(ch);
+    int r = tdl_chan_recv_locked(ch, &op->out, &wake);
+    if (r == TDL_EAGAIN) return wait(op, ch, &ch->recvq, &recv_class, NULL, deadline);
+    tdl_chan_unlock(ch);
+    tdl_wake_up(&wake);
+    return r;
 }
 
 /* -- The public forms ---------------------------------------------------------------- */
