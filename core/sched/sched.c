@@ -453,10 +453,12 @@ static int64_t timeout_until(int64_t when) {
     return ns > 0 ? ns : 0;
 }
 
-/* Waits in the poller; true when it was there as the watcher. */
-TDL_NO_TSAN static bool wait_in_poller(tdl_p *p) {
+/* Waits in the poller; true when it was there as the watcher. Who was called and
+ * found nothing (it may have been called to watch) does so for one period at
+ * least: so that calls stay few where requests are short and many. */
+TDL_NO_TSAN static bool wait_in_poller(tdl_p *p, bool was_called) {
     uint32_t nobody = 0;
-    bool watcher = tdl_nprocs() > 1 && somebody_busy() &&
+    bool watcher = tdl_nprocs() > 1 && (was_called || somebody_busy()) &&
                    at_cas_seq(&tdl_sched.watching, &nobody, 1);
     tdl_poller_announce(&p->poller);
     int64_t until = tdl_timers_next(&p->poller.timers);
@@ -479,7 +481,7 @@ TDL_NO_TSAN static void idle(tdl_m *m, tdl_p *p) {
     idle_push(p);
     tdl_unlock(&tdl_sched.lock);
 
-    bool retry = false, watched = false;
+    bool retry = false, watched = false, was_called = m->spinning;
     if (m->spinning) {
         m->spinning = false;
         at_sub_seq(&tdl_sched.nspinning, 1);
@@ -487,7 +489,7 @@ TDL_NO_TSAN static void idle(tdl_m *m, tdl_p *p) {
     }
     if (!retry) {
         if (at_load_seq(&tdl_sched.nidle) == (uint32_t)tdl_nprocs()) tdl_deadlock_check();
-        watched = wait_in_poller(p);
+        watched = wait_in_poller(p, was_called);
     }
 
     tdl_lock_take(&tdl_sched.lock);
