@@ -121,15 +121,29 @@ local function tolerated(line)
     or line:find "loop unroll limit reached"
 end
 
+--- Runs the program: where and why traces were aborted, as a set; with `among`,
+--- of those only.
+local function aborts(program, among)
+  local out, status = helper.script(watch .. program .. " report()")
+  assert.equal(0, status, out)
+  assert.matches("^traced\n", out)
+  local found = {}
+  for line in out:gmatch "[^\n]+" do
+    local what = line:match "^%d+ x (.*)"
+    if what and not tolerated(what) and (not among or among[what]) then found[what] = true end
+  end
+  return found
+end
+
 describe("the compiler", function()
   for name, program in pairs { ["channel ping-pong"] = ping_pong, echo = echo, yields = yields, sync = sync } do
+    -- Where a trace begins depends on the addresses of the process, so a run may
+    -- have an abort of its own. One that comes in each run is ours.
     it("aborts no trace in treadle's files: " .. name, function()
-      local out, status = helper.script(watch .. program .. " report()")
-      assert.equal(0, status, out)
-      assert.matches("^traced\n", out)
-      local bad = {}
-      for line in out:gmatch "[^\n]+" do
-        if line ~= "traced" and not tolerated(line) then bad[#bad + 1] = line end
+      local bad
+      for _ = 1, 3 do
+        bad = aborts(program, bad)
+        if next(bad) == nil then break end
       end
       assert.same({}, bad)
     end)
