@@ -68,7 +68,7 @@ struct tdl_op {
     int64_t result;          /* 0 or more: what the partner did; or a code */
     tdl_val out;             /* see tdl_outcome */
     int64_t extra;
-    int64_t since;        /* when the wait began: coarse, for dumps */
+    int64_t since;        /* mutex: when the wait began */
     int64_t deadline;     /* as given to tdl_op_arm */
     tdl_timer_node timer; /* the deadline */
     tdl_node node;        /* operations on one object */

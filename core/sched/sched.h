@@ -39,7 +39,6 @@ struct tdl_g {
     _Atomic uint8_t status;
     _Atomic uint8_t cancelled; /* sticky; pairs with tdl_op_commit */
     uint8_t flags;             /* TDL_GO_… */
-    uint8_t is_main;
     uint32_t slot;             /* stackful: which stack */
     uint64_t id, parent;
     tdl_op op;

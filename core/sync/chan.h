@@ -68,7 +68,7 @@ int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline
 tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_m *local_to);
 int64_t tdl_chan_live(void);
 
-/* Receives and drops: what a receiver without a use for the value does. */
+/* dst becomes the holder of what src held; src is nil. */
 void tdl_val_move(tdl_val *dst, tdl_val *src);
 
 #endif

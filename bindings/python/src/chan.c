@@ -89,25 +89,25 @@ chan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)ch;
 }
 
-static PyObject *
+PyObject *
 chan_send(PyObject *ch, PyObject *value)
 {
     return (PyObject *)op_new(STATE(ch), OP_SEND, ch, value, 0);
 }
 
-static PyObject *
+PyObject *
 chan_recv(PyObject *ch, PyObject *Py_UNUSED(ignored))
 {
     return (PyObject *)op_new(STATE(ch), OP_RECV, ch, NULL, 0);
 }
 
-static PyObject *
+PyObject *
 chan_recv_ok(PyObject *ch, PyObject *Py_UNUSED(ignored))
 {
     return (PyObject *)op_new(STATE(ch), OP_RECV_OK, ch, NULL, 0);
 }
 
-static PyObject *
+PyObject *
 chan_anext(PyObject *ch)
 {
     return (PyObject *)op_new(STATE(ch), OP_RECV_NEXT, ch, NULL, 0);

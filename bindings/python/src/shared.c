@@ -62,30 +62,6 @@ shared_address(sharedobj *ch, void *Py_UNUSED(closure))
 /* -- Awaitables ---------------------------------------------------------- */
 
 static PyObject *
-shared_send(PyObject *ch, PyObject *value)
-{
-    return (PyObject *)op_new(STATE(ch), OP_SEND, ch, value, 0);
-}
-
-static PyObject *
-shared_recv(PyObject *ch, PyObject *Py_UNUSED(ignored))
-{
-    return (PyObject *)op_new(STATE(ch), OP_RECV, ch, NULL, 0);
-}
-
-static PyObject *
-shared_recv_ok(PyObject *ch, PyObject *Py_UNUSED(ignored))
-{
-    return (PyObject *)op_new(STATE(ch), OP_RECV_OK, ch, NULL, 0);
-}
-
-static PyObject *
-shared_anext(PyObject *ch)
-{
-    return (PyObject *)op_new(STATE(ch), OP_RECV_NEXT, ch, NULL, 0);
-}
-
-static PyObject *
 shared_recv_op(PyObject *ch, PyObject *Py_UNUSED(ignored))
 {
     return case_new(STATE(ch), ch, NULL, 0);
@@ -288,10 +264,10 @@ shared_dealloc(sharedobj *ch)
 }
 
 static PyMethodDef shared_methods[] = {
-    {"send", shared_send, METH_O,
+    {"send", chan_send, METH_O,
      "await send(value)\n\nAs Chan.send. TypeError for a value that cannot be carried."},
-    {"recv", shared_recv, METH_NOARGS, "await recv() -> value\n\nAs Chan.recv."},
-    {"recv_ok", shared_recv_ok, METH_NOARGS, "await recv_ok() -> (value, ok)\n\nAs Chan.recv_ok."},
+    {"recv", chan_recv, METH_NOARGS, "await recv() -> value\n\nAs Chan.recv."},
+    {"recv_ok", chan_recv_ok, METH_NOARGS, "await recv_ok() -> (value, ok)\n\nAs Chan.recv_ok."},
     {"try_send", (PyCFunction)shared_try_send, METH_O,
      "try_send(value) -> bool. Any thread. Raises ChannelClosed."},
     {"try_recv", (PyCFunction)shared_try_recv, METH_NOARGS,
@@ -342,7 +318,7 @@ static PyType_Slot shared_slots[] = {
     {Py_sq_length, shared_len},
     {Py_nb_bool, shared_bool},
     {Py_am_aiter, PyObject_SelfIter},
-    {Py_am_anext, shared_anext},
+    {Py_am_anext, chan_anext},
     {Py_tp_methods, shared_methods},
     {Py_tp_members, shared_members},
     {Py_tp_getset, shared_getset},

@@ -286,6 +286,11 @@ extern PyType_Spec chan_spec, shared_spec, case_spec, mutex_spec, cond_spec, sem
 int mutex_give(mutexobj *m); /* unlocks it, the core's code */
 void mutex_owe(mutexobj *m); /* a waiter that ends at once holds it, too */
 
+/* Methods that Chan and SharedChan have alike. */
+PyObject *chan_send(PyObject *ch, PyObject *value);
+PyObject *chan_recv(PyObject *ch, PyObject *ignored);
+PyObject *chan_recv_ok(PyObject *ch, PyObject *ignored);
+PyObject *chan_anext(PyObject *ch);
 /* Gives back what a local channel carries, and frees it. */
 void chan_drain(tdl_chan *core);
 /* The core's channel behind a Chan or SharedChan. NULL: exception. h may be
