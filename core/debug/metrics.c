@@ -6,6 +6,7 @@
 #include "sched/sched.h"
 #include "sched/stack.h"
 #include "sync/chan.h"
+#include "sync/context.h"
 #include "sys/sys.h"
 #include "host/host.h"
 
@@ -38,6 +39,7 @@ static const struct {
     {"threads", threads},       {"stacks", stacks},
     {"channels", tdl_chan_live}, {"connections", tdl_conn_live},
     {"listeners", tdl_listener_live}, {"timers", timers},
+    {"contexts", tdl_context_live},
 };
 
 int64_t tdl_metric(const char *name) {

@@ -40,6 +40,14 @@ int tdl_mutex_lock_start(tdl_host *h, uint32_t task, tdl_mutex *m, int64_t deadl
     START_FORM(tdl_mutex_lock_op(op, m, deadline));
 }
 
+int tdl_rwmutex_lock_start(tdl_host *h, uint32_t task, tdl_rwmutex *rw, int64_t deadline) {
+    START_FORM(tdl_rwmutex_lock_op(op, rw, deadline));
+}
+
+int tdl_rwmutex_rlock_start(tdl_host *h, uint32_t task, tdl_rwmutex *rw, int64_t deadline) {
+    START_FORM(tdl_rwmutex_rlock_op(op, rw, deadline));
+}
+
 int tdl_cond_wait_start(tdl_host *h, uint32_t task, tdl_cond *c, int64_t deadline) {
     START_FORM(tdl_cond_wait_op(op, c, deadline));
 }
@@ -50,6 +58,31 @@ int tdl_sema_acquire_start(tdl_host *h, uint32_t task, tdl_sema *s, uint32_t n, 
 
 int tdl_waitgroup_wait_start(tdl_host *h, uint32_t task, tdl_waitgroup *wg, int64_t deadline) {
     START_FORM(tdl_waitgroup_wait_op(op, wg, deadline));
+}
+
+int tdl_once_begin_start(tdl_host *h, uint32_t task, tdl_once *o, int64_t deadline) {
+    START_FORM(tdl_once_begin_op(op, o, deadline));
+}
+
+int tdl_context_wait_start(tdl_host *h, uint32_t task, tdl_context *c, int64_t deadline) {
+    START_FORM(tdl_context_wait_op(op, c, deadline));
+}
+
+int tdl_errgroup_begin_start(tdl_host *h, uint32_t task, tdl_errgroup *eg, int64_t deadline) {
+    START_FORM(tdl_errgroup_begin_op(op, eg, deadline));
+}
+
+int tdl_errgroup_wait_start(tdl_host *h, uint32_t task, tdl_errgroup *eg, int64_t deadline) {
+    START_FORM(tdl_errgroup_wait_op(op, eg, deadline));
+}
+
+int tdl_singleflight_begin_start(tdl_host *h, uint32_t task, tdl_singleflight *sf, const void *key, size_t n,
+                                 int64_t deadline) {
+    START_FORM(tdl_singleflight_begin_op(op, sf, key, n, deadline));
+}
+
+int tdl_scope_wait_start(tdl_host *h, uint32_t task, tdl_scope *s, int64_t deadline) {
+    START_FORM(tdl_scope_wait_op(op, s, deadline));
 }
 
 int tdl_listener_accept_start(tdl_host *h, uint32_t task, tdl_listener *l) {

@@ -1,14 +1,23 @@
 /* SPDX-License-Identifier: MIT
- * The ops of mutexes, conditions, semaphores and wait groups. */
+ * The ops of everything in sync/ but channels. */
 #ifndef TDL_SYNC_SYNC_H
 #define TDL_SYNC_SYNC_H
 
 #include "sched/ops.h"
 
 int64_t tdl_mutex_lock_op(tdl_op *op, tdl_mutex *m, int64_t deadline);
+int64_t tdl_rwmutex_lock_op(tdl_op *op, tdl_rwmutex *rw, int64_t deadline);
+int64_t tdl_rwmutex_rlock_op(tdl_op *op, tdl_rwmutex *rw, int64_t deadline);
 int64_t tdl_sema_acquire_op(tdl_op *op, tdl_sema *s, uint32_t n, int64_t deadline);
 int64_t tdl_cond_wait_op(tdl_op *op, tdl_cond *c, int64_t deadline);
 int64_t tdl_waitgroup_wait_op(tdl_op *op, tdl_waitgroup *wg, int64_t deadline);
+int64_t tdl_once_begin_op(tdl_op *op, tdl_once *o, int64_t deadline);
+int64_t tdl_context_wait_op(tdl_op *op, tdl_context *c, int64_t deadline);
+int64_t tdl_errgroup_begin_op(tdl_op *op, tdl_errgroup *eg, int64_t deadline);
+int64_t tdl_errgroup_wait_op(tdl_op *op, tdl_errgroup *eg, int64_t deadline);
+int64_t tdl_scope_wait_op(tdl_op *op, tdl_scope *s, int64_t deadline);
+/* The value comes in op->out, the ticket or the result in op->extra. */
+int64_t tdl_singleflight_begin_op(tdl_op *op, tdl_singleflight *sf, const void *key, size_t n, int64_t deadline);
 
 /* Locks as part of another op, whose class is cls from now on: 0 or TDL_PENDING.
  * woken: it had enlisted, and was claimed. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Timers and tickers, with a channel of one place. As in Go since 1.23, no
- * value can be received that was sent before a stop or a reset.
+ * Timers and tickers, with a channel of one place, or a function that is started
+ * as a goroutine. As in Go since 1.23, no value can be received that was sent
+ * before a stop or a reset.
  *
  * Under its lock: armed says that it is still to fire, at `when`, and that the
  * node is in the heap of `poller` (or is just being fired: then it looks at
@@ -19,33 +20,57 @@ struct tdl_timer {
     tdl_lock lock;
     uint8_t armed;
     int64_t when, period;
-    tdl_chan *chan;
+    tdl_chan *chan;     /* NULL: it has a function */
+    void (*fn)(void *); /* these two never change */
+    void *arg;
     tdl_poller *poller;
     tdl_timer_node node;
 };
 
 static tdl_pool pool = TDL_POOL_INIT(struct tdl_timer);
 
-static void fire(void *owner) {
-    tdl_timer *t = owner;
+static const int64_t RETRY_NS = 1000000;
+
+static void arm(tdl_timer *t) { tdl_timer_arm_by(&t->poller->timers, &t->node, t->when); }
+
+/* No memory for the goroutine now: later, unless it was reset meanwhile. */
+static void start_later(tdl_timer *t) {
     tdl_lock_take(&t->lock);
-    int64_t now = tdl_sys.now();
-    if (t->armed && t->when > now) {
-        tdl_timer_arm_by(&t->poller->timers, &t->node, t->when); /* too early, or meant another life of it */
-    } else if (t->armed) {
-        tdl_val due;
-        tdl_val_set_int(&due, t->when);
-        tdl_chan_try_send(t->chan, &due); /* one unread is enough: a slow receiver loses ticks */
-        t->armed = t->period != 0;
-        if (t->armed) { /* keeps its phase */
-            t->when += t->period * (1 + (now - t->when) / t->period);
-            tdl_timer_arm_by(&t->poller->timers, &t->node, t->when);
-        }
+    if (!t->armed && t->fn) {
+        t->armed = 1;
+        t->when = tdl_sys.now() + RETRY_NS;
+        arm(t);
     }
     tdl_unlock(&t->lock);
 }
 
-tdl_timer *tdl_timer_new(int64_t when, int64_t period) {
+static void fire(void *owner) {
+    tdl_timer *t = owner;
+    void (*fn)(void *) = NULL;
+    void *arg = NULL;
+    tdl_lock_take(&t->lock);
+    int64_t now = tdl_sys.now();
+    if (t->armed && t->when > now) {
+        arm(t); /* too early, or meant another life of it */
+    } else if (t->armed) {
+        if (t->chan) {
+            tdl_val due;
+            tdl_val_set_int(&due, t->when);
+            tdl_chan_try_send(t->chan, &due); /* one unread is enough: a slow receiver loses ticks */
+        }
+        fn = t->fn;
+        arg = t->arg;
+        t->armed = t->period != 0;
+        if (t->armed) { /* keeps its phase */
+            t->when += t->period * (1 + (now - t->when) / t->period);
+            arm(t);
+        }
+    }
+    tdl_unlock(&t->lock);
+    if (fn && !tdl_go(fn, arg)) start_later(t);
+}
+
+static tdl_timer *make(int64_t when, int64_t period, void (*fn)(void *), void *arg) {
     int code;
     if (period < 0) return NULL;
     tdl_poller *poller = tdl_my_poller(&code);
@@ -55,10 +80,18 @@ tdl_timer *tdl_timer_new(int64_t when, int64_t period) {
     t->poller = poller;
     t->node.fire = fire;
     t->node.owner = t;
-    t->chan = tdl_chan_new(1);
-    if (t->chan && tdl_timer_reset(t, when, period) >= 0) return t;
+    t->fn = fn;
+    t->arg = arg;
+    if (!fn) t->chan = tdl_chan_new(1);
+    if ((fn || t->chan) && tdl_timer_reset(t, when, period) >= 0) return t;
     tdl_timer_free(t);
     return NULL;
+}
+
+tdl_timer *tdl_timer_new(int64_t when, int64_t period) { return make(when, period, NULL, NULL); }
+
+tdl_timer *tdl_timer_func(int64_t when, int64_t period, void (*fn)(void *), void *arg) {
+    return fn ? make(when, period, fn, arg) : NULL;
 }
 
 /* Under the lock: takes back what was not received. 1 when it was still to fire
