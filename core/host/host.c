@@ -18,7 +18,7 @@ static const int64_t BUDGET_NS = 200000;
 static struct {
     tdl_lock lock;
     _Atomic(tdl_host *) first; /* only grows; release/acquire: the host's next */
-} all;
+} all = {.lock = TDL_LOCK_INIT(RANK_HOSTS)};
 
 tdl_host *tdl_host_first(void) { return at_load_acq(&all.first); }
 
@@ -33,7 +33,12 @@ static tdl_host *take_host(void) {
         h->next = at_load_rlx(&all.first);
         at_store_rel(&all.first, h);
     }
-    if (h) h->taken = true;
+    if (h) {
+        h->taken = true;
+        tdl_lock_init(&h->poller.lock, RANK_POLLER);
+        tdl_lock_init(&h->poller.timers.lock, RANK_HEAP);
+        tdl_lock_init(&h->park_lock, RANK_PARK);
+    }
     tdl_unlock(&all.lock);
     return h;
 }

@@ -14,7 +14,7 @@ static struct {
     tdl_pd *chunk[CHUNKS]; /* entries appear under lock before an index is given out */
     uint32_t n;
     tdl_pd *free; /* linked by next */
-} table;
+} table = {.lock = TDL_LOCK_INIT(RANK_PDS)};
 
 static tdl_pd *take_pd(void) {
     tdl_lock_take(&table.lock);
@@ -27,6 +27,7 @@ static tdl_pd *take_pd(void) {
         if (table.chunk[c]) {
             pd = &table.chunk[c][table.n % CHUNK];
             pd->index = table.n++;
+            tdl_lock_init(&pd->lock, RANK_PD);
         }
     }
     tdl_unlock(&table.lock);

@@ -17,7 +17,7 @@ static struct {
     char *chunk[MAX_CHUNKS];
     _Atomic uint32_t nslots; /* ever handed out: they have guards and colours */
     tdl_g *free;
-} depot;
+} depot = {.lock = TDL_LOCK_INIT(RANK_STACKS)};
 
 static char *slot_base(uint32_t slot) {
     return depot.chunk[slot / CHUNK_SLOTS] + (size_t)(slot % CHUNK_SLOTS) * STACK_SLOT;

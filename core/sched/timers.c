@@ -8,6 +8,7 @@
 #include "treadle.h"
 
 void tdl_timers_init(tdl_timers *h, struct tdl_poller *poller) {
+    tdl_lock_init(&h->lock, RANK_HEAP);
     tdl_lock_take(&h->lock); /* of an earlier life: somebody may come late */
     h->closed = false;
     h->n = h->cap = 0;

@@ -31,6 +31,7 @@ void *tdl_pool_take(tdl_pool *pool) {
         o = (struct free_object *)pool->fresh;
         pool->fresh += pool->size;
         pool->nfresh--;
+        tdl_lock_init(&o->lock, pool->rank);
     }
     pool->live++;
     tdl_unlock(&pool->lock);

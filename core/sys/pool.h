@@ -21,9 +21,11 @@ typedef struct tdl_pool {
     char *fresh;   /* the slab objects are cut from; under lock */
     size_t nfresh; /* objects left in it; under lock */
     int64_t live;  /* taken and not given back; under lock */
+    tdl_rank rank; /* of the objects' locks */
 } tdl_pool;
 
-#define TDL_POOL_INIT(type) {.size = sizeof(type)}
+#define TDL_POOL_OF(type, r) {.lock = TDL_LOCK_INIT(RANK_POOL), .size = sizeof(type), .rank = (r)}
+#define TDL_POOL_INIT(type) TDL_POOL_OF(type, RANK_OBJECT)
 
 /* An object, zeroed but for its lock; NULL when memory is out. */
 void *tdl_pool_take(tdl_pool *pool);
