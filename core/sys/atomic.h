@@ -11,6 +11,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef TDL_MODEL /* each is a step of the model checker: tests/model */
+#include "model_atomic.h"
+#else
+
 #define at_load_rlx(p)     atomic_load_explicit((p), memory_order_relaxed)
 #define at_load_acq(p)     atomic_load_explicit((p), memory_order_acquire)
 #define at_load_seq(p)     atomic_load_explicit((p), memory_order_seq_cst)
@@ -29,6 +33,8 @@
                                             memory_order_seq_cst,              \
                                             memory_order_acquire)
 #define at_fence_seq() atomic_thread_fence(memory_order_seq_cst)
+/* Orders nothing but the compiler: the cheap side of a membarrier. */
+#define at_fence_compiler() atomic_signal_fence(memory_order_seq_cst)
 
 static inline void at_pause(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -38,4 +44,5 @@ static inline void at_pause(void) {
 #endif
 }
 
+#endif /* TDL_MODEL */
 #endif
