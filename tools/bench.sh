@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# ./dev bench [--reps N] [--seconds S] [--hosts]
+# ./dev bench [NAME…] [--reps N] [--seconds S] [--hosts] [--instructions]
 set -euo pipefail
 . tools/say.sh
 . tools/packages.sh
@@ -10,11 +10,15 @@ find_go() {
     command -v go || { [ -x /usr/local/go/bin/go ] && echo /usr/local/go/bin/go; }
 }
 
+case " $* " in
+    *" --help "* | *" -h "*) exec python3 bench/run.py --build - --go - --help ;;
+esac
 need "to build the benchmarks" $packages_build python3
 find_go >/dev/null || need "to compare with" golang-go
 go=$(find_go) || die "no Go compiler was found"
+need "to count what needs no clock" strace valgrind
 case " $* " in
-    *" --hosts "*) need "for the Lua and Python servers" $packages_lua $packages_python; venv_package ;;
+    *" --hosts "*) need "for the Lua and Python programs" $packages_lua $packages_python; venv_package ;;
 esac
 
 headline "Building"

@@ -1,98 +1,25 @@
 // SPDX-License-Identifier: MIT
 
-// The same benchmarks in Go: bench yield|spawn|chan [n [batch]] prints
-// nanoseconds per operation; bench echo is the echo server.
+// The same benchmarks in Go, under the same names and arguments as the programs
+// of ../treadle; they print the same numbers.
 package main
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 	"strconv"
 	"time"
 )
 
-func yield(n int) {
-	each, running := n/2, 1
-	go func() {
-		for i := 0; i < each; i++ {
-			runtime.Gosched()
-		}
-		running--
-	}()
-	for i := 0; i < each; i++ {
-		runtime.Gosched()
+func text(i int, otherwise string) string {
+	if len(os.Args) <= i {
+		return otherwise
 	}
-	for running > 0 {
-		runtime.Gosched()
-	}
+	return os.Args[i]
 }
 
-var ended, batch = 0, 1
-
-func nothing() { ended++ }
-
-func spawn(n int) {
-	for started := 0; started < n; {
-		ended = 0
-		for upto := started + batch; started < upto; started++ {
-			go nothing()
-		}
-		for ended < batch {
-			runtime.Gosched()
-		}
-	}
-}
-
-func channel(n int) {
-	there, back := make(chan int), make(chan int)
-	go func() {
-		for v := range there {
-			back <- v
-		}
-		close(back)
-	}()
-	for i := 0; i < n; i++ {
-		there <- i
-		if v := <-back; v != i {
-			panic(v)
-		}
-	}
-	close(there)
-	<-back
-}
-
-func serve(c net.Conn) {
-	defer c.Close()
-	buf := make([]byte, 4096)
-	for {
-		n, err := c.Read(buf)
-		if err != nil {
-			return
-		}
-		if _, err = c.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-func echo() {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	fmt.Printf("listening on %s\n", l.Addr())
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			panic(err)
-		}
-		go serve(c)
-	}
-}
-
-func argument(i, otherwise int) int {
+func number(i, otherwise int) int {
 	if len(os.Args) <= i {
 		return otherwise
 	}
@@ -103,8 +30,10 @@ func argument(i, otherwise int) int {
 	return n
 }
 
-func measure(run func(int), n int) {
-	runtime.GOMAXPROCS(1)
+// One warm-up of a tenth, one timed run; nanoseconds per operation.
+func measure(processors int, run func(int), n int) {
+	runtime.GOMAXPROCS(processors)
+	n = number(2, n)
 	run(n/10 + 1)
 	start := time.Now()
 	run(n)
@@ -112,15 +41,35 @@ func measure(run func(int), n int) {
 }
 
 func main() {
-	batch = argument(3, 1)
 	switch os.Args[1] {
 	case "yield":
-		measure(yield, argument(2, 5000000))
+		measure(1, yield, 5000000)
 	case "spawn":
-		measure(spawn, argument(2, 2000000))
+		batch = number(3, 1)
+		measure(1, spawn, 2000000)
 	case "chan":
-		measure(channel, argument(2, 2000000))
+		measure(1, channel, 2000000)
+	case "buffered":
+		measure(1, buffered, 5000000)
+	case "select":
+		measure(1, selects, 1000000)
+	case "mutex":
+		measure(1, mutex, 20000000)
+	case "timer":
+		others = number(4, 0)
+		measure(1, timers(text(3, "reset")), 2000000)
+	case "pin":
+		measure(number(3, 1), pinned, 100000)
+	case "sleep":
+		sleep(number(2, 2000))
+	case "hog":
+		hog(number(2, 20))
+	case "million":
+		million(number(2, 1000000))
 	case "echo":
-		echo()
+		echo(text(2, ""), number(3, 0))
+	default:
+		fmt.Fprintln(os.Stderr, "bench: no such benchmark:", os.Args[1])
+		os.Exit(2)
 	}
 }

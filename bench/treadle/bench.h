@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * A benchmark program: one processor, one warm-up of a tenth, one timed run;
- * prints nanoseconds per operation and nothing else. */
+ * A benchmark program: one processor unless it says otherwise, one warm-up of a
+ * tenth, one timed run; prints nanoseconds per operation and nothing else. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -16,7 +16,7 @@ typedef struct bench {
     long     n;
 } bench;
 
-static int bench_main(void *arg)
+static inline int bench_main(void *arg)
 {
     bench *b = arg;
     b->fn(b->n / 10 + 1);
@@ -26,11 +26,16 @@ static int bench_main(void *arg)
     return 0;
 }
 
-static inline int bench_run(int argc, char **argv, bench_fn fn, long n)
+static inline int bench_run_on(int processors, int argc, char **argv, bench_fn fn, long n)
 {
     bench b = { fn, argc > 1 ? atol(argv[1]) : n };
-    tdl_gomaxprocs(1);
+    tdl_gomaxprocs(processors);
     return tdl_run(bench_main, &b);
+}
+
+static inline int bench_run(int argc, char **argv, bench_fn fn, long n)
+{
+    return bench_run_on(1, argc, argv, fn, n);
 }
 
 #endif
