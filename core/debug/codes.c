@@ -26,6 +26,7 @@ static const struct {
     {TDL_EEOF, "TDL_EEOF", "end of stream"},
     {TDL_ETOOLONG, "TDL_ETOOLONG", "longer than the limit"},
     {TDL_EDEADLOCK, "TDL_EDEADLOCK", "the caller would wait for itself"},
+    {TDL_ETHREADS, "TDL_ETHREADS", "the limit of threads is reached"},
     {TDL_PENDING, "TDL_PENDING", "pending"},
 };
 

@@ -36,6 +36,7 @@ TDL_NO_TSAN static const char *doing(tdl_g *g) {
     switch (at_load_acq(&g->status)) {
     case G_RUNNABLE: return "runnable";
     case G_RUNNING: return "running";
+    case G_BLOCKED: return "syscall";
     case G_DONE: return "ended, not joined";
     default: return g->op.cls ? g->op.cls->reason : "waiting";
     }

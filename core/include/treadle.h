@@ -78,6 +78,7 @@ enum {
     TDL_EEOF       = -4109, /* end of stream before the frame was complete */
     TDL_ETOOLONG   = -4110, /* no frame within the limit */
     TDL_EDEADLOCK  = -4111, /* the caller would wait for itself */
+    TDL_ETHREADS   = -4112, /* the limit of threads is reached: tdl_set_max_threads */
     TDL_PENDING    = -4200  /* _start forms only: the result will come from tdl_host_poll */
 };
 
@@ -202,11 +203,40 @@ TDL_API void tdl_yield(void);
 /* Waits ns nanoseconds, never less; 0 or less returns at once. Blocking.
  * 0, TDL_ECANCELED, TDL_EHOST. */
 TDL_API int tdl_sleep(int64_t ns);
-/* Number of processors that run goroutines; n >= 1 also sets it, from the next
- * start of the runtime on (the default is the CPUs this process may use, or
- * TDL_MAXPROCS from the environment; at most 1024). Returns the previous
- * number. Any caller. */
+/* Number of Ps, that is, how many goroutines run at once; n >= 1 also sets it,
+ * at most 1024, while they run, too: nobody is stopped for it, a P that is one
+ * too many ends its work when its goroutine lets it. The default is
+ * TDL_MAXPROCS from the environment, or else the CPUs that this process may
+ * use, or what its cgroup, or one above it, allows, but then 2 at least; the
+ * latter two are followed as they change. Returns the previous number; n < 1
+ * only asks. TDL_ENOMEM or a system error: as it was. Any caller. */
 TDL_API int tdl_gomaxprocs(int n);
+/* The number of threads that the runtime may have (10,000 as in Go); n >= 1 also
+ * sets it. A goroutine that may not be held up (tdl_pin, TDL_BLOCK_LONG) ends
+ * the process with a message where the limit is reached; where it is only
+ * convenient another thread is done without. Returns the previous one. Any caller. */
+TDL_API int tdl_set_max_threads(int n);
+
+/* A foreign call that blocks or takes long belongs between these two, so that
+ * other goroutines run meanwhile: on a thread of their own at once with
+ * TDL_BLOCK_LONG (the call takes 20 us or more), or with TDL_BLOCK_SHORT when
+ * it turns out to take longer than about a millisecond. They nest. Without them, too, a
+ * goroutine that has not called the runtime for 10 ms while others wait runs on
+ * beside them, on a thread of its own; no signal is sent. After the end the
+ * goroutine may be on another thread. For a plain thread and a host they do nothing. 0;
+ * TDL_EINVAL: another hint; an end without a beginning. */
+enum { TDL_BLOCK_SHORT = 1, TDL_BLOCK_LONG = 2 };
+TDL_API int tdl_block_begin(int hint);
+TDL_API int tdl_block_end(void);
+
+/* From tdl_pin on the calling goroutine stays on its thread, and no other runs
+ * there (Go's LockOSThread): for foreign libraries whose state is a thread's.
+ * They nest. It needs no P: it runs beside the tdl_gomaxprocs others, and waits
+ * and is woken as a plain thread. Who ends pinned takes the thread with him. For a
+ * plain thread they do nothing. 0; TDL_EINVAL: not pinned; TDL_EHOST on a host thread. */
+TDL_API int tdl_pin(void);
+TDL_API int tdl_unpin(void);
+
 /* Goroutines that exist: stackful and hosted, the caller included. Any caller. */
 TDL_API int tdl_num_goroutines(void);
 /* The calling goroutine's number; 0 elsewhere. */

@@ -33,6 +33,7 @@ struct tdl_poll_event {
 int tdl_poller_open(tdl_poller *p) {
     struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = DATA_WAKE};
     int r;
+    tdl_lock_init(&p->lock, RANK_POLLER);
     p->list = NULL;
     p->nevents = 0;
     at_store_rlx(&p->npd, 0);
@@ -102,25 +103,12 @@ void tdl_poller_announce(tdl_poller *p) { at_store_seq(&p->sleeping, 1); }
 
 void tdl_poller_retract(tdl_poller *p) { at_store_rlx(&p->sleeping, 0); }
 
-static int fetch(tdl_poller *p, tdl_poller *from, int64_t timeout_ns) {
-    _Static_assert(sizeof(struct tdl_poll_event) == sizeof(struct epoll_event), "one array");
-    int n = tdl_sys.epoll_wait(from->epfd, &p->events[0].ev, BATCH, timeout_ns);
-    TDL_TSAN_ACQUIRE(from);
-    p->nevents = n > 0 ? n : 0;
-    return n;
-}
-
 int tdl_poller_wait(tdl_poller *p, int64_t timeout_ns) {
-    int n = fetch(p, p, timeout_ns);
+    _Static_assert(sizeof(struct tdl_poll_event) == sizeof(struct epoll_event), "one array");
+    int n = tdl_sys.epoll_wait(p->epfd, &p->events[0].ev, BATCH, timeout_ns);
+    TDL_TSAN_ACQUIRE(p);
+    p->nevents = n > 0 ? n : 0;
     tdl_poller_retract(p);
-    return n;
-}
-
-/* The thief may take the edge of the owner's wake-up; so it wakes again. */
-int tdl_poller_steal(tdl_poller *p, tdl_poller *from) {
-    int n = fetch(p, from, 0);
-    for (int i = 0; i < n; i++)
-        if (p->events[i].ev.data.u64 == DATA_WAKE) tdl_poller_kick(from);
     return n;
 }
 
@@ -145,6 +133,18 @@ void tdl_poller_dispatch(tdl_poller *p) {
     int n = p->nevents;
     p->nevents = 0;
     for (int i = 0; i < n; i++) dispatch_one(p, &p->events[i].ev);
+}
+
+/* Whoever serves may take the edge of the owner's wake-up; so it wakes again. */
+int tdl_poller_serve(tdl_poller *p) {
+    struct epoll_event events[BATCH];
+    int n = tdl_sys.epoll_wait(p->epfd, events, BATCH, 0);
+    TDL_TSAN_ACQUIRE(p);
+    for (int i = 0; i < n; i++) {
+        if (events[i].data.u64 == DATA_WAKE) tdl_poller_kick(p);
+        dispatch_one(p, &events[i]);
+    }
+    return n;
 }
 
 void tdl_poller_kick(tdl_poller *p) { tdl_sys.eventfd_write(p->wakefd); }

@@ -11,13 +11,15 @@
  * nasleep counts such sleepers: raised by the thread once it is PARKED,
  * lowered by whoever claims it, before it can run. So it never counts one that
  * runs; at worst it misses one that has just parked, which then asks again
- * (tdl_deadlock_sleeper).
+ * (tdl_deadlock_sleeper). nloose counts the goroutines that run without a P;
+ * one that is pinned and asleep is taken out of it in the same way.
  */
 #include <dirent.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "sched/sched.h"
+#include "sys/sys.h"
 
 /* Threads of this process; -1: unknown. */
 static int count_threads(void) {
@@ -31,7 +33,8 @@ static int count_threads(void) {
 
 static bool all_idle(void) {
     int np = tdl_nprocs();
-    return np > 0 && at_load_seq(&tdl_sched.nidle) == (uint32_t)np && at_load_seq(&tdl_sched.nglobal) == 0;
+    return np > 0 && at_load_seq(&tdl_sched.nidle) + at_load_seq(&tdl_sched.nretired_idle) == (uint32_t)np &&
+           at_load_seq(&tdl_sched.nglobal) == 0 && at_load_seq(&tdl_sched.nloose) == 0;
 }
 
 static bool timers_pending(void) {
@@ -41,7 +44,7 @@ static bool timers_pending(void) {
 }
 
 void tdl_deadlock_check(void) {
-    if (!at_load_seq(&tdl_sched.in_run) || at_load_seq(&tdl_sched.stopping)) return;
+    if (tdl_sys.simulated || !at_load_seq(&tdl_sched.in_run) || at_load_seq(&tdl_sched.stopping)) return;
     if (!all_idle() || timers_pending()) return;
     for (int i = 0; i < tdl_nprocs(); i++)
         if (tdl_poller_awaited(&tdl_sched.p[i]->poller)) return;
@@ -56,8 +59,11 @@ void tdl_deadlock_check(void) {
     _exit(2);
 }
 
-void tdl_deadlock_sleeper(void) {
-    at_add_seq(&tdl_sched.nasleep, 1);
+void tdl_deadlock_sleeper(const tdl_op *op) {
+    if (op->kind == OP_OF_PINNED)
+        at_sub_seq(&tdl_sched.nloose, 1);
+    else
+        at_add_seq(&tdl_sched.nasleep, 1);
     if (!at_load_seq(&tdl_sched.in_run) || !all_idle() || timers_pending()) return;
     for (int i = 0; i < tdl_nprocs(); i++)
         if (at_load_rlx(&tdl_sched.p[i]->poller.npd)) return;

@@ -2,6 +2,7 @@
  * Goroutines: go, exit, join, cancel, sleep. */
 #include <string.h>
 
+#include "sched/own.h"
 #include "sched/sched.h"
 #include "sched/stack.h"
 #include "sched/switch.h"
@@ -59,10 +60,13 @@ static void count(_Atomic int64_t *own, _Atomic int64_t *shared, tdl_p *p) {
 }
 
 TDL_NO_TSAN void tdl_g_free(tdl_g *g) {
-    tdl_p *p = tdl_m_self()->p;
+    tdl_m *m = tdl_m_self();
+    uint32_t was;
+    tdl_p *p = tdl_p_enter(m, &was);
     count(p ? &p->exited : NULL, &tdl_sched.exited, p);
     at_store_rlx(&g->status, G_DEAD);
     put_free(p, g);
+    tdl_p_leave(m, was);
 }
 
 /* The end of a goroutine, when its stack is no longer in use. */
@@ -84,8 +88,15 @@ TDL_NO_TSAN void tdl_g_ended(tdl_g *g) {
     if (n) tdl_op_complete(n->op, was, 0); /* from here g is the joiner's to free */
 }
 
-TDL_NO_TSAN static tdl_g *new_g(tdl_p *p, void (*fn)(void *), void *arg) {
+TDL_NO_TSAN static tdl_g *new_g(tdl_m *m, void (*fn)(void *), void *arg) {
+    uint32_t was;
+    tdl_p *p = tdl_p_enter(m, &was);
     tdl_g *g = take_free(p);
+    if (g) {
+        g->id = new_id(p);
+        count(p ? &p->spawned : NULL, &tdl_sched.spawned, p);
+    }
+    tdl_p_leave(m, was);
     if (!g) return NULL;
     TDL_TSAN_ACQUIRE(g);
     size_t size;
@@ -106,19 +117,18 @@ TDL_NO_TSAN static tdl_g *new_g(tdl_p *p, void (*fn)(void *), void *arg) {
     g->op.timer.heap = NULL;
     g->flags = 0;
     g->name[0] = '\0';
-    g->id = new_id(p);
-    tdl_g *parent = tdl_m_self()->g;
-    g->parent = parent ? parent->id : 0;
-    count(p ? &p->spawned : NULL, &tdl_sched.spawned, p);
+    g->blocks = g->pins = 0;
+    g->at_exit = NULL;
+    g->parent = m->g ? m->g->id : 0;
     return g;
 }
 
 tdl_g *tdl_go(void (*fn)(void *), void *arg) {
     tdl_m *m = tdl_m_self();
     if (!fn || tdl_forked()) return NULL;
-    if (!m->p && tdl_runtime_start() < 0) return NULL;
-    tdl_g *g = new_g(m->p, fn, arg);
-    if (g) tdl_g_ready(g);
+    if (!m->g && tdl_runtime_start() < 0) return NULL;
+    tdl_g *g = new_g(m, fn, arg);
+    if (g) tdl_g_start(g);
     return g;
 }
 
@@ -128,20 +138,25 @@ tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts) {
     if (!fn || tdl_forked()) return NULL;
     if (opts->size < sizeof *opts || (opts->flags & ~(uint32_t)TDL_GO_JOINABLE)) return NULL;
     if (opts->stack > STACK_SLOT) return NULL;
-    if (!m->p && tdl_runtime_start() < 0) return NULL;
-    tdl_g *g = new_g(m->p, fn, arg);
+    if (!m->g && tdl_runtime_start() < 0) return NULL;
+    tdl_g *g = new_g(m, fn, arg);
     if (!g) return NULL;
     g->flags = (uint8_t)opts->flags;
+    tdl_lock_init(&g->join_lock, RANK_OBJECT);
     g->joining = g->ended = 0;
     g->joiner.head = g->joiner.tail = NULL;
     if (opts->name) strncat(g->name, opts->name, TDL_NAME - 1);
-    tdl_g_ready(g);
+    tdl_g_start(g);
     return g;
 }
 
 int tdl_goexit(void) {
     tdl_g *g = tdl_m_self()->g;
     if (!g) return TDL_EINVAL;
+    for (tdl_at_exit *a; (a = g->at_exit) != NULL;) {
+        g->at_exit = a->outer;
+        a->fn(a);
+    }
     tdl_g_exit(g);
 }
 
@@ -209,13 +224,17 @@ int tdl_join(tdl_g *g) {
     TDL_BLOCKING_FORM(tdl_join_op(op, g, TDL_FOREVER));
 }
 
+/* Pairs with tdl_op_commit and pinned_sleep: either they see the flag, or we see
+ * the op. A later op of g that we hit instead is rightly cancelled too. */
+void tdl_g_cancel(tdl_g *g) {
+    at_store_seq(&g->cancelled, 1);
+    tdl_op_cancel(&g->op);
+}
+
 int tdl_cancel(tdl_g *g) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!joinable(g)) return TDL_EINVAL;
-    /* pairs with tdl_op_commit: either it sees the flag, or we see its op. A
-     * later op of g that we hit instead is rightly cancelled too. */
-    at_store_seq(&g->cancelled, 1);
-    tdl_op_cancel(&g->op);
+    tdl_g_cancel(g);
     return 0;
 }
 

@@ -2,6 +2,7 @@
  * The life of an op between enlist and finish. */
 #include "sched/op.h"
 
+#include "sched/own.h"
 #include "sched/sched.h"
 #include "sys/sys.h"
 
@@ -88,7 +89,7 @@ void tdl_op_complete(tdl_op *op, uint32_t was, int64_t result) {
          * address is used, to wake a thread that sleeps on it. */
         void *word = &op->state;
         bool asleep = was == OP_PARKED;
-        if (asleep && op->timer.index == 0) tdl_deadlock_waker();
+        if (asleep && op->timer.index == 0) tdl_deadlock_waker(op);
         at_store_rel(&op->state, OP_DONE);
         if (asleep) tdl_sys.futex_wake(word, 1);
     }
@@ -110,25 +111,36 @@ int tdl_deadline_check(int64_t deadline) {
     return 0;
 }
 
+/* On the P of the M; without one on the first, where somebody then waits for it. */
+TDL_NO_TSAN static int arm_here(tdl_op *op, int64_t deadline) {
+    tdl_m *m = tdl_m_self();
+    uint32_t was;
+    tdl_p *p = tdl_p_enter(m, &was); /* the P is not left unattended meanwhile */
+    int r = 0;
+    if (TDL_UNLIKELY(!p)) r = tdl_p_attend(p = tdl_sched.p[0]);
+    if (r == 0) r = tdl_timer_arm_by(&p->poller.timers, &op->timer, deadline);
+    tdl_p_leave(m, was);
+    return r;
+}
+
 void tdl_op_arm(tdl_op *op, int64_t deadline) {
     op->deadline = deadline;
     if (deadline == TDL_FOREVER) return;
     op->timer.owner = op;
     op->timer.fire = NULL;
-    if (op->kind == OP_OF_THREAD) {
+    if (tdl_op_sleeps(op->kind)) {
         op->timer.when = deadline; /* the futex keeps it */
         op->timer.index = 1;
         return;
     }
-    tdl_timers *heap = op->kind == OP_OF_G ? &tdl_m_self()->p->poller.timers
-                                           : &TDL_CONTAINER(op, tdl_g, op)->host_poller->timers;
-    int r = tdl_timer_arm_by(heap, &op->timer, deadline);
+    int r = op->kind == OP_OF_G ? arm_here(op, deadline)
+                                : tdl_timer_arm_by(&TDL_CONTAINER(op, tdl_g, op)->host_poller->timers, &op->timer, deadline);
     uint32_t was = r < 0 ? tdl_op_claim(op) : 0;
     if (was) tdl_op_complete(op, was, r);
 }
 
 int64_t tdl_op_finish(tdl_op *op) {
-    if (op->kind == OP_OF_THREAD)
+    if (tdl_op_sleeps(op->kind))
         op->timer.index = 0;
     else
         tdl_timer_disarm(&op->timer);
@@ -174,7 +186,7 @@ static void thread_sleep(tdl_op *op) {
         return;
     }
     int64_t deadline = op->timer.index ? op->timer.when : TDL_FOREVER;
-    if (deadline == TDL_FOREVER) tdl_deadlock_sleeper();
+    if (deadline == TDL_FOREVER) tdl_deadlock_sleeper(op);
     while (at_load_acq(&op->state) == OP_PARKED) {
         int r = tdl_sys.futex_wait(&op->state, OP_PARKED, deadline);
         if (r == -ETIMEDOUT && tdl_op_claim(op)) {
@@ -185,6 +197,18 @@ static void thread_sleep(tdl_op *op) {
     await_claimer(op);
 }
 
+/* Dekker with tdl_cancel, as in tdl_op_commit; here the op is claimed by a store
+ * that was before, so the fence is ours. */
+static void pinned_sleep(tdl_op *op) {
+    tdl_g *g = TDL_CONTAINER(op, tdl_g, op);
+    at_fence_seq();
+    if (TDL_UNLIKELY(at_load_seq(&g->cancelled))) tdl_op_cancel(op);
+    at_store_rlx(&g->status, G_WAITING);
+    thread_sleep(op);
+    if (at_load_seq(&tdl_sched.stopping)) tdl_g_abandon(g);
+    at_store_rlx(&g->status, g->blocks ? G_BLOCKED : G_RUNNING);
+}
+
 int64_t tdl_op_wait(tdl_op *op) {
     for (;;) {
         if (op->kind == OP_OF_G) {
@@ -192,6 +216,8 @@ int64_t tdl_op_wait(tdl_op *op) {
                 tdl_g_park(TDL_CONTAINER(op, tdl_g, op));
             else
                 await_claimer(op);
+        } else if (op->kind == OP_OF_PINNED) {
+            pinned_sleep(op);
         } else {
             thread_sleep(op);
         }

@@ -28,7 +28,10 @@
 #include "treadle.h"
 
 enum { OP_IDLE, OP_ARMED, OP_PARKED, OP_CLAIMED, OP_DONE };
-enum { OP_OF_G, OP_OF_THREAD, OP_OF_TASK };
+/* A pinned goroutine waits as a thread does. */
+enum { OP_OF_G, OP_OF_THREAD, OP_OF_PINNED, OP_OF_TASK };
+
+static inline bool tdl_op_sleeps(uint8_t kind) { return kind == OP_OF_THREAD || kind == OP_OF_PINNED; }
 
 typedef struct tdl_op tdl_op;
 typedef struct tdl_node tdl_node;

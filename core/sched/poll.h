@@ -40,8 +40,9 @@ void tdl_poller_retract(tdl_poller *p);
 /* Fetches a batch of events, waiting up to timeout_ns (< 0: for ever, 0: not
  * at all), and retracts. Number of events, or a negated errno. */
 int tdl_poller_wait(tdl_poller *p, int64_t timeout_ns);
-/* Fetches, without waiting, a batch of events of a poller whose owner is busy. */
-int tdl_poller_steal(tdl_poller *p, tdl_poller *from);
+/* Makes the goroutines of a batch of events ready, without waiting, for an owner
+ * that is busy. Any thread; how many events. */
+int tdl_poller_serve(tdl_poller *p);
 /* Makes the goroutines of the fetched events ready. */
 void tdl_poller_dispatch(tdl_poller *p);
 /* Ends a wait that is going on or announced; otherwise costs one load. */

@@ -13,7 +13,9 @@
 
 #include "sys/atomic.h"
 
+#ifndef RUNQ_SIZE /* a model checker's is smaller */
 enum { RUNQ_SIZE = 256 };
+#endif
 
 struct tdl_g;
 
@@ -41,6 +43,15 @@ static inline struct tdl_g *tdl_runq_get(tdl_runq *q) {
         struct tdl_g *g = at_load_rlx(&q->slot[head % RUNQ_SIZE]);
         if (at_cas_seq(&q->head, &head, head + 1)) return g;
     }
+}
+
+/* The same where nobody can steal: without the CAS. */
+static inline struct tdl_g *tdl_runq_get_alone(tdl_runq *q) {
+    uint32_t head = at_load_rlx(&q->head);
+    if (head == at_load_rlx(&q->tail)) return NULL;
+    struct tdl_g *g = at_load_rlx(&q->slot[head % RUNQ_SIZE]);
+    at_store_rlx(&q->head, head + 1);
+    return g;
 }
 
 /* Anybody: takes half of q, rounded up, into out (room for RUNQ_SIZE / 2).

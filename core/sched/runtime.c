@@ -12,37 +12,20 @@
 #include <stdlib.h>
 
 #include "sched/ops.h"
+#include "sched/own.h"
 #include "sched/stack.h"
 #include "sys/sys.h"
-
-/* -- How many Ps --------------------------------------------------------------- */
-
-static _Atomic int wanted; /* 0: not asked yet */
-
-static int default_procs(void) {
-    const char *env = getenv("TDL_MAXPROCS");
-    if (env) {
-        long n = strtol(env, NULL, 10);
-        if (n >= 1) return n > TDL_MAX_P ? TDL_MAX_P : (int)n;
-    }
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    int n = CPU_COUNT(&set);
-    return n < 1 ? 1 : n;
-}
-
-int tdl_gomaxprocs(int n) {
-    int before = at_load_rlx(&wanted);
-    if (before == 0) before = default_procs();
-    if (n >= 1) at_store_rlx(&wanted, n > TDL_MAX_P ? TDL_MAX_P : n);
-    return before;
-}
 
 /* -- Start ------------------------------------------------------------------------ */
 
 static tdl_p *all_p[TDL_MAX_P];
+static int opened; /* under run_lock: Ps whose poller is open */
 
-static int start_p(int id) {
+/* Looks for work before an M sleeps; about 30 ns each. */
+enum { SPINS = 250 };
+
+int tdl_p_open(int id) {
+    if (id < opened) return 0;
     if (!all_p[id] && !(all_p[id] = tdl_alloc_zeroed(sizeof(tdl_p)))) return TDL_ENOMEM;
     tdl_p *p = all_p[id];
     p->id = id;
@@ -50,81 +33,116 @@ static int start_p(int id) {
     p->idle = false;
     p->gfree = NULL;
     p->ngfree = 0;
-    p->budget = p->budget_full = 1;
-    return tdl_poller_open(&p->poller);
+    p->budget_full = 1;
+    p->spin_credit = 1;
+    at_store_rlx(&p->budget, 1);
+    at_store_rlx(&p->attended, 0);
+    at_store_rlx(&p->in_call, 0);
+    int r = tdl_poller_open(&p->poller);
+    if (r == 0) opened = id + 1;
+    return r;
+}
+
+static void close_pollers(void) {
+    while (opened > 0) tdl_poller_close(&all_p[--opened]->poller);
 }
 
 static int start_all(void) {
-    int np = tdl_gomaxprocs(0);
+    int np = tdl_procs_wanted();
     tdl_overflow_watch();
     at_store_seq(&tdl_sched.stopping, 0);
     at_store_seq(&tdl_sched.nspinning, 0);
     at_store_seq(&tdl_sched.watching, 0);
+    at_store_seq(&tdl_sched.crowded, 0);
     at_store_seq(&tdl_sched.nidle, 0);
+    at_store_seq(&tdl_sched.nretired_idle, 0);
     at_store_seq(&tdl_sched.nglobal, 0);
-    tdl_lock_take(&tdl_sched.lock);
-    tdl_sched.head = tdl_sched.tail = NULL;
-    tdl_sched.idle = NULL;
-    tdl_unlock(&tdl_sched.lock);
+    at_store_seq(&tdl_sched.nwoken, 0);
+    at_store_seq(&tdl_sched.active, (uint32_t)np);
+    at_store_seq(&tdl_sched.solo, np == 1);
+    at_store_rlx(&tdl_sched.spins, tdl_sys.simulated ? 0 : SPINS);
     for (int i = 0; i < np; i++) {
-        int r = start_p(i);
+        int r = tdl_p_open(i);
         if (r < 0) {
-            while (--i >= 0) tdl_poller_close(&all_p[i]->poller);
+            close_pollers();
             return r;
         }
     }
     tdl_sched.p = all_p;
+    tdl_lock_take(&tdl_sched.lock);
+    tdl_sched.global[0] = tdl_sched.global[1] = (tdl_glist){NULL, NULL};
+    tdl_sched.idle = NULL;
     at_store_rel(&tdl_sched.np, np);
-    for (int i = np - 1; i >= 0; i--) {
-        all_p[i]->idle = true;
-        all_p[i]->next_idle = tdl_sched.idle;
-        tdl_sched.idle = all_p[i];
-    }
-    at_store_seq(&tdl_sched.nidle, (uint32_t)np);
+    for (int i = np - 1; i >= 0; i--) tdl_idle_push(all_p[i]);
+    tdl_unlock(&tdl_sched.lock);
     at_store_rel(&tdl_sched.running, 1);
     return 0;
 }
+
+static int stop_rest(void);
 
 int tdl_runtime_start(void) {
     /* acquire pairs with the release in start_all */
     if (TDL_LIKELY(at_load_acq(&tdl_sched.running))) return 0;
     tdl_lock_take(&tdl_sched.run_lock);
-    int r = at_load_rlx(&tdl_sched.running) ? 0 : start_all();
+    int r = 0;
+    if (!at_load_rlx(&tdl_sched.running)) r = at_load_rlx(&tdl_sched.stopping) && tdl_nprocs() ? stop_rest() : 0;
+    if (r == 0 && !at_load_rlx(&tdl_sched.running)) r = start_all();
     tdl_unlock(&tdl_sched.run_lock);
     return r;
 }
 
-tdl_poller *tdl_my_poller(int *code) {
+/* An M waits in a P's poller from now on, whoever has the P. */
+TDL_NO_TSAN tdl_poller *tdl_my_poller(int *code) {
     tdl_m *m = tdl_m_self();
     if (m->deny == TDL_EFORKED) {
         *code = TDL_EFORKED;
         return NULL;
     }
-    if (m->p) return &m->p->poller;
     if (m->host) return m->host_poller;
+    uint32_t was;
+    tdl_p *p = tdl_p_enter(m, &was);
+    if (p) at_store_rlx(&p->attended, 1); /* it has an M: us */
+    tdl_p_leave(m, was);
+    if (p) return &p->poller;
     if ((*code = tdl_runtime_start()) < 0) return NULL;
-    if ((*code = tdl_p_ensure(tdl_sched.p[0])) < 0) return NULL;
+    if ((*code = tdl_p_attend(tdl_sched.p[0])) < 0) return NULL;
     return &tdl_sched.p[0]->poller;
 }
 
 /* -- Stop -------------------------------------------------------------------------- */
 
-static void join_threads(void) {
+static const int64_t STOP_NS = TDL_SECOND;
+
+/* Pinned goroutines that wait: their threads come in, and they never run again. */
+static void end_pinned(void) {
+    tdl_lock_take(&tdl_sched.lock);
+    for (tdl_m *m = tdl_sched.loose; m; m = m->next) {
+        uint32_t was = m->pinned ? tdl_op_claim(&m->pinned->op) : 0;
+        if (was) tdl_op_complete(&m->pinned->op, was, TDL_ECANCELED);
+    }
+    tdl_unlock(&tdl_sched.lock);
+}
+
+/* Waits until every thread has come in. A goroutine that computes or blocks
+ * outside the runtime may keep its thread for as long as it likes: then TDL_EBUSY. */
+static int stop_threads(void) {
     tdl_lock_take(&tdl_sched.lock);
     at_store_seq(&tdl_sched.stopping, 1);
     tdl_unlock(&tdl_sched.lock);
     while (at_load_seq(&tdl_sched.nwaking)) tdl_thread_yield();
-    for (int i = 0; i < tdl_nprocs(); i++)
-        if (all_p[i]->m) tdl_poller_kick(&all_p[i]->poller);
-    for (int i = 0; i < tdl_nprocs(); i++) {
-        tdl_m *m = all_p[i]->m;
-        if (!m) continue;
-        pthread_join(m->thread, NULL);
-        TDL_TSAN_ACQUIRE(&m->after); /* from every goroutine that ran on it */
-        all_p[i]->m = NULL;
-        tdl_sys.release(m);
-        at_sub_seq(&tdl_sched.nthreads, 1);
+    tdl_sysmon_stop();
+    for (int64_t until = tdl_sys.now() + STOP_NS;;) {
+        for (int i = 0; i < tdl_nprocs(); i++) tdl_poller_kick(&all_p[i]->poller);
+        tdl_spares_end();
+        end_pinned();
+        uint32_t n = at_load_seq(&tdl_sched.nthreads);
+        if (n == 0) break;
+        if (tdl_sys.now() >= until) return TDL_EBUSY;
+        tdl_sys.futex_wait(&tdl_sched.nthreads, n, tdl_sys.now() + TDL_MILLISECOND);
     }
+    tdl_threads_reap();
+    return 0;
 }
 
 /* What is still parked or queued never runs again. Threads and hosts may be
@@ -156,17 +174,20 @@ static void bury(tdl_g *g) {
     at_store_rlx(&g->status, G_DEAD);
 }
 
-static void stop_all(void) {
-    join_threads();
+/* The second half, once no thread is left. */
+static int stop_rest(void) {
+    int r = stop_threads();
+    if (r < 0) return r;
     tdl_g *g;
     for (uint32_t i = 0; (g = tdl_stack_g(i)) != NULL; i++)
         if (at_load_acq(&g->status) != G_DEAD) bury(g);
-    for (int i = 0; i < tdl_nprocs(); i++) tdl_poller_close(&all_p[i]->poller);
+    close_pollers();
     tdl_stack_discard_all();
     for (int i = 0; i < tdl_nprocs(); i++) {
         tdl_p *p = all_p[i];
         at_store_rlx(&p->runnext, NULL);
         at_store_rlx(&p->runq.head, at_load_rlx(&p->runq.tail));
+        at_store_rlx(&p->front.head, at_load_rlx(&p->front.tail));
         at_store_rlx(&p->spawned, 0);
         at_store_rlx(&p->exited, 0);
         p->gfree = NULL;
@@ -174,8 +195,13 @@ static void stop_all(void) {
     }
     at_store_rlx(&tdl_sched.spawned, 0);
     at_store_rlx(&tdl_sched.exited, 0);
-    at_store_seq(&tdl_sched.running, 0);
     at_store_rel(&tdl_sched.np, 0);
+    return 0;
+}
+
+static void stop_all(void) {
+    at_store_seq(&tdl_sched.running, 0);
+    stop_rest();
 }
 
 /* -- Run ---------------------------------------------------------------------------- */
@@ -201,7 +227,7 @@ int tdl_run(int (*main_g)(void *), void *arg) {
     bool ours = !at_load_acq(&tdl_sched.running);
     int r = tdl_runtime_start();
     bool started = r == 0;
-    if (r == 0) r = tdl_p_ensure(tdl_sched.p[0]);
+    if (r == 0) r = tdl_p_attend(tdl_sched.p[0]);
     if (r == 0) {
         tdl_go_options opts = {sizeof opts, TDL_GO_JOINABLE, 0, "main"};
         tdl_g *g = tdl_go_opts(call_main, &call, &opts);

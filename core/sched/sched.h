@@ -8,13 +8,20 @@
  * M  an OS thread that has called us: a worker M runs goroutines, a host M is
  *    the thread of a host, any other is a plain thread. Found through one
  *    thread-local pointer.
- * P  the right to run goroutines: queue, timers, poller, free Gs. A worker M
- *    keeps its P while it sleeps, in the P's own poller, so that waking is one
- *    write and an fd has one home.
+ * P  the right to run goroutines: queues, timers, poller, free Gs. An M that is
+ *    out of work keeps its P and sleeps in the P's own poller, so that waking is
+ *    one write and an fd has one home. An M whose goroutine holds it up loses
+ *    its P to another M (sysmon.c, block.c); its goroutine runs on without.
  *
- * Who may touch what: fields of a P and an M belong to the M that runs with it
- * (in TSan's eyes: to several fibers, hence TDL_NO_TSAN), unless they are
- * atomic or said to be under sched.lock.
+ * Who may touch what: fields of a P belong to the M that has it, while that is
+ * in the runtime (own.h); fields of an M belong to itself (in TSan's eyes: to
+ * several fibers, hence TDL_NO_TSAN); unless they are atomic or said to be
+ * under sched.lock.
+ *
+ * Where what is: queue.c makes goroutines runnable; sched.c switches and finds
+ * the next; idle.c sleeps and wakes; spare.c keeps threads without a P; block.c
+ * gives a P away (blocking calls, pinning); sysmon.c takes it away; resize.c
+ * changes how many there are.
  */
 #ifndef TDL_SCHED_SCHED_H
 #define TDL_SCHED_SCHED_H
@@ -29,7 +36,13 @@
 enum { TDL_MAX_P = 1024, TDL_NAME = 32 };
 
 /* What a G is doing; for dumps, except DEAD, which says the slot is free. */
-enum { G_DEAD, G_RUNNABLE, G_RUNNING, G_WAITING, G_DONE };
+enum { G_DEAD, G_RUNNABLE, G_RUNNING, G_WAITING, G_BLOCKED, G_DONE };
+
+/* Lies on the goroutine's own stack, and is taken off in the end by who put it on. */
+typedef struct tdl_at_exit {
+    struct tdl_at_exit *outer;
+    void (*fn)(struct tdl_at_exit *self);
+} tdl_at_exit;
 
 struct tdl_g {
     void *sp; /* of a G that is not running */
@@ -39,9 +52,13 @@ struct tdl_g {
     _Atomic uint8_t status;
     _Atomic uint8_t cancelled; /* sticky; pairs with tdl_op_commit */
     uint8_t flags;             /* TDL_GO_… */
+    uint8_t woken;             /* was readied, not spawned and not put back: see queue.c */
+    uint32_t blocks;           /* depth of tdl_block_begin */
+    uint32_t pins;             /* depth of tdl_pin */
     uint32_t slot;             /* stackful: which stack */
     uint64_t id, parent;
     tdl_op op;
+    struct tdl_at_exit *at_exit; /* what tdl_goexit calls first */
     /* joinable: */
     tdl_lock join_lock;
     uint8_t joining; /* under join_lock: somebody waits, or takes it now */
@@ -68,11 +85,15 @@ typedef struct tdl_p tdl_p;
 typedef struct tdl_m tdl_m;
 
 /* What is to be done once a goroutine's stack has been left. */
-enum { AFTER_NOTHING, AFTER_PARK, AFTER_YIELD, AFTER_EXIT };
+enum { AFTER_NOTHING, AFTER_PARK, AFTER_YIELD, AFTER_REJOIN, AFTER_ABANDON, AFTER_EXIT };
+
+/* What a spare M is woken for. */
+enum { CALL_NONE, CALL_RUN, CALL_END };
 
 struct tdl_m {
     tdl_g *g;               /* the goroutine it runs; NULL on its own stack */
-    tdl_p *p;               /* worker Ms */
+    _Atomic(tdl_p *) p;     /* worker Ms: see own.h. Written under sched.lock */
+    _Atomic uint32_t busy;  /* in the runtime: see own.h */
     int deny;               /* why blocking forms are refused: TDL_EHOST, TDL_EFORKED, or 0 */
     struct tdl_host *host;  /* host Ms: the host opened last */
     struct tdl_poller *host_poller;
@@ -80,7 +101,12 @@ struct tdl_m {
     int after;              /* AFTER_… for after_g, set right before a switch */
     tdl_g *after_g;
     bool spinning;          /* looks for work; counted in sched.nspinning */
-    bool batch;             /* is dispatching many: ready goes to the ring, not to runnext */
+    bool batch;             /* events and timers make ready: to the front, not to runnext */
+    tdl_g *pinned;          /* whose thread this is; it ends with it */
+    bool loose;             /* under sched.lock: its goroutine runs without a P */
+    tdl_m *next;            /* under sched.lock: of the loose, the spare or the ended */
+    _Atomic uint32_t call;  /* CALL_…, of a spare; futex */
+    int tid;                /* worker Ms */
     tdl_g g0;               /* its own stack, as the scheduler runs on it */
     tdl_op op;              /* plain threads */
     pthread_t thread;       /* worker Ms */
@@ -93,14 +119,21 @@ struct tdl_m {
 
 struct tdl_p {
     int id;
-    tdl_m *m; /* under sched.lock; NULL: no thread was needed yet */
-    bool idle; /* under sched.lock: on the idle list */
+    tdl_m *m;  /* under sched.lock; NULL: none was needed yet, or it was given away idle */
+    bool idle; /* under sched.lock: sleeps, on the idle list unless it is retired */
+    _Atomic uint32_t attended; /* has descriptors or timers: an M is to wait in its poller, always */
     tdl_p *next_idle;
     _Atomic(tdl_g *) runnext; /* runs next; thieves may take it */
+    tdl_runq front;           /* readied by I/O and timers: before the ring, within bounds */
+    int front_left;           /* how many more of them before one of the ring */
     tdl_runq runq;
-    int budget, budget_full; /* dispatches until the poller and the timers are asked */
-    int64_t asked;           /* when they were */
+    _Atomic int budget;    /* dispatches until the poller and the timers are asked; the owner's */
+    int budget_full;
+    _Atomic int64_t asked; /* when they were; the owner's, read by others */
     uint32_t rounds;
+    _Atomic uint32_t in_call; /* its goroutine is in a call said to be short: sysmon looks sooner */
+    int spin_credit;       /* does spinning before sleep pay? see idle.c */
+    int64_t seen, since;   /* sysmon: what it saw last, and since when */
     tdl_g *gfree; /* dead Gs with their stacks */
     int ngfree;
     uint64_t id_next, id_end;
@@ -108,20 +141,37 @@ struct tdl_p {
     tdl_poller poller;
 };
 
+/* A list of goroutines through next. */
+typedef struct tdl_glist {
+    tdl_g *head, *tail;
+} tdl_glist;
+
 struct tdl_sched {
     tdl_lock lock;
-    tdl_g *head, *tail;      /* global queue; under lock */
-    _Atomic uint32_t nglobal;
+    tdl_glist global[2];     /* the global queue: the spawned and put back, the woken; under lock */
+    _Atomic uint32_t nglobal; /* length of both; written under lock */
+    _Atomic uint32_t nwoken;  /* length of the second; written under lock */
     tdl_p *idle;             /* under lock */
     _Atomic uint32_t nidle;  /* length of it; written under lock */
+    _Atomic uint32_t nretired_idle; /* retired Ps that sleep; written under lock */
     _Atomic uint32_t nspinning;
+    tdl_m *spare;            /* under lock: Ms without P that sleep */
+    tdl_m *loose;            /* under lock: Ms whose goroutine runs without a P */
+    tdl_m *ended;            /* under lock: threads to be joined */
+    _Atomic uint32_t nloose; /* loose Ms, less those that sleep pinned; see deadlock.c */
+    _Atomic uint32_t crowded; /* many compute without a P: only woken goroutines are run. sysmon.c */
+    _Atomic uint32_t solo;   /* one P, and nobody may steal: see queue.c. Written by that P's M */
+    _Atomic uint32_t active; /* Ps with a lower id may run goroutines; written under lock */
     _Atomic uint32_t watching; /* an idle M looks after the busy Ps: see sched.c */
     _Atomic uint32_t stopping; /* written under lock */
     _Atomic uint32_t nwaking;  /* popped from idle, and not yet woken; raised under lock */
     _Atomic uint32_t running; /* 1: the Ps exist */
     _Atomic int np; /* Ps; 0 when there is no runtime. Release; acquire in tdl_nprocs */
     tdl_p **p;
-    _Atomic uint32_t nthreads; /* worker Ms */
+    _Atomic uint32_t nthreads; /* worker Ms that have not ended, and sysmon; futex of the stop */
+    _Atomic uint32_t max_threads; /* 0: the default */
+    _Atomic uint32_t spins;  /* looks of an M for work before it sleeps */
+    _Atomic int64_t nretaken; /* Ps that were taken by sysmon */
     _Atomic int nasleep;       /* plain threads: see deadlock.c */
     _Atomic uint64_t ids;
     _Atomic int64_t spawned, exited; /* not by a P */
@@ -167,34 +217,136 @@ static inline tdl_op *tdl_caller_op(int *code) {
     return &g->op;
 }
 
-/* -- Scheduling (sched.c) ---------------------------------------------------- */
+/* -- Making runnable (queue.c) ------------------------------------------------ */
 
-/* Makes a stackful goroutine runnable. Any thread. */
+/* Makes a stackful goroutine runnable that has waited. Any thread. */
 void tdl_g_ready(tdl_g *g);
-/* Leaves the running goroutine g, whose op is enlisted; returns once it was readied. */
-void tdl_g_park(tdl_g *g);
-/* Leaves the running goroutine for good. */
-_Noreturn void tdl_g_exit(tdl_g *g);
+/* The same for a new one. */
+void tdl_g_start(tdl_g *g);
 /* Puts it behind the runnable ones. */
 void tdl_g_requeue(tdl_g *g);
+/* Puts it on the global queue and sees that somebody comes for it. */
+void tdl_g_to_global(tdl_g *g);
+/* Between these, on m's own stack, what is made ready goes to the front. */
+void tdl_batch_begin(tdl_m *m);
+void tdl_batch_end(tdl_m *m, tdl_p *p);
+/* The owner's: the next of p's own; the next of the global queue, with more
+ * for p's ring. NULL: none. */
+tdl_g *tdl_take_local(tdl_p *p);
+tdl_g *tdl_take_global(tdl_p *p, uint32_t max);
+/* The next that was woken; what was not waits on the global queue. */
+tdl_g *tdl_take_woken(tdl_p *p);
+/* What p has goes to the global queue. */
+void tdl_p_drain(tdl_p *p);
+/* A pair that hands over to each other through runnext goes behind the ring. */
+void tdl_demote_runnext(tdl_p *p);
+/* Has p anything to run? Any thread. */
+bool tdl_p_has_work(tdl_p *p);
+
+/* -- Switching and finding (sched.c) ------------------------------------------- */
+
+/* Leaves the running goroutine g, whose op is enlisted; returns once it was readied. */
+void tdl_g_park(tdl_g *g);
+/* Leaves the running goroutine, whose M has no P, for the global queue. */
+void tdl_g_rejoin(tdl_g *g);
+/* Leaves the running goroutine, pinned to its thread, where the runtime stops. */
+void tdl_g_abandon(tdl_g *g);
+/* Leaves the running goroutine for good. */
+_Noreturn void tdl_g_exit(tdl_g *g);
 /* Where a new goroutine begins. */
 _Noreturn void tdl_g_entry(void);
 /* A worker M's life. */
 void *tdl_m_main(void *arg);
-/* Sees to it that a thread waits in p's poller. 0 or a negative code. */
-int tdl_p_ensure(tdl_p *p);
 /* Ends of parking and exiting, on the next stack. */
 void tdl_op_commit(tdl_op *op);
 void tdl_g_ended(tdl_g *g);
+/* Cancels g, which lives: its caller sees to that. */
+void tdl_g_cancel(tdl_g *g);
+
+/* -- Idling and waking (idle.c) -------------------------------------------------- */
+
+void tdl_wake_one(void);
+
+/* After a goroutine was made visible: somebody idle should come and look. */
+static inline void tdl_wake_if_idle(void) {
+    if (at_load_seq(&tdl_sched.nidle) != 0 && at_load_seq(&tdl_sched.nspinning) == 0) tdl_wake_one();
+}
+
+/* Sleeps in the poller until there is something to do here. */
+void tdl_idle(tdl_m *m, tdl_p *p);
+/* m has found work. */
+void tdl_stop_spinning(tdl_m *m);
+/* May m go stealing? It counts as spinning then. */
+bool tdl_start_spinning(tdl_m *m);
+/* Sees to it that a thread waits in p's poller, from now on always. 0 or a negative code. */
+int tdl_p_attend(tdl_p *p);
+/* p, without an M, becomes idle; under sched.lock. */
+void tdl_idle_push(tdl_p *p);
+/* p leaves the idle list; under sched.lock. */
+void tdl_idle_remove(tdl_p *p);
+/* Wakes the M of each idle P. */
+void tdl_wake_all(void);
+
+/* -- Threads (spare.c) ------------------------------------------------------------- */
+
+/* Gives p, which has no M, a thread: a spare one or a new one, which comes
+ * spinning (nspinning counts for it) . Called under sched.lock, which it gives
+ * up. 0, or TDL_ETHREADS, TDL_ENOMEM … and p is idle. */
+int tdl_p_staff(tdl_p *p);
+/* Is there a spare thread? If not, one is started, and will be soon. */
+bool tdl_spare_ready(void);
+/* Waits, without P, until m gets one; NULL: the thread is to end. */
+tdl_p *tdl_m_await_p(tdl_m *m);
+/* m's goroutine has lost its P, or given it away; has one again. Under sched.lock. */
+void tdl_m_loosen(tdl_m *m);
+void tdl_m_tighten(tdl_m *m);
+/* The calling thread, m's, is about to end. */
+void tdl_m_ends(tdl_m *m);
+/* Ends spare threads. */
+void tdl_spares_end(void);
+/* Joins the ended ones. */
+void tdl_threads_reap(void);
+
+/* -- Giving P away (block.c) --------------------------------------------------------- */
+
+/* p, which its M has just lost or left, goes where it is needed: to another M,
+ * or to the idle ones. Called under sched.lock, which it gives up. */
+int tdl_p_place(tdl_p *p);
+
+/* -- sysmon (sysmon.c) ------------------------------------------------------------------ */
+
+/* Starts it, once a runtime. 0 or a negative code. */
+int tdl_sysmon_start(void);
+void tdl_sysmon_stop(void);
+/* A P gets busy: it is to watch. */
+void tdl_sysmon_wake(void);
+
+/* -- How many Ps (procs.c, resize.c) ----------------------------------------------------- */
+
+/* How many there are to be at the next start. */
+int tdl_procs_wanted(void);
+/* Opens the P of that id, the next, if need be; under run_lock. 0 or a negative code. */
+int tdl_p_open(int id);
+/* Changes their number, if the runtime runs. 0 or a negative code. */
+int tdl_procs_resize(int n);
+/* By the solo P's M, between two goroutines: does what a resize has left to it. */
+void tdl_procs_apply(void);
+/* Follows the limits of affinity and cgroup, unless a number was asked for. */
+void tdl_procs_refresh(void);
 
 /* -- Deadlock (deadlock.c) ----------------------------------------------------- */
 
 /* Ends the process with the dump and status 2 if nothing can ever happen again. */
 void tdl_deadlock_check(void);
-/* The calling thread has parked, with no deadline. */
-void tdl_deadlock_sleeper(void);
-/* A thread that had parked so was claimed. */
-static inline void tdl_deadlock_waker(void) { at_sub_seq(&tdl_sched.nasleep, 1); }
+/* The calling thread, or the pinned goroutine, has parked with no deadline. */
+void tdl_deadlock_sleeper(const tdl_op *op);
+/* One that had parked so was claimed. */
+static inline void tdl_deadlock_waker(const tdl_op *op) {
+    if (op->kind == OP_OF_PINNED)
+        at_add_seq(&tdl_sched.nloose, 1);
+    else
+        at_sub_seq(&tdl_sched.nasleep, 1);
+}
 
 /* -- Stack overflow (overflow.c) ------------------------------------------------ */
 

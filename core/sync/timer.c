@@ -27,7 +27,7 @@ struct tdl_timer {
     tdl_timer_node node;
 };
 
-static tdl_pool pool = TDL_POOL_INIT(struct tdl_timer);
+static tdl_pool pool = TDL_POOL_OF(struct tdl_timer, RANK_TIMER);
 
 static const int64_t RETRY_NS = 1000000;
 

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -89,6 +90,18 @@ static int real_thread(void *(*fn)(void *), void *arg, void *thread) {
     return -e;
 }
 
+/* Registered at the first use; -ENOSYS or -EPERM where the kernel has it not. */
+static int real_membarrier(void) {
+    static _Atomic int state; /* 0: not asked yet, 1: registered, or a negated errno; relaxed */
+    int s = at_load_rlx(&state);
+    if (s == 0) {
+        s = (int)rc(syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0));
+        if (s == 0) s = 1;
+        at_store_rlx(&state, s);
+    }
+    return s < 0 ? s : (int)rc(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0));
+}
+
 /* -- Polling -------------------------------------------------------------- */
 
 static int real_epoll_create(void) { return (int)rc(epoll_create1(EPOLL_CLOEXEC)); }
@@ -147,12 +160,12 @@ static int real_unlink(const char *path) { return (int)rc(unlink(path)); }
 #define TDL_SYS_TABLE                                                          \
     {                                                                          \
         malloc, realloc, free, real_map, real_unmap, real_guard, real_discard, \
-        real_now, real_futex_wait, real_futex_wake, real_thread,               \
+        real_now, real_futex_wait, real_futex_wake, real_thread, real_membarrier,               \
         real_epoll_create, real_epoll_ctl, real_epoll_wait, real_eventfd,      \
         real_eventfd_write, real_socket, real_bind, real_listen, real_accept,  \
         real_connect, real_recv, real_send, real_getsockopt, real_setsockopt,  \
         real_getsockname, real_getpeername, real_shutdown, real_close,         \
-        real_unlink, 1                                                         \
+        real_unlink, 1, 0                                                         \
     }
 
 const struct tdl_sys tdl_sys_real = TDL_SYS_TABLE;

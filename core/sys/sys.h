@@ -31,6 +31,7 @@ struct tdl_sys {
     int (*futex_wait)(void *word, uint32_t expected, int64_t deadline); /* 0, -EAGAIN, -EINTR, -ETIMEDOUT */
     int (*futex_wake)(void *word, int count);
     int (*thread)(void *(*fn)(void *), void *arg, void *pthread); /* joinable; 0 or -errno */
+    int (*membarrier)(void); /* a full barrier in every running thread of the process; 0 or -errno */
 
     /* polling */
     int (*epoll_create)(void);
@@ -58,6 +59,7 @@ struct tdl_sys {
      * no more room, and that an edge will tell when it has (epoll(7)). A table
      * whose calls are short for another reason sets 0. */
     int short_drains;
+    int simulated; /* one thread, a clock of its own: nothing may run beside it */
 };
 
 extern struct tdl_sys tdl_sys;

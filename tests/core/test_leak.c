@@ -54,7 +54,7 @@ static void no_growth(void (*round)(void)) {
     measure(&early);
     if (early.threads < threads) early.threads = threads;
     for (int i = 0; i < ROUNDS; i++) round();
-    for (int i = 0; i < 100; i++) { /* threads may take a moment to be gone */
+    for (int i = 0; i < 1500; i++) { /* a thread that is not needed any more ends after 10 s */
         measure(&late);
         if (late.threads <= early.threads && late.fds <= early.fds) break;
         usleep(10000);

@@ -24,6 +24,7 @@ return {
     TDL_EEOF = -4109,
     TDL_ETOOLONG = -4110,
     TDL_EDEADLOCK = -4111,
+    TDL_ETHREADS = -4112,
     TDL_PENDING = -4200,
     TDL_NIL = 0,
     TDL_BOOL = 1,
@@ -34,6 +35,8 @@ return {
     TDL_CHAN = 6,
     TDL_REF = 7,
     TDL_GO_JOINABLE = 1,
+    TDL_BLOCK_SHORT = 1,
+    TDL_BLOCK_LONG = 2,
     TDL_RECV = 1,
     TDL_SEND = 2,
     TDL_FILL_SOME = 0,
@@ -103,6 +106,11 @@ int tdl_goexit(void);
 void tdl_yield(void);
 int tdl_sleep(int64_t ns);
 int tdl_gomaxprocs(int n);
+int tdl_set_max_threads(int n);
+int tdl_block_begin(int hint);
+int tdl_block_end(void);
+int tdl_pin(void);
+int tdl_unpin(void);
 int tdl_num_goroutines(void);
 uint64_t tdl_goid(void);
 typedef struct tdl_chan tdl_chan;
