@@ -27,6 +27,10 @@ static const struct {
     {TDL_ETOOLONG, "TDL_ETOOLONG", "longer than the limit"},
     {TDL_EDEADLOCK, "TDL_EDEADLOCK", "the caller would wait for itself"},
     {TDL_ETHREADS, "TDL_ETHREADS", "the limit of threads is reached"},
+    {TDL_ESTACK, "TDL_ESTACK", "stack size out of range: 4 KiB to 8 MiB"},
+    {TDL_ESTACKS, "TDL_ESTACKS",
+     "no more stacks: the system refuses another guard page (vm.max_map_count; two mappings a stack before Linux 6.13)"},
+    {TDL_ESYSTEM, "TDL_ESYSTEM", "would wait inside tdl_system_stack"},
     {TDL_PENDING, "TDL_PENDING", "pending"},
 };
 

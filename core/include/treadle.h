@@ -79,6 +79,9 @@ enum {
     TDL_ETOOLONG   = -4110, /* no frame within the limit */
     TDL_EDEADLOCK  = -4111, /* the caller would wait for itself */
     TDL_ETHREADS   = -4112, /* the limit of threads is reached: tdl_set_max_threads */
+    TDL_ESTACK     = -4113, /* a stack size out of range */
+    TDL_ESTACKS    = -4114, /* no more stacks: the system's limit of mappings is reached; see tdl_spawn */
+    TDL_ESYSTEM    = -4115, /* would wait inside tdl_system_stack */
     TDL_PENDING    = -4200  /* _start forms only: the result will come from tdl_host_poll */
 };
 
@@ -162,7 +165,8 @@ enum { TDL_GO_JOINABLE = 1 };
 typedef struct tdl_go_options {
     uint32_t    size;  /* sizeof(tdl_go_options) */
     uint32_t    flags; /* TDL_GO_JOINABLE */
-    size_t      stack; /* bytes of address space; 0: the default, 64 KiB (which is also the largest now) */
+    size_t      stack; /* bytes of address space, 4 KiB to 8 MiB, made 16 or 64 KiB, 256 KiB, 1 or 8 MiB;
+                          0: the default, 64 KiB. See Stacks below */
     const char *name;  /* shown in dumps; the first 31 bytes are copied; may be NULL */
 } tdl_go_options;
 
@@ -186,6 +190,13 @@ TDL_API tdl_g *tdl_go(void (*fn)(void *), void *arg);
 /* The same with options (NULL: none). NULL also for a size or stack that is out
  * of range, or an unknown flag. */
 TDL_API tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts);
+/* The same, and says why not: 0, and the goroutine in *g (g may be NULL);
+ * TDL_EINVAL: fn is null, or the options' size or a flag is unknown; TDL_ESTACK:
+ * a stack size out of range; TDL_ENOMEM: no memory or address space for a stack;
+ * TDL_ESTACKS: no more guard pages: on Linux before 6.13 each stack takes two
+ * mappings, of which a process may have vm.max_map_count (65,530 by default, so
+ * about 32,700 stacks); TDL_EFORKED. Any caller. */
+TDL_API int tdl_spawn(tdl_g **g, void (*fn)(void *), void *arg, const tdl_go_options *opts);
 /* Waits until the joinable goroutine g has ended and frees its handle.
  * Blocking. 0; TDL_EINVAL: not joinable; TDL_EBUSY: somebody else joins it;
  * TDL_EDEADLOCK: g is the caller; TDL_ECANCELED: the caller was cancelled (g
@@ -241,6 +252,33 @@ TDL_API int tdl_unpin(void);
 TDL_API int tdl_num_goroutines(void);
 /* The calling goroutine's number; 0 elsewhere. */
 TDL_API uint64_t tdl_goid(void);
+
+/* Stacks. A goroutine's stack is a piece of address space, of which only what
+ * it touches takes memory; its lowest pages (one, of the larger ones a
+ * sixteenth, at most 64 KiB) are a guard. Who touches that ends the program with
+ * the goroutine's number, name and where it was created. A function whose frame
+ * is larger than the guard can step over it: compile with
+ * -fstack-clash-protection, or keep large arrays elsewhere. Stacks of goroutines
+ * that have ended are used again; their memory goes back to the system when
+ * they have not been for a second. */
+
+/* Runs fn(arg) on the big stack of the calling thread (8 MiB as a rule), for
+ * foreign code that recurses deeply. In a plain thread or host, or inside
+ * itself, it just calls fn. fn may call what does not wait; what would wait
+ * returns TDL_ESYSTEM, as tdl_run and tdl_goexit do, and tdl_yield returns at
+ * once. It must return. 0; TDL_EINVAL for a null fn. Any caller. */
+TDL_API int tdl_system_stack(void (*fn)(void *), void *arg);
+
+/* 1: from now on how deep the stack of each new goroutine gets is measured, for
+ * each place in the code that spawns; 0: no longer. It costs some microseconds a
+ * goroutine, and nothing when off. TDL_DEBUG=stacks in the environment turns it
+ * on at the start, and has tdl_run report to stderr at its end. Any caller. */
+TDL_API int tdl_stack_census(int on);
+/* Writes for each place the most bytes of stack that one of its goroutines has
+ * used (with about 2.5 KiB that treadle keeps there itself), of how many, and
+ * how many have ended and are alive, as text to the descriptor. 0, -errno or
+ * TDL_ENOMEM. Any caller. */
+TDL_API int tdl_stack_report(int fd);
 
 /* -- Channels ------------------------------------------------------------ */
 

@@ -72,7 +72,7 @@ TDL_NO_TSAN static void want_p(void) {
     tdl_p_leave(m, was);
     if (have)
         tdl_sysmon_wake();
-    else
+    else if (!m->on_system) /* there it goes on without one */
         tdl_g_rejoin(m->g);
 }
 

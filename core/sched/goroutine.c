@@ -2,6 +2,7 @@
  * Goroutines: go, exit, join, cancel, sleep. */
 #include <string.h>
 
+#include "sched/census.h"
 #include "sched/own.h"
 #include "sched/sched.h"
 #include "sched/stack.h"
@@ -13,34 +14,9 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-enum { FREE_MAX = 64, ID_BATCH = 64 };
+enum { ID_BATCH = 64 };
 
 /* -- Making and freeing ------------------------------------------------------ */
-
-TDL_NO_TSAN static tdl_g *take_free(tdl_p *p) {
-    tdl_g *g = p ? p->gfree : NULL;
-    if (!g) return tdl_stack_take();
-    p->gfree = g->next;
-    p->ngfree--;
-    return g;
-}
-
-TDL_NO_TSAN static void put_free(tdl_p *p, tdl_g *g) {
-    if (!p) {
-        g->next = NULL;
-        tdl_stack_give(g);
-        return;
-    }
-    g->next = p->gfree;
-    p->gfree = g;
-    if (++p->ngfree < FREE_MAX) return;
-    tdl_g *list = p->gfree, *last = list;
-    for (int i = 1; i < FREE_MAX / 2; i++) last = last->next;
-    p->gfree = last->next;
-    p->ngfree -= FREE_MAX / 2;
-    last->next = NULL;
-    tdl_stack_give(list);
-}
 
 TDL_NO_TSAN static uint64_t new_id(tdl_p *p) {
     if (!p) return at_add_rlx(&tdl_sched.ids, 1) + 1;
@@ -65,7 +41,7 @@ TDL_NO_TSAN void tdl_g_free(tdl_g *g) {
     tdl_p *p = tdl_p_enter(m, &was);
     count(p ? &p->exited : NULL, &tdl_sched.exited, p);
     at_store_rlx(&g->status, G_DEAD);
-    put_free(p, g);
+    tdl_stack_give(p, g);
     tdl_p_leave(m, was);
 }
 
@@ -75,6 +51,7 @@ TDL_NO_TSAN void tdl_g_ended(tdl_g *g) {
     __tsan_destroy_fiber(g->fiber);
     g->fiber = NULL;
 #endif
+    if (TDL_UNLIKELY(g->counted)) tdl_census_ends(g);
     if (!(g->flags & TDL_GO_JOINABLE)) {
         tdl_g_free(g);
         return;
@@ -88,10 +65,10 @@ TDL_NO_TSAN void tdl_g_ended(tdl_g *g) {
     if (n) tdl_op_complete(n->op, was, 0); /* from here g is the joiner's to free */
 }
 
-TDL_NO_TSAN static tdl_g *new_g(tdl_m *m, void (*fn)(void *), void *arg) {
+TDL_NO_TSAN static tdl_g *new_g(tdl_m *m, int cls, void (*fn)(void *), void *arg, const void *site, int *code) {
     uint32_t was;
     tdl_p *p = tdl_p_enter(m, &was);
-    tdl_g *g = take_free(p);
+    tdl_g *g = tdl_stack_take(p, cls, code);
     if (g) {
         g->id = new_id(p);
         count(p ? &p->spawned : NULL, &tdl_sched.spawned, p);
@@ -99,6 +76,7 @@ TDL_NO_TSAN static tdl_g *new_g(tdl_m *m, void (*fn)(void *), void *arg) {
     tdl_p_leave(m, was);
     if (!g) return NULL;
     TDL_TSAN_ACQUIRE(g);
+    if (TDL_UNLIKELY(at_load_rlx(&tdl_census_on))) tdl_census_begins(g);
     size_t size;
     void *low = tdl_stack_low(g, &size);
 #ifdef TDL_ASAN
@@ -111,6 +89,7 @@ TDL_NO_TSAN static tdl_g *new_g(tdl_m *m, void (*fn)(void *), void *arg) {
     g->sp = tdl_switch_prepare(low, size, tdl_g_entry);
     g->fn = fn;
     g->arg = arg;
+    g->site = site;
     at_store_rlx(&g->cancelled, 0);
     at_store_rlx(&g->op.state, OP_IDLE);
     g->op.kind = OP_OF_G;
@@ -123,23 +102,33 @@ TDL_NO_TSAN static tdl_g *new_g(tdl_m *m, void (*fn)(void *), void *arg) {
     return g;
 }
 
+/* Where the calling function was called. */
+#define SITE __builtin_return_address(0)
+
 tdl_g *tdl_go(void (*fn)(void *), void *arg) {
     tdl_m *m = tdl_m_self();
+    int code;
     if (!fn || tdl_forked()) return NULL;
     if (!m->g && tdl_runtime_start() < 0) return NULL;
-    tdl_g *g = new_g(m, fn, arg);
+    tdl_g *g = new_g(m, STACK_DEFAULT, fn, arg, SITE, &code);
     if (g) tdl_g_start(g);
     return g;
 }
 
-tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts) {
-    if (!opts) return tdl_go(fn, arg);
+static tdl_g *go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts, const void *site, int *code) {
+    static const tdl_go_options none = {.size = sizeof none};
+    if (!opts) opts = &none;
     tdl_m *m = tdl_m_self();
-    if (!fn || tdl_forked()) return NULL;
-    if (opts->size < sizeof *opts || (opts->flags & ~(uint32_t)TDL_GO_JOINABLE)) return NULL;
-    if (opts->stack > STACK_SLOT) return NULL;
-    if (!m->g && tdl_runtime_start() < 0) return NULL;
-    tdl_g *g = new_g(m, fn, arg);
+    *code = TDL_EINVAL;
+    if (!fn || opts->size < sizeof *opts || (opts->flags & ~(uint32_t)TDL_GO_JOINABLE)) return NULL;
+    int cls = *code = tdl_stack_class(opts->stack);
+    if (cls < 0) return NULL;
+    if (tdl_forked()) {
+        *code = TDL_EFORKED;
+        return NULL;
+    }
+    if (!m->g && (*code = tdl_runtime_start()) < 0) return NULL;
+    tdl_g *g = new_g(m, cls, fn, arg, site, code);
     if (!g) return NULL;
     g->flags = (uint8_t)opts->flags;
     tdl_lock_init(&g->join_lock, RANK_OBJECT);
@@ -150,9 +139,22 @@ tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts) {
     return g;
 }
 
+tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts) {
+    int code;
+    return go_opts(fn, arg, opts, SITE, &code);
+}
+
+int tdl_spawn(tdl_g **g, void (*fn)(void *), void *arg, const tdl_go_options *opts) {
+    int code;
+    tdl_g *made = go_opts(fn, arg, opts, SITE, &code);
+    if (g) *g = made;
+    return made ? 0 : code;
+}
+
 int tdl_goexit(void) {
     tdl_g *g = tdl_m_self()->g;
     if (!g) return TDL_EINVAL;
+    if (tdl_m_self()->on_system) return TDL_ESYSTEM;
     for (tdl_at_exit *a; (a = g->at_exit) != NULL;) {
         g->at_exit = a->outer;
         a->fn(a);

@@ -6,48 +6,50 @@
  * fault anywhere else goes to whoever had the signal before us.
  */
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "sched/census.h"
 #include "sched/sched.h"
 #include "sched/stack.h"
 #include "sys/sys.h"
+#include "sys/text.h"
 
 static struct sigaction before;
 
-/* Only what a signal handler may call. */
+/* In one piece, so that what several threads say does not mix. */
 static void say(const char *text) {
     if (write(STDERR_FILENO, text, strlen(text)) < 0) return;
 }
 
-static void say_number(uint64_t n) {
-    char digits[21];
-    int at = sizeof digits - 1;
-    digits[at] = '\0';
-    do
-        digits[--at] = (char)('0' + n % 10);
-    while (n /= 10);
-    say(&digits[at]);
+static void report(tdl_g *g) {
+    char line[512];
+    tdl_text t = tdl_text_in(line, sizeof line - 1);
+    tdl_text_add(&t, "fatal error: stack overflow: goroutine ");
+    tdl_text_number(&t, g->id, 10);
+    if (g->name[0]) {
+        tdl_text_add(&t, " (");
+        tdl_text_add(&t, g->name);
+        tdl_text_add(&t, ")");
+    }
+    tdl_text_add(&t, " has used up its ");
+    tdl_text_number(&t, tdl_stack_size(g->stack) / 1024, 10);
+    tdl_text_add(&t, " KiB; it was created");
+    if (g->parent) {
+        tdl_text_add(&t, " by goroutine ");
+        tdl_text_number(&t, g->parent, 10);
+    }
+    tdl_text_add(&t, " at ");
+    tdl_text_code(&t, g->site);
+    strcpy(t.at, "\n");
+    say(line);
 }
 
 static void on_fault(int sig, siginfo_t *info, void *context) {
     (void)context;
     tdl_g *g = tdl_stack_guarding(info->si_addr);
     if (g) {
-        say("fatal error: stack overflow: goroutine ");
-        say_number(g->id);
-        if (g->name[0]) {
-            say(" (");
-            say(g->name);
-            say(")");
-        }
-        say(" has used up its 64 KiB");
-        if (g->parent) {
-            say("; it was created by goroutine ");
-            say_number(g->parent);
-        }
-        say("\n");
+        report(g);
         signal(sig, SIG_DFL);
     } else {
         sigaction(sig, &before, NULL);
@@ -57,6 +59,7 @@ static void on_fault(int sig, siginfo_t *info, void *context) {
 
 void tdl_overflow_watch(void) {
     static _Atomic int done;
+    tdl_census_run_starts();
     if (at_xchg_seq(&done, 1)) return;
 #if !defined(TDL_ASAN) && !defined(TDL_TSAN) /* they report it themselves */
     struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};

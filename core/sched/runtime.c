@@ -31,8 +31,7 @@ int tdl_p_open(int id) {
     p->id = id;
     p->m = NULL;
     p->idle = false;
-    p->gfree = NULL;
-    p->ngfree = 0;
+    tdl_stacks_reset(&p->stacks);
     p->budget_full = 1;
     p->spin_credit = 1;
     at_store_rlx(&p->budget, 1);
@@ -190,7 +189,7 @@ static int stop_rest(void) {
         at_store_rlx(&p->front.head, at_load_rlx(&p->front.tail));
         at_store_rlx(&p->spawned, 0);
         at_store_rlx(&p->exited, 0);
-        p->gfree = NULL;
+        tdl_stacks_reset(&p->stacks);
         p->id_next = p->id_end = 0;
     }
     at_store_rlx(&tdl_sched.spawned, 0);

@@ -126,7 +126,7 @@ TDL_NO_TSAN void tdl_g_exit(tdl_g *g) {
 TDL_NO_TSAN void tdl_yield(void) {
     tdl_m *m = tdl_m_self();
     tdl_g *g = m->g;
-    if (!g || g->pins) {
+    if (!g || g->pins || m->on_system) {
         if (!m->deny) tdl_thread_yield();
         return;
     }

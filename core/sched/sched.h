@@ -33,7 +33,7 @@
 #include "sched/runq.h"
 #include "treadle.h"
 
-enum { TDL_MAX_P = 1024, TDL_NAME = 32 };
+enum { TDL_MAX_P = 1024, TDL_NAME = 32, TDL_STACK_CLASSES = 5 };
 
 /* What a G is doing; for dumps, except DEAD, which says the slot is free. */
 enum { G_DEAD, G_RUNNABLE, G_RUNNING, G_WAITING, G_BLOCKED, G_DONE };
@@ -55,7 +55,9 @@ struct tdl_g {
     uint8_t woken;             /* was readied, not spawned and not put back: see queue.c */
     uint32_t blocks;           /* depth of tdl_block_begin */
     uint32_t pins;             /* depth of tdl_pin */
-    uint32_t slot;             /* stackful: which stack */
+    uint8_t stack;             /* stackful: its stack's class; see stack.h */
+    bool counted;              /* stackful: see census.h */
+    const void *site;          /* where it was spawned: an address in the code */
     uint64_t id, parent;
     tdl_op op;
     struct tdl_at_exit *at_exit; /* what tdl_goexit calls first */
@@ -80,6 +82,12 @@ struct tdl_g {
     void *fake_stack;
 #endif
 };
+
+/* Free Gs with stacks, by class. */
+typedef struct tdl_stacks {
+    tdl_g *list[TDL_STACK_CLASSES];
+    uint32_t n[TDL_STACK_CLASSES];
+} tdl_stacks;
 
 typedef struct tdl_p tdl_p;
 typedef struct tdl_m tdl_m;
@@ -107,6 +115,7 @@ struct tdl_m {
     tdl_m *next;            /* under sched.lock: of the loose, the spare or the ended */
     _Atomic uint32_t call;  /* CALL_…, of a spare; futex */
     int tid;                /* worker Ms */
+    bool on_system;         /* its goroutine is inside tdl_system_stack */
     tdl_g g0;               /* its own stack, as the scheduler runs on it */
     tdl_op op;              /* plain threads */
     pthread_t thread;       /* worker Ms */
@@ -134,8 +143,7 @@ struct tdl_p {
     _Atomic uint32_t in_call; /* its goroutine is in a call said to be short: sysmon looks sooner */
     int spin_credit;       /* does spinning before sleep pay? see idle.c */
     int64_t seen, since;   /* sysmon: what it saw last, and since when */
-    tdl_g *gfree; /* dead Gs with their stacks */
-    int ngfree;
+    tdl_stacks stacks;
     uint64_t id_next, id_end;
     _Atomic int64_t spawned, exited; /* written by the owner only */
     tdl_poller poller;

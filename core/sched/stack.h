@@ -1,32 +1,59 @@
 /* SPDX-License-Identifier: MIT
  *
- * Stacks of goroutines: slots of 64 KiB cut from chunks of address space. The
- * lowest page of a slot is a guard; its G lives at the top, so that a parked
+ * Stacks of goroutines: slots of address space in a few sizes (classes), cut
+ * from arenas, each of which is one mapping of slots of one class. The lowest
+ * pages of a slot are its guard; its G lies at the top, so that a parked
  * goroutine touches one page. Slots are never unmapped (a G's memory is
- * type-stable); tdl_stack_discard_all gives their pages back.
+ * type-stable); their pages go back to the system when they have lain unused.
  *
  *     slot: | guard | ....... stack grows down <- | G | colour |
+ *
+ * A free slot is warm (it has pages: in a P's own list or in the depot), cold
+ * (its pages are zero) or fresh (it was never used).
  */
 #ifndef TDL_SCHED_STACK_H
 #define TDL_SCHED_STACK_H
 
 #include "sched/sched.h"
 
-enum { STACK_SLOT = 64 * 1024, STACK_GUARD = 4096 };
+enum { STACK_DEFAULT = 1, STACK_SMALLEST = 4096 };
 
-/* A dead G with a stack, from the depot or new; NULL: out of memory. */
-tdl_g *tdl_stack_take(void);
-/* Back to the depot, a list linked by next. */
-void tdl_stack_give(tdl_g *list);
+/* The class for a stack of so many bytes (0: the default); TDL_ESTACK. */
+int tdl_stack_class(size_t bytes);
+/* The size of a class' slots, and of the guard in each. */
+size_t tdl_stack_size(int cls);
+size_t tdl_stack_guard(int cls);
+
+/* A dead G with a stack of that class: p's (which the caller owns, or NULL), or
+ * the depot's, or a new one. NULL and *code. */
+tdl_g *tdl_stack_take(tdl_p *p, int cls, int *code);
+/* Gives a dead one back. */
+void tdl_stack_give(tdl_p *p, tdl_g *g);
+/* p has none. */
+void tdl_stacks_reset(tdl_stacks *own);
+
 /* The usable stack of g: lowest address and size. */
 void *tdl_stack_low(tdl_g *g, size_t *size);
-/* The i-th G that was ever made; NULL beyond the last. Its status says whether
- * it lives. */
+/* The end of g's slot. */
+char *tdl_stack_end(tdl_g *g);
+/* Every G that there is has a number; its status says whether it lives. NULL
+ * beyond the last; some numbers have none yet, and give one that is dead. */
 tdl_g *tdl_stack_g(uint32_t i);
 /* Is this the address of a G? */
 int tdl_stack_owns(tdl_g *g);
 /* Whose guard does this address lie in? NULL: nobody's. Async-signal-safe. */
 tdl_g *tdl_stack_guarding(const void *address);
+
+/* For an M with nothing to do: gives pages of stacks that have long been unused
+ * back, a bounded number, and says when it wants to be called again;
+ * TDL_FOREVER: when there are new ones. */
+int64_t tdl_stack_trim(int64_t now);
+/* Is there anything for it? */
+bool tdl_stack_to_trim(void);
+/* How long is long, ns. Set while nothing runs. */
+extern int64_t tdl_stack_trim_after;
+/* Gives g's pages back; g is dead, and the caller's. Its class stays. */
+void tdl_stack_clear(tdl_g *g);
 /* Everything is dead: gives all pages back and refills the depot. */
 void tdl_stack_discard_all(void);
 

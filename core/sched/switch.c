@@ -11,7 +11,11 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__x86_64__)
+/* Below the stack pointer of a stack that was left nothing is in use; the gap is
+ * for whoever looks at it (a red zone). */
+#define GAP 128
+
+#if defined(__x86_64__) && !defined(TDL_SWITCH_PORTABLE)
 
 __asm__(".pushsection .text\n"
         ".globl tdl_switch\n.hidden tdl_switch\n"
@@ -47,9 +51,28 @@ __asm__(".pushsection .text\n"
         "  ud2\n"
         "  .cfi_endproc\n"
         ".size tdl_switch_start, .-tdl_switch_start\n"
+        /* a signal frame, for to a debugger two frames of one stack must not
+         * be in the wrong order, and the two stacks may be */
+        ".hidden tdl_switch_over\n"
+        ".type tdl_switch_over, @function\n"
+        "tdl_switch_over:\n"
+        "  .cfi_startproc\n"
+        "  .cfi_signal_frame\n"
+        "  endbr64\n"
+        "  pushq %rbp\n  .cfi_def_cfa_offset 16\n  .cfi_offset rbp, -16\n"
+        "  movq %rsp, %rbp\n  .cfi_def_cfa_register rbp\n"
+        "  movq %rdi, %rsp\n"
+        "  movq %rdx, %rdi\n"
+        "  callq *%rsi\n"
+        "  movq %rbp, %rsp\n"
+        "  popq %rbp\n  .cfi_def_cfa rsp, 8\n"
+        "  ret\n"
+        "  .cfi_endproc\n"
+        ".size tdl_switch_over, .-tdl_switch_over\n"
         ".popsection\n");
 
 void tdl_switch_start(void);
+void tdl_switch_over(void *sp, void (*fn)(void *), void *arg);
 
 void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
     uintptr_t top = ((uintptr_t)low + size) & ~(uintptr_t)15;
@@ -63,7 +86,7 @@ void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
     return sp;
 }
 
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(TDL_SWITCH_PORTABLE)
 
 __asm__(".pushsection .text\n"
         ".globl tdl_switch\n.hidden tdl_switch\n"
@@ -111,9 +134,28 @@ __asm__(".pushsection .text\n"
         "  brk #1\n"
         "  .cfi_endproc\n"
         ".size tdl_switch_start, .-tdl_switch_start\n"
+        ".hidden tdl_switch_over\n"
+        ".type tdl_switch_over, %function\n"
+        "tdl_switch_over:\n" /* a signal frame: see above */
+        "  .cfi_startproc\n"
+        "  .cfi_signal_frame\n"
+        "  hint #34\n" /* bti c */
+        "  stp x29, x30, [sp, #-16]!\n"
+        "  .cfi_def_cfa_offset 16\n  .cfi_offset x29, -16\n  .cfi_offset x30, -8\n"
+        "  mov x29, sp\n  .cfi_def_cfa x29, 16\n"
+        "  mov sp, x0\n"
+        "  mov x0, x2\n"
+        "  blr x1\n"
+        "  mov sp, x29\n  .cfi_def_cfa sp, 16\n"
+        "  ldp x29, x30, [sp], #16\n"
+        "  .cfi_def_cfa_offset 0\n  .cfi_restore x29\n  .cfi_restore x30\n"
+        "  ret\n"
+        "  .cfi_endproc\n"
+        ".size tdl_switch_over, .-tdl_switch_over\n"
         ".popsection\n");
 
 void tdl_switch_start(void);
+void tdl_switch_over(void *sp, void (*fn)(void *), void *arg);
 
 void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
     uintptr_t top = ((uintptr_t)low + size) & ~(uintptr_t)15;
@@ -128,7 +170,8 @@ void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
 
 #include <ucontext.h>
 
-void tdl_switch(void **save_sp, void *load_sp) {
+/* Unseen by ASan, which would have `here` elsewhere than on this stack. */
+__attribute__((no_sanitize("address"))) void tdl_switch(void **save_sp, void *load_sp) {
     ucontext_t here;
     *save_sp = &here;
     swapcontext(&here, (ucontext_t *)load_sp);
@@ -145,4 +188,38 @@ void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
     return uc;
 }
 
+/* A context of its own: makecontext passes no pointers, so the two words come
+ * in ints. The context of a stack that was left lies in tdl_switch's frame there;
+ * what is below it is swapcontext's, and no longer in use. */
+struct over {
+    ucontext_t back;
+    void (*fn)(void *);
+    void *arg;
+};
+
+static void over(unsigned high, unsigned low) {
+    struct over *o = (void *)(((uintptr_t)high << 16 << 16) | low);
+    o->fn(o->arg);
+    setcontext(&o->back);
+}
+
+void tdl_switch_call(void *left_sp, void (*fn)(void *), void *arg) {
+    struct over o = {.fn = fn, .arg = arg};
+    enum { ROOM = 64 * 1024 }; /* only its end is used */
+    ucontext_t uc;
+    getcontext(&uc);
+    uc.uc_stack.ss_sp = (char *)left_sp - GAP - 1024 - ROOM;
+    uc.uc_stack.ss_size = ROOM;
+    uc.uc_link = NULL;
+    uintptr_t at = (uintptr_t)&o;
+    makecontext(&uc, (void (*)(void))over, 2, (unsigned)(at >> 16 >> 16), (unsigned)at);
+    swapcontext(&o.back, &uc);
+}
+
+#endif
+
+#if (defined(__x86_64__) || defined(__aarch64__)) && !defined(TDL_SWITCH_PORTABLE)
+void tdl_switch_call(void *left_sp, void (*fn)(void *), void *arg) {
+    tdl_switch_over((void *)(((uintptr_t)left_sp - GAP) & ~(uintptr_t)15), fn, arg);
+}
 #endif

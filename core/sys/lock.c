@@ -44,6 +44,7 @@ static const char *const names[RANKS] = {
     [RANK_SCHED] = "scheduler",
     [RANK_STACKS] = "depot of stacks",
     [RANK_POOL] = "pool",
+    [RANK_CENSUS] = "census of stacks",
 };
 
 /* What the thread holds: how many of each rank, and which of them has the

@@ -33,6 +33,7 @@ typedef enum tdl_rank {
     RANK_SCHED,  /* the scheduler */
     RANK_STACKS, /* the depot of stacks */
     RANK_POOL,   /* a pool of objects */
+    RANK_CENSUS, /* the census of stacks */
     RANKS
 } tdl_rank;
 

@@ -23,7 +23,9 @@ struct tdl_sys {
     void  (*release)(void *p);
     void *(*map)(size_t size); /* address space only, aligned to a page; NULL */
     int   (*unmap)(void *p, size_t size);
-    int   (*guard)(void *page, size_t size); /* makes an access to it fault */
+    /* makes an access to `size` bytes at first, and at each of n - 1 strides
+     * beyond, fault: how many of the n, at least one */
+    int   (*guard)(void *first, size_t size, size_t stride, int n);
     int   (*discard)(void *p, size_t size);  /* gives its pages back, it reads as zero */
 
     /* time and threads */

@@ -207,7 +207,9 @@ static int strikes(void) {
 static void *f_alloc(size_t n) { return strikes() ? NULL : tdl_sys_real.alloc(n); }
 static void *f_resize(void *p, size_t n) { return strikes() ? NULL : tdl_sys_real.resize(p, n); }
 static void *f_map(size_t n) { return strikes() ? NULL : tdl_sys_real.map(n); }
-static int   f_guard(void *p, size_t n) { return strikes() ? -ENOMEM : tdl_sys_real.guard(p, n); }
+static int   f_guard(void *p, size_t size, size_t stride, int n) {
+    return strikes() ? -ENOMEM : tdl_sys_real.guard(p, size, stride, n);
+}
 static int   f_thread(void *(*fn)(void *), void *arg, void *t) { return strikes() ? -EAGAIN : tdl_sys_real.thread(fn, arg, t); }
 static int   f_epoll_create(void) { return strikes() ? -EMFILE : tdl_sys_real.epoll_create(); }
 static int   f_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev) {

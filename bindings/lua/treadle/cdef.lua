@@ -25,6 +25,9 @@ return {
     TDL_ETOOLONG = -4110,
     TDL_EDEADLOCK = -4111,
     TDL_ETHREADS = -4112,
+    TDL_ESTACK = -4113,
+    TDL_ESTACKS = -4114,
+    TDL_ESYSTEM = -4115,
     TDL_PENDING = -4200,
     TDL_NIL = 0,
     TDL_BOOL = 1,
@@ -100,6 +103,7 @@ const char *name;
 int tdl_run(int (*main_g)(void *), void *arg);
 tdl_g *tdl_go(void (*fn)(void *), void *arg);
 tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts);
+int tdl_spawn(tdl_g **g, void (*fn)(void *), void *arg, const tdl_go_options *opts);
 int tdl_join(tdl_g *g);
 int tdl_cancel(tdl_g *g);
 int tdl_goexit(void);
@@ -113,6 +117,9 @@ int tdl_pin(void);
 int tdl_unpin(void);
 int tdl_num_goroutines(void);
 uint64_t tdl_goid(void);
+int tdl_system_stack(void (*fn)(void *), void *arg);
+int tdl_stack_census(int on);
+int tdl_stack_report(int fd);
 typedef struct tdl_chan tdl_chan;
 tdl_chan *tdl_chan_new(uint32_t cap);
 void tdl_chan_free(tdl_chan *ch);
