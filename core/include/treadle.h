@@ -348,13 +348,21 @@ TDL_API int tdl_select(tdl_case *cases, int n, int64_t deadline);
 /* A mutual exclusion lock, usable between goroutines, threads and hosted
  * tasks. It belongs to no thread: whoever holds it may hand it on and let
  * another unlock it. A waiter that has waited for 1 ms gets it next, before
- * newcomers (Go's starvation mode). */
+ * newcomers (Go's starvation mode).
+ *
+ * Circles. Each of some callers has locked a mutex and waits, without a
+ * deadline, for that of the next one (one alone: for his own). When this has
+ * lasted for a second, stderr is told who has what and waits for what, and the
+ * lock call that closed the circle returns TDL_EDEADLOCK, without the mutex.
+ * Owner is who locked it; a host's trylock leaves it without one. Who lets
+ * another unlock it, and may wait that long meanwhile, calls tdl_mutex_disown. */
 typedef struct tdl_mutex tdl_mutex;
 TDL_API tdl_mutex *tdl_mutex_new(void);          /* NULL: out of memory. Any caller */
-TDL_API int  tdl_mutex_lock(tdl_mutex *m);       /* Blocking. 0, TDL_ECANCELED, TDL_EHOST */
+TDL_API int  tdl_mutex_lock(tdl_mutex *m);       /* Blocking. 0, TDL_ECANCELED, TDL_EDEADLOCK, TDL_EHOST */
 TDL_API int  tdl_mutex_lock_until(tdl_mutex *m, int64_t deadline); /* Blocking. Also TDL_ETIMEDOUT */
 TDL_API int  tdl_mutex_trylock(tdl_mutex *m);    /* 0, TDL_EAGAIN. Any caller */
 TDL_API int  tdl_mutex_unlock(tdl_mutex *m);     /* 0, TDL_ENOTLOCKED. Any caller */
+TDL_API int  tdl_mutex_disown(tdl_mutex *m);     /* It stays locked, by nobody. 0, TDL_ENOTLOCKED. Any caller */
 TDL_API void tdl_mutex_free(tdl_mutex *m);       /* nobody may hold it or wait for it. NULL is ignored */
 
 /* Waits for a number of things to end. The counter starts at 0; wait returns

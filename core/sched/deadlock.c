@@ -39,7 +39,7 @@ static bool all_idle(void) {
 
 static bool timers_pending(void) {
     for (int i = 0; i < tdl_nprocs(); i++)
-        if (tdl_timers_next(&tdl_sched.p[i]->poller.timers) != TDL_FOREVER) return true;
+        if (tdl_timers_pending(&tdl_sched.p[i]->poller.timers)) return true;
     return false;
 }
 

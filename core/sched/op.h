@@ -24,6 +24,7 @@
 #ifndef TDL_SCHED_OP_H
 #define TDL_SCHED_OP_H
 
+#include "sched/blocked.h"
 #include "sched/timers.h"
 #include "treadle.h"
 
@@ -75,6 +76,7 @@ struct tdl_op {
     int64_t deadline;     /* as given to tdl_op_arm */
     tdl_timer_node timer; /* the deadline */
     tdl_node node;        /* operations on one object */
+    uint64_t who;         /* threads: see tdl_thread_who */
     union {
         struct { /* select */
             tdl_node *nodes; /* few, or allocated */
@@ -92,10 +94,11 @@ struct tdl_op {
             uint8_t how; /* TDL_FILL_… */
         } io;
         struct tdl_g *joined;
-        struct { /* condition: see sync/cond.c */
+        struct { /* mutexes, and conditions: see sync/cond.c */
+            tdl_blocked blocked;
             tdl_mutex *mutex;
             int64_t why;
-        } cond;
+        } lock;
     } u;
 };
 

@@ -17,6 +17,12 @@
         return r_; /* codes and counts fit the form's own type */              \
     } while (0)
 
+/* Who waits with op: an identity that is never used twice, and never 0. */
+static inline uint64_t tdl_op_who(tdl_op *op) {
+    if (TDL_LIKELY(op->kind != OP_OF_THREAD)) return TDL_CONTAINER(op, tdl_g, op)->id;
+    return TDL_LIKELY(op->who) ? op->who : tdl_thread_who(op);
+}
+
 int64_t tdl_join_op(tdl_op *op, tdl_g *g, int64_t deadline);
 int64_t tdl_sleep_op(tdl_op *op, int64_t ns);
 /* Frees an ended joinable goroutine. */

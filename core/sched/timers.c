@@ -12,6 +12,7 @@ void tdl_timers_init(tdl_timers *h, struct tdl_poller *poller) {
     tdl_lock_take(&h->lock); /* of an earlier life: somebody may come late */
     h->closed = false;
     h->n = h->cap = 0;
+    at_store_rlx(&h->quiet, 0);
     h->a = NULL;
     h->poller = poller;
     at_store_rlx(&h->next, TDL_FOREVER);
@@ -115,6 +116,14 @@ void tdl_timer_disarm(tdl_timer_node *t) {
     if (t->index) remove_at(h, t->index - 1);
     tdl_unlock(&h->lock);
     t->heap = NULL;
+}
+
+bool tdl_timers_pending(tdl_timers *h) {
+    if (tdl_timers_next(h) == TDL_FOREVER) return false;
+    tdl_lock_take(&h->lock);
+    bool pending = h->n > at_load_seq(&h->quiet);
+    tdl_unlock(&h->lock);
+    return pending;
 }
 
 uint32_t tdl_timers_count(tdl_timers *h) {

@@ -38,6 +38,7 @@ typedef struct tdl_timers {
     tdl_lock lock;
     bool closed; /* its poller is gone: nothing can be armed */
     uint32_t n, cap;
+    _Atomic uint32_t quiet;    /* of n: those that are of no account in tdl_timers_pending */
     struct tdl_timer_entry *a;
     _Atomic int64_t next;      /* written under lock; read without by the poller's owner */
     struct tdl_poller *poller; /* sleeps no longer than to `next` */
@@ -54,6 +55,8 @@ void tdl_timer_disarm(tdl_timer_node *t);
 /* Fires what is due at `now`; how many. */
 int tdl_timers_run(tdl_timers *h, int64_t now);
 
+/* May a timer still make something happen? */
+bool tdl_timers_pending(tdl_timers *h);
 /* Timers in the heap. */
 uint32_t tdl_timers_count(tdl_timers *h);
 

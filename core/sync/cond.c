@@ -3,7 +3,7 @@
  * The condition: a queue of waiters, first in, first out. Waiting has two
  * stages, in one op: on this queue, then for the mutex; with the mutex held it
  * returns in any case, so the second stage can neither time out nor be
- * cancelled (shielded). What ended the first stage is kept in u.cond.why.
+ * cancelled (shielded). What ended the first stage is kept in u.lock.why.
  *
  * Under its lock: a node is on q until a signal, a deadline or a cancel.
  */
@@ -45,16 +45,16 @@ static int64_t relock_finish(tdl_op *op);
 static const tdl_op_class relock_class = {"sync.Cond.Wait (relock)", relock_finish, tdl_mutex_abandon};
 
 static int64_t relock_finish(tdl_op *op) {
-    int64_t r = tdl_mutex_relock(op, op->u.cond.mutex, true, &relock_class);
-    return r == TDL_PENDING ? r : locked(op, op->u.cond.why);
+    int64_t r = tdl_mutex_relock(op, op->u.lock.mutex, true, &relock_class);
+    return r == TDL_PENDING ? r : locked(op, op->u.lock.why);
 }
 
 static int64_t finish(tdl_op *op) {
     if (op->result != 0) unlist(op);
-    op->u.cond.why = op->result;
+    op->u.lock.why = op->result;
     at_store_rlx(&op->shielded, 1);
-    int64_t r = tdl_mutex_relock(op, op->u.cond.mutex, false, &relock_class);
-    return r == TDL_PENDING ? r : locked(op, op->u.cond.why);
+    int64_t r = tdl_mutex_relock(op, op->u.lock.mutex, false, &relock_class);
+    return r == TDL_PENDING ? r : locked(op, op->u.lock.why);
 }
 
 /* A signal that it got is for the next. */
@@ -73,7 +73,7 @@ int64_t tdl_cond_wait_op(tdl_op *op, tdl_cond *c, int64_t deadline) {
     if (r != 0) return r;
     tdl_op_begin(op, &wait_class);
     op->node.object = c;
-    op->u.cond.mutex = c->mutex;
+    op->u.lock.mutex = c->mutex;
     tdl_lock_take(&c->lock);
     /* on the queue before the mutex is free: no signal in between is missed */
     tdl_op_publish(op);

@@ -9,6 +9,8 @@
  * the lock only, so unlock may take its short way when neither is set: a
  * waiter sets WAITERS before it looks at LOCKED for the last time, and unlock
  * clears LOCKED by a CAS that fails when WAITERS is set. All seq.
+ *
+ * owned: who has it, as sched/blocked.h says.
  */
 #include "sync/sync.h"
 #include "sys/pool.h"
@@ -20,6 +22,7 @@ enum { STARVE_NS = 1000000 };
 struct tdl_mutex {
     tdl_lock lock;
     _Atomic uint32_t word;
+    tdl_owned owned;
     tdl_queue q;
 };
 
@@ -40,6 +43,11 @@ static inline bool try_lock(tdl_mutex *m) {
     return false;
 }
 
+static inline int64_t own(tdl_mutex *m, tdl_op *op) {
+    at_store_rlx(&m->owned.who, tdl_op_who(op));
+    return 0;
+}
+
 /* Under the lock: WAITERS and STARVING tell of a queue that is not empty. */
 static void tidy(tdl_mutex *m) {
     if (!m->q.head) at_and_seq(&m->word, ~(uint32_t)(WAITERS | STARVING));
@@ -56,6 +64,7 @@ static void leave(tdl_op *op) {
 /* Handed over, it is given back; only woken, somebody else is to be woken. */
 void tdl_mutex_abandon(tdl_op *op) {
     tdl_mutex *m = op->node.object;
+    tdl_blocked_end(&op->u.lock.blocked);
     if (op->result < 0)
         leave(op);
     else if (op->extra || try_lock(m))
@@ -72,6 +81,7 @@ static int64_t enlist(tdl_op *op, tdl_mutex *m, bool again) {
         return 0;
     }
     if (again && tdl_sys.now() - op->since > STARVE_NS) at_or_seq(&m->word, STARVING);
+    at_store_rlx(&op->u.lock.blocked.granted, 0);
     tdl_op_publish(op);
     if (again)
         tdl_queue_push_front(&m->q, &op->node);
@@ -81,45 +91,65 @@ static int64_t enlist(tdl_op *op, tdl_mutex *m, bool again) {
     return TDL_PENDING;
 }
 
+static int64_t got(tdl_op *op) {
+    tdl_blocked_end(&op->u.lock.blocked);
+    return own(op->node.object, op);
+}
+
+static int64_t wait(tdl_op *op, tdl_mutex *m, bool again, int64_t deadline) {
+    if (enlist(op, m, again) == 0) return got(op);
+    tdl_blocked_wait(op, "mutex", m, &m->owned, deadline);
+    return TDL_PENDING;
+}
+
 /* extra: 1 when unlock handed the lock over, 0 when it only woke us. */
 static int64_t finish(tdl_op *op) {
+    tdl_mutex *m = op->node.object;
     if (op->result < 0) {
         leave(op);
-        return op->result;
+        int over = tdl_blocked_over(op, true);
+        if (over != BLOCKED_ON) {
+            tdl_blocked_end(&op->u.lock.blocked);
+            return over == BLOCKED_CIRCLE ? TDL_EDEADLOCK : op->result;
+        }
+    } else if (op->extra || try_lock(m)) {
+        return got(op);
     }
-    if (op->extra || try_lock(op->node.object)) return 0;
-    int64_t r = enlist(op, op->node.object, true);
-    if (r == TDL_PENDING) tdl_op_arm(op, op->deadline);
-    return r;
+    return wait(op, m, true, op->deadline);
 }
 
 static const tdl_op_class lock_class = {"sync.Mutex.Lock", finish, tdl_mutex_abandon};
 
+static void begin(tdl_op *op, tdl_mutex *m) {
+    op->node.object = m;
+    op->since = tdl_sys.now();
+    op->extra = 0;
+    tdl_blocked_init(&op->u.lock.blocked);
+}
+
 int64_t tdl_mutex_relock(tdl_op *op, tdl_mutex *m, bool woken, const tdl_op_class *cls) {
     if (!woken) {
         op->cls = cls;
-        op->node.object = m;
-        op->since = tdl_sys.now();
+        begin(op, m);
     } else if (op->result < 0) {
-        leave(op); /* a cancel that came just before the shield */
+        leave(op); /* a cancel that came just before the shield, or a circle's grace */
+        tdl_blocked_over(op, false);
     } else if (op->extra) {
-        return 0;
+        return got(op);
     }
     op->extra = 0;
-    return try_lock(m) ? 0 : enlist(op, m, woken);
+    if (!try_lock(m)) return wait(op, m, woken, TDL_FOREVER);
+    return got(op);
 }
 
 int64_t tdl_mutex_lock_op(tdl_op *op, tdl_mutex *m, int64_t deadline) {
     if (!m) return TDL_EINVAL;
-    if (TDL_LIKELY(try_lock(m))) return 0;
+    if (TDL_LIKELY(try_lock(m))) return own(m, op);
     int r = tdl_deadline_check(deadline);
     if (r != 0) return r;
     tdl_op_begin(op, &lock_class);
-    op->node.object = m;
-    op->since = tdl_sys.now();
-    r = (int)enlist(op, m, false);
-    if (r == TDL_PENDING) tdl_op_arm(op, deadline);
-    return r;
+    begin(op, m);
+    return wait(op, m, false, deadline);
 }
 
 int tdl_mutex_lock_until(tdl_mutex *m, int64_t deadline) {
@@ -128,10 +158,27 @@ int tdl_mutex_lock_until(tdl_mutex *m, int64_t deadline) {
 
 int tdl_mutex_lock(tdl_mutex *m) { return tdl_mutex_lock_until(m, TDL_FOREVER); }
 
+/* Which of its tasks is at it, a host does not say: 0. */
+static uint64_t caller(void) {
+    tdl_m *self = tdl_m_self();
+    if (self->g) return self->g->id;
+    return self->deny ? 0 : tdl_op_who(&self->op);
+}
+
 int tdl_mutex_trylock(tdl_mutex *m) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!m) return TDL_EINVAL;
-    return try_lock(m) ? 0 : TDL_EAGAIN;
+    if (!try_lock(m)) return TDL_EAGAIN;
+    at_store_rlx(&m->owned.who, caller());
+    return 0;
+}
+
+int tdl_mutex_disown(tdl_mutex *m) {
+    if (tdl_forked()) return TDL_EFORKED;
+    if (!m) return TDL_EINVAL;
+    if (!(at_load_rlx(&m->word) & LOCKED)) return TDL_ENOTLOCKED;
+    at_store_rlx(&m->owned.who, 0);
+    return 0;
 }
 
 static int unlock_slow(tdl_mutex *m) {
@@ -153,6 +200,7 @@ static int unlock_slow(tdl_mutex *m) {
     } else if (n) {
         n->op->extra = 0;
     }
+    if (n) tdl_blocked_grant(&n->op->u.lock.blocked);
     tidy(m);
     tdl_unlock(&m->lock);
     if (n) tdl_op_complete(n->op, was, 0);
@@ -163,6 +211,7 @@ int tdl_mutex_unlock(tdl_mutex *m) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!m) return TDL_EINVAL;
     uint32_t w = LOCKED;
+    at_store_rlx(&m->owned.who, 0);
     if (TDL_LIKELY(at_cas_seq(&m->word, &w, 0))) return 0;
     return unlock_slow(m);
 }

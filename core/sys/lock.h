@@ -25,6 +25,8 @@ typedef enum tdl_rank {
     RANK_HOSTS,  /* the list of hosts */
     RANK_TIMER,  /* a timer: sends on its channel */
     RANK_OBJECT, /* whatever else can be waited for */
+    RANK_JUDGEMENT, /* of a circle of waiting */
+    RANK_BLOCKED, /* who waits for a lock */
     RANK_PD,     /* a poll descriptor */
     RANK_PARK,   /* a host's parked tasks */
     RANK_PDS,    /* the table of poll descriptors */
