@@ -149,6 +149,7 @@ int tdl_mutex_lock(tdl_mutex *m);
 int tdl_mutex_lock_until(tdl_mutex *m, int64_t deadline);
 int tdl_mutex_trylock(tdl_mutex *m);
 int tdl_mutex_unlock(tdl_mutex *m);
+int tdl_mutex_disown(tdl_mutex *m);
 void tdl_mutex_free(tdl_mutex *m);
 typedef struct tdl_waitgroup tdl_waitgroup;
 tdl_waitgroup *tdl_waitgroup_new(void);
