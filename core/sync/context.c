@@ -4,13 +4,12 @@
 
 #include <string.h>
 
-#include "sync/chan.h"
 #include "sys/pool.h"
 #include "sys/sys.h"
 
 static tdl_pool pool = TDL_POOL_INIT(struct tdl_context);
 
-static struct tdl_context background = {.deadline = TDL_FOREVER};
+static struct tdl_context background = {.lock = TDL_LOCK_INIT(RANK_OBJECT), .deadline = TDL_FOREVER};
 
 tdl_context *tdl_context_background(void) { return &background; }
 
@@ -161,7 +160,7 @@ static void fire(void *owner) {
 
 int tdl_context_cancel(tdl_context *c, int cause, const tdl_val *detail) {
     if (tdl_forked()) return TDL_EFORKED;
-    if (!c || !c->done || (detail && !tdl_chan_carries(NULL, detail))) return TDL_EINVAL;
+    if (!c || !c->done || (detail && !tdl_val_for_all(detail))) return TDL_EINVAL;
     return end(c, &(struct why){TDL_ECANCELED, cause ? cause : TDL_ECANCELED, detail});
 }
 
@@ -249,7 +248,7 @@ tdl_context *tdl_context_with_timeout(tdl_context *parent, int64_t ns) {
 }
 
 tdl_context *tdl_context_with_value(tdl_context *parent, const tdl_val *key, const tdl_val *v) {
-    if (!key || !v || key->type == TDL_NIL || !tdl_chan_carries(NULL, key) || !tdl_chan_carries(NULL, v)) return NULL;
+    if (!key || !v || key->type == TDL_NIL || !tdl_val_for_all(key) || !tdl_val_for_all(v)) return NULL;
     return derive(parent, TDL_FOREVER, key, v);
 }
 

@@ -20,6 +20,7 @@ struct tdl_errgroup {
 /* What a goroutine of the group is to do. */
 struct job {
     tdl_lock lock; /* the pool's */
+    tdl_at_exit exit;
     tdl_errgroup *eg;
     int (*fn)(void *);
     void *arg;
@@ -156,10 +157,19 @@ int tdl_errgroup_begin_until(tdl_errgroup *eg, int64_t deadline) {
 
 int tdl_errgroup_begin(tdl_errgroup *eg) { return tdl_errgroup_begin_until(eg, TDL_FOREVER); }
 
+static void worked(struct job *j, int result) {
+    tdl_errgroup_done(j->eg, result);
+    tdl_pool_give(&jobs, j);
+}
+
+static void left(tdl_at_exit *a) { worked(TDL_CONTAINER(a, struct job, exit), 0); }
+
 static void work(void *arg) {
     struct job *j = arg;
-    tdl_errgroup_done(j->eg, j->fn(j->arg));
-    tdl_pool_give(&jobs, j);
+    tdl_exit_push(&j->exit, left);
+    int result = j->fn(j->arg);
+    tdl_exit_pop(&j->exit);
+    worked(j, result);
 }
 
 int tdl_errgroup_go_until(tdl_errgroup *eg, int (*fn)(void *), void *arg, int64_t deadline) {

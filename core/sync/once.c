@@ -88,11 +88,21 @@ int tdl_once_end(tdl_once *o) {
 
 int tdl_once_done(tdl_once *o) { return o && at_load_acq(&o->state) == DONE; }
 
+struct deed {
+    tdl_at_exit exit;
+    tdl_once *once;
+};
+
+static void left(tdl_at_exit *a) { tdl_once_end(TDL_CONTAINER(a, struct deed, exit)->once); }
+
 int tdl_once_do_until(tdl_once *o, void (*fn)(void *), void *arg, int64_t deadline) {
     if (!fn) return TDL_EINVAL;
     int r = tdl_once_begin_until(o, deadline);
     if (r != 1) return r;
+    struct deed d = {.once = o};
+    tdl_exit_push(&d.exit, left);
     fn(arg);
+    tdl_exit_pop(&d.exit);
     tdl_once_end(o);
     return 0;
 }

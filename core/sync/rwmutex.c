@@ -70,8 +70,9 @@ void tdl_rwmutex_free(tdl_rwmutex *rw) {
 /* -- Units -------------------------------------------------------------------- */
 
 static inline _Atomic uint32_t *my_units(const tdl_rwmutex *rw) {
-    const tdl_m *m = tdl_m_self();
-    uint64_t n = m->p ? (uint64_t)m->p->id : (uint64_t)(uintptr_t)m * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+    tdl_m *m = tdl_m_self();
+    const tdl_p *p = m->p; /* may be gone at once: only a slot is wanted */
+    uint64_t n = p ? (uint64_t)p->id : (uint64_t)(uintptr_t)m * UINT64_C(0x9e3779b97f4a7c15) >> 32;
     return &rw->slot[n & rw->mask].units;
 }
 

@@ -17,6 +17,7 @@
 
 struct child {
     tdl_lock lock; /* the pool's */
+    tdl_at_exit exit;
     tdl_scope *scope;
     tdl_g *g;                   /* once it runs */
     struct child *next, **at;   /* among the scope's children; at NULL: it is not */
@@ -46,7 +47,7 @@ static tdl_pool pool = TDL_POOL_INIT(struct tdl_scope), kids = TDL_POOL_INIT(str
 static struct {
     tdl_lock lock;
     uint64_t looks;
-} graph;
+} graph = {.lock = TDL_LOCK_INIT(RANK_OBJECT)};
 
 static void hold(tdl_scope *s) { at_add_rlx(&s->refs, 1); }
 
@@ -58,20 +59,13 @@ static void drop(tdl_scope *s) {
 
 /* -- Its end -------------------------------------------------------------------- */
 
-/* Sticky, and the op it is in: see tdl_cancel. Under the scope's lock, which a
- * child takes before it is gone. */
-static void cancel_child(struct child *k) {
-    at_store_seq(&k->g->cancelled, 1);
-    tdl_op_cancel(&k->g->op);
-}
-
 static void context_ended(tdl_hook *h) {
     tdl_scope *s = TDL_CONTAINER(h, tdl_scope, hook);
     int cause = tdl_context_cause(s->context, NULL);
     tdl_lock_take(&s->lock);
     s->over = true;
     if (s->active > 0 && s->error == 0) s->error = cause;
-    for (struct child *k = s->children; k; k = k->next) cancel_child(k);
+    for (struct child *k = s->children; k; k = k->next) tdl_g_cancel(k->g); /* lives: it takes the lock before it ends */
     tdl_unlock(&s->lock);
     drop(s);
 }
@@ -149,6 +143,13 @@ int tdl_scope_done(tdl_scope *s, int result) {
     return s ? child_ends(s, NULL, result) : TDL_EINVAL;
 }
 
+static void child_over(struct child *k, int result) {
+    child_ends(k->scope, k, result);
+    tdl_pool_give(&kids, k);
+}
+
+static void child_left(tdl_at_exit *a) { child_over(TDL_CONTAINER(a, struct child, exit), 0); }
+
 static void child_main(void *arg) {
     struct child *k = arg;
     tdl_scope *s = k->scope;
@@ -158,11 +159,12 @@ static void child_main(void *arg) {
     if (k->next) k->next->at = &k->next;
     k->at = &s->children;
     s->children = k;
-    if (s->over) at_store_seq(&k->g->cancelled, 1);
+    if (s->over) tdl_g_cancel(k->g);
     tdl_unlock(&s->lock);
+    tdl_exit_push(&k->exit, child_left);
     int result = k->fn(k->arg);
-    child_ends(s, k, result);
-    tdl_pool_give(&kids, k);
+    tdl_exit_pop(&k->exit);
+    child_over(k, result);
 }
 
 int tdl_scope_go(tdl_scope *s, int (*fn)(void *), void *arg) {
@@ -185,7 +187,7 @@ int tdl_scope_go(tdl_scope *s, int (*fn)(void *), void *arg) {
 
 /* The child whose goroutine has this op; NULL: it is no child of a scope. */
 static struct child *child_of(const tdl_op *op) {
-    if (op->kind != OP_OF_G) return NULL;
+    if (op->kind == OP_OF_THREAD || op->kind == OP_OF_TASK) return NULL;
     const tdl_g *g = TDL_CONTAINER(op, const tdl_g, op);
     return g->fn == child_main ? g->arg : NULL;
 }
@@ -306,7 +308,8 @@ int64_t tdl_scope_wait_op(tdl_op *op, tdl_scope *s, int64_t deadline) {
     tdl_op_begin(op, &wait_class);
     op->node.object = s;
     /* Cancelled before it came: as if just now. Only goroutines get here so. */
-    bool cancelled = op->kind == OP_OF_G && at_load_rlx(&TDL_CONTAINER(op, tdl_g, op)->cancelled);
+    bool a_g = op->kind != OP_OF_THREAD && op->kind != OP_OF_TASK;
+    bool cancelled = a_g && at_load_rlx(&TDL_CONTAINER(op, tdl_g, op)->cancelled);
     if (cancelled) {
         tdl_context_cancel(s->context, 0, NULL);
         at_store_rlx(&op->shielded, 1);

@@ -8,7 +8,6 @@
 
 #include <string.h>
 
-#include "sync/chan.h"
 #include "sys/pool.h"
 #include "sys/sys.h"
 
@@ -118,7 +117,7 @@ int tdl_singleflight_begin(tdl_singleflight *sf, const void *key, size_t n, tdl_
 
 int tdl_singleflight_end(tdl_singleflight *sf, int64_t ticket, int result, const tdl_val *v) {
     if (tdl_forked()) return TDL_EFORKED;
-    if (!sf || (v && !tdl_chan_carries(NULL, v))) return TDL_EINVAL;
+    if (!sf || (v && !tdl_val_for_all(v))) return TDL_EINVAL;
     tdl_lock_take(&sf->lock);
     struct flight *f = take_out(sf, ticket);
     tdl_node *list = f ? tdl_queue_claim_all(&f->q) : NULL;
@@ -145,6 +144,18 @@ int tdl_singleflight_forget(tdl_singleflight *sf, const void *key, size_t n) {
     return f != NULL;
 }
 
+/* The work of one call of tdl_singleflight_do. */
+struct work {
+    tdl_at_exit exit;
+    tdl_singleflight *sf;
+    int64_t ticket;
+};
+
+static void left(tdl_at_exit *a) {
+    struct work *w = TDL_CONTAINER(a, struct work, exit);
+    tdl_singleflight_end(w->sf, w->ticket, TDL_ECANCELED, NULL);
+}
+
 /* -- The whole -------------------------------------------------------------------------- */
 
 int tdl_singleflight_do_until(tdl_singleflight *sf, const void *key, size_t n, int (*fn)(void *, tdl_val *), void *arg,
@@ -157,13 +168,15 @@ int tdl_singleflight_do_until(tdl_singleflight *sf, const void *key, size_t n, i
     if (r < 0) return r;
     int result = (int)out.extra;
     if (r == 1) {
-        int64_t ticket = out.extra;
+        struct work w = {.sf = sf, .ticket = out.extra};
+        tdl_exit_push(&w.exit, left);
         result = fn(arg, &out.val);
-        if (!tdl_chan_carries(NULL, &out.val)) {
+        tdl_exit_pop(&w.exit);
+        if (!tdl_val_for_all(&out.val)) {
             tdl_val_set_nil(&out.val);
             result = TDL_EINVAL;
         }
-        others = tdl_singleflight_end(sf, ticket, result, &out.val);
+        others = tdl_singleflight_end(sf, w.ticket, result, &out.val);
     }
     if (shared) *shared = others;
     if (v)
