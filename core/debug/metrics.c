@@ -14,6 +14,7 @@ int64_t tdl_now(void) { return tdl_sys.now(); }
 
 static int64_t goroutines(void) { return tdl_num_goroutines(); }
 static int64_t tasks(void) { return at_load_rlx(&tdl_sched.tasks); }
+static int64_t handoffs(void) { return at_load_rlx(&tdl_sched.nretaken); }
 static int64_t threads(void) { return at_load_rlx(&tdl_sched.nthreads); }
 
 /* Stacks in use: of goroutines that live, or wait to be joined. */
@@ -38,7 +39,7 @@ static const struct {
     {"goroutines", goroutines}, {"tasks", tasks},
     {"threads", threads},       {"stacks", stacks},
     {"channels", tdl_chan_live}, {"connections", tdl_conn_live},
-    {"listeners", tdl_listener_live}, {"timers", timers},
+    {"handoffs", handoffs},      {"listeners", tdl_listener_live}, {"timers", timers},
     {"contexts", tdl_context_live},
 };
 

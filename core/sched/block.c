@@ -113,24 +113,24 @@ int tdl_block_end(void) {
 
 /* -- Pinning ---------------------------------------------------------------------- */
 
-int tdl_pin(void) {
+TDL_NO_TSAN int tdl_pin(void) {
     tdl_m *m = tdl_m_self();
     tdl_g *g = m->g;
     if (!g) return m->deny; /* a plain thread is its own */
     if (g->pins++ > 0) return 0;
-    m->pinned = g;
+    at_store_rlx(&m->pinned, g);
     g->op.kind = OP_OF_PINNED;
     give_p();
     return 0;
 }
 
-int tdl_unpin(void) {
+TDL_NO_TSAN int tdl_unpin(void) {
     tdl_m *m = tdl_m_self();
     tdl_g *g = m->g;
     if (!g) return m->deny;
     if (g->pins == 0) return TDL_EINVAL;
     if (--g->pins > 0) return 0;
-    m->pinned = NULL;
+    at_store_rlx(&m->pinned, NULL);
     g->op.kind = OP_OF_G;
     if (g->blocks == 0) want_p();
     return 0;

@@ -11,13 +11,13 @@
 
 /* initial-exec: one load, also in a shared library; the library takes 8 bytes
  * of the static TLS reserve when it is dlopened */
-static _Thread_local tdl_m *self __attribute__((tls_model("initial-exec")));
+_Thread_local tdl_m *tdl_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 
 static void thread_ends(void *m) {
-    self = NULL;
+    tdl_self = NULL;
     tdl_sys.release(m);
 }
 
@@ -25,7 +25,7 @@ static void thread_ends(void *m) {
  * on nothing that could wait is entered. */
 static void in_child(void) {
     at_store_seq(&tdl_sched.forked, 1);
-    if (self) self->deny = TDL_EFORKED;
+    if (tdl_self) tdl_self->deny = TDL_EFORKED;
 }
 
 static void init(void) {
@@ -33,25 +33,27 @@ static void init(void) {
     pthread_atfork(NULL, NULL, in_child);
 }
 
-static tdl_m *first_call(void) {
+TDL_NOINLINE tdl_m *tdl_m_first_call(void) {
     pthread_once(&once, init);
     tdl_m *m = tdl_alloc_zeroed(sizeof *m);
     if (!m) tdl_fatal("no memory for the state of a thread (%zu bytes)", sizeof *m);
     m->op.kind = OP_OF_THREAD;
     if (tdl_forked()) m->deny = TDL_EFORKED;
     pthread_setspecific(key, m);
-    self = m;
+    tdl_self = m;
     return m;
 }
 
+#ifndef TDL_SELF_INLINE
 TDL_NO_TSAN TDL_NOINLINE tdl_m *tdl_m_self(void) {
     /* opaque to the compiler: two calls may have different answers */
     __asm__ volatile("" ::: "memory");
-    tdl_m *m = self;
-    return TDL_LIKELY(m != NULL) ? m : first_call();
+    tdl_m *m = tdl_self;
+    return TDL_LIKELY(m != NULL) ? m : tdl_m_first_call();
 }
+#endif
 
-void tdl_m_adopt(tdl_m *m) { self = m; }
+void tdl_m_adopt(tdl_m *m) { tdl_self = m; }
 
 void tdl_thread_yield(void) { sched_yield(); }
 

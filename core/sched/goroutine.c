@@ -230,6 +230,7 @@ int tdl_join(tdl_g *g) {
  * the op. A later op of g that we hit instead is rightly cancelled too. */
 void tdl_g_cancel(tdl_g *g) {
     at_store_seq(&g->cancelled, 1);
+    at_fence_seq(); /* between it and the relaxed look of tdl_op_claim */
     tdl_op_cancel(&g->op);
 }
 

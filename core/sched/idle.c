@@ -47,6 +47,7 @@ void tdl_idle_push(tdl_p *p) {
 
 void tdl_idle_remove(tdl_p *p) {
     p->idle = false;
+    at_store_seq(&tdl_sched.stirs, at_load_rlx(&tdl_sched.stirs) + 1);
     for (tdl_p **at = &tdl_sched.idle; *at; at = &(*at)->next_idle) {
         if (*at != p) continue;
         *at = p->next_idle;

@@ -123,9 +123,7 @@ TDL_NO_TSAN static int arm_here(tdl_op *op, int64_t deadline) {
     return r;
 }
 
-void tdl_op_arm(tdl_op *op, int64_t deadline) {
-    op->deadline = deadline;
-    if (deadline == TDL_FOREVER) return;
+void tdl_op_arm_timer(tdl_op *op, int64_t deadline) {
     op->timer.owner = op;
     op->timer.fire = NULL;
     if (tdl_op_sleeps(op->kind)) {
@@ -142,7 +140,7 @@ void tdl_op_arm(tdl_op *op, int64_t deadline) {
 int64_t tdl_op_finish(tdl_op *op) {
     if (tdl_op_sleeps(op->kind))
         op->timer.index = 0;
-    else
+    else if (op->timer.heap)
         tdl_timer_disarm(&op->timer);
     int64_t r = op->cls->finish(op);
     if (r != TDL_PENDING) at_store_rlx(&op->state, OP_IDLE);

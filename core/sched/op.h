@@ -168,7 +168,12 @@ static inline void tdl_op_publish(tdl_op *op) {
 
 /* Arms the deadline, after the enlisting. Where memory is out the wait ends
  * with TDL_ENOMEM. */
-void tdl_op_arm(tdl_op *op, int64_t deadline);
+void tdl_op_arm_timer(tdl_op *op, int64_t deadline);
+
+static inline void tdl_op_arm(tdl_op *op, int64_t deadline) {
+    op->deadline = deadline;
+    if (deadline != TDL_FOREVER) tdl_op_arm_timer(op, deadline);
+}
 
 /* What a wait that would begin now should return instead: 0 (wait), TDL_EAGAIN,
  * TDL_ETIMEDOUT. */

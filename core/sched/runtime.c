@@ -117,8 +117,9 @@ static const int64_t STOP_NS = TDL_SECOND;
 static void end_pinned(void) {
     tdl_lock_take(&tdl_sched.lock);
     for (tdl_m *m = tdl_sched.loose; m; m = m->next) {
-        uint32_t was = m->pinned ? tdl_op_claim(&m->pinned->op) : 0;
-        if (was) tdl_op_complete(&m->pinned->op, was, TDL_ECANCELED);
+        tdl_g *g = at_load_rlx(&m->pinned);
+        uint32_t was = g ? tdl_op_claim(&g->op) : 0;
+        if (was) tdl_op_complete(&g->op, was, TDL_ECANCELED);
     }
     tdl_unlock(&tdl_sched.lock);
 }

@@ -241,6 +241,7 @@ TDL_NO_TSAN static tdl_g *find(tdl_m *m, tdl_p *p) {
         ask(m, p, spent);
         tdl_g *g = NULL;
         if (TDL_UNLIKELY((uint32_t)p->id >= at_load_rlx(&tdl_sched.active))) {
+            if (m->spinning) tdl_stop_spinning(m); /* so that another is called */
             tdl_p_drain(p);
         } else if (TDL_UNLIKELY(at_load_rlx(&tdl_sched.crowded))) {
             at_store_rlx(&p->budget, 0); /* each is chosen here */
@@ -272,7 +273,7 @@ TDL_NO_TSAN static void run(tdl_m *m) {
         tdl_g *g = find(m, p);
         if (!g) return;
         switch_to(m, &m->g0, g, AFTER_NOTHING);
-        if (m->pinned) return; /* it ended without having unpinned: so does its thread */
+        if (at_load_rlx(&m->pinned)) return; /* it ended without having unpinned: so does its thread */
     }
 }
 

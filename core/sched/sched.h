@@ -110,7 +110,7 @@ struct tdl_m {
     tdl_g *after_g;
     bool spinning;          /* looks for work; counted in sched.nspinning */
     bool batch;             /* events and timers make ready: to the front, not to runnext */
-    tdl_g *pinned;          /* whose thread this is; it ends with it */
+    _Atomic(tdl_g *) pinned; /* whose thread this is; it ends with it */
     bool loose;             /* under sched.lock: its goroutine runs without a P */
     tdl_m *next;            /* under sched.lock: of the loose, the spare or the ended */
     _Atomic uint32_t call;  /* CALL_…, of a spare; futex */
@@ -161,6 +161,7 @@ struct tdl_sched {
     _Atomic uint32_t nwoken;  /* length of the second; written under lock */
     tdl_p *idle;             /* under lock */
     _Atomic uint32_t nidle;  /* length of it; written under lock */
+    _Atomic uint32_t stirs;  /* times a P left the idle list; written under lock. deadlock.c */
     _Atomic uint32_t nretired_idle; /* retired Ps that sleep; written under lock */
     _Atomic uint32_t nspinning;
     tdl_m *spare;            /* under lock: Ms without P that sleep */
@@ -199,9 +200,23 @@ static inline bool tdl_forked(void) { return TDL_UNLIKELY(at_load_rlx(&tdl_sched
 
 /* -- The calling thread ----------------------------------------------------- */
 
-/* Never inlined: a goroutine may come back from a switch on another thread, so
- * the address of a thread-local must not be kept over one. */
+/* The thread's M, read anew each time: a goroutine may come back from a switch
+ * on another thread, so neither the value nor the address of a thread-local may
+ * be kept over one. That the compiler cannot know; hence a call, or two
+ * instructions of which it does not know what they do. */
+tdl_m *tdl_m_first_call(void);
+#if defined(__x86_64__) && defined(__linux__) && !defined(TDL_TSAN) && !defined(TDL_MODEL)
+#define TDL_SELF_INLINE 1
+extern _Thread_local tdl_m *tdl_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+static inline tdl_m *tdl_m_self(void) {
+    tdl_m *m;
+    __asm__ volatile("movq tdl_self@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(m) : : "memory");
+    return TDL_LIKELY(m != NULL) ? m : tdl_m_first_call();
+}
+#else
 tdl_m *tdl_m_self(void);
+#endif
 /* Makes m, a worker's, the calling thread's; NULL: the thread is about to end. */
 void tdl_m_adopt(tdl_m *m);
 void tdl_thread_yield(void);

@@ -123,7 +123,7 @@ TDL_NO_TSAN tdl_p *tdl_m_await_p(tdl_m *m) {
         at_sub_seq(&tdl_sched.nspinning, 1);
     }
     if (m->loose) tdl_m_tighten(m);
-    if (m->pinned || at_load_rlx(&tdl_sched.stopping)) {
+    if (at_load_rlx(&m->pinned) || at_load_rlx(&tdl_sched.stopping)) {
         tdl_unlock(&tdl_sched.lock);
         return NULL;
     }
