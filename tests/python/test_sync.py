@@ -266,3 +266,43 @@ def test_asyncio_timers_beside_goroutines(drive):
         await g
 
     drive(main)
+
+
+def test_who_waits_for_himself(drive, capfd):
+    """A goroutine that waits for its own mutex is told after a second. Tasks of
+    asyncio share what the core knows them by: they must not be taken for one."""
+
+    async def main():
+        m, own = Mutex(), Mutex()
+        over = asyncio.Event()
+
+        async def hold():
+            async with m:
+                await over.wait()
+
+        async def wait():
+            async with m:
+                return "got it"
+
+        async def selfish():
+            async with own:
+                await own.lock()
+
+        async def shed():
+            """Its task goes on with an operation that it no longer waits for."""
+            async with own:
+                left = own.lock().__await__()
+                next(left)
+                await treadle.yield_()
+                left.close()
+
+        tasks = [asyncio.create_task(c) for c in (hold(), wait(), wait(), wait())]
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="wait for itself"):
+            await treadle.go(selfish())
+        await treadle.go(shed())
+        over.set()
+        assert (await asyncio.gather(*tasks))[1:] == ["got it"] * 3
+
+    drive(main)
+    assert capfd.readouterr().err.count("deadlock") == 1

@@ -150,6 +150,7 @@ g_shed(gobj *g)
     h->slots[g->task] = (PyObject *)op; /* the reference of g->waiting */
     g->waiting = NULL;
     op->g = NULL;
+    op->shed = true;
     op->blocking = true;
     g->task = task;
     g->busy = false;

@@ -90,6 +90,17 @@ g_drives(pyhost *h, gobj *g)
 
 static int op_take_deferred(mod_state *st, pyhost *h);
 
+/* An op outside a G has locked a mutex. Its task is anybody's next, and so must
+ * not be taken for the owner. */
+static void
+op_disown(opobj *op, int32_t code)
+{
+    if (op->kind == OP_LOCK && code == 0)
+        tdl_mutex_disown(((mutexobj *)op->target)->core);
+    else if (op->kind == OP_COND && code != TDL_ENOTLOCKED)
+        tdl_mutex_disown(((condobj *)op->target)->mutex->core);
+}
+
 static PySendResult
 op_begin(opobj *op, PyObject **result)
 {
@@ -127,6 +138,8 @@ op_begin(opobj *op, PyObject **result)
         return PYGEN_ERROR;
     HOST_KICK(h);
     if (code != TDL_PENDING) {
+        if (g == NULL)
+            op_disown(op, code);
         *result = op_result(op, task, code);
         return *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
     }
@@ -233,12 +246,14 @@ op_complete(opobj *op, uint32_t task, int32_t code)
         }
     }
     op->code = code;
+    if (op->g == NULL)
+        op_disown(op, code);
     PyObject *result = op_result(op, task, code);
     if (result == NULL)
         op->error = PyErr_GetRaisedException();
     op->result = result;
     if (op->g == NULL && task != NO_TASK) {
-        if (h->spare == NO_TASK && h->core != NULL && !op->abandoned)
+        if (h->spare == NO_TASK && h->core != NULL && !op->abandoned && !op->shed)
             h->spare = task;
         else
             host_task_free(h, task);

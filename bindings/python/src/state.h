@@ -171,6 +171,7 @@ struct opobj {
     bool blocking;    /* asyncio's mark: just yielded */
     bool abandoned;   /* nobody wants the result */
     bool counted;     /* in host->pending, with a slot */
+    bool shed;        /* its task was a G's, and may be known as the owner of locks */
     PyObject *cancel_msg;
 };
 
