@@ -51,11 +51,21 @@ void tdl_chan_free(tdl_chan *ch) {
 
 /* -- Try, under the lock -------------------------------------------------------- */
 
-static void push(tdl_chan *ch, tdl_val *slot_owner_value) {
+static inline void push(tdl_chan *ch, const tdl_val *slot_owner_value) {
     uint32_t tail = ch->head + ch->count;
     if (tail >= ch->cap) tail -= ch->cap;
-    ch->buf[tail] = *slot_owner_value;
+    tdl_val_take(&ch->buf[tail], slot_owner_value);
     ch->count++;
+}
+
+static inline void shift(tdl_chan *ch, tdl_val *v) {
+    tdl_val_take(v, &ch->buf[ch->head]);
+    ch->head = ch->head + 1 == ch->cap ? 0 : ch->head + 1;
+    ch->count--;
+}
+
+static inline tdl_node *first_waiter(tdl_queue *q, uint32_t *was) {
+    return q->head ? tdl_queue_claim(q, was) : NULL;
 }
 
 static inline void woken(tdl_wake *wake, tdl_node *n, uint32_t was) {
@@ -63,47 +73,47 @@ static inline void woken(tdl_wake *wake, tdl_node *n, uint32_t was) {
     *wake = (tdl_wake){n->op, was, n->index};
 }
 
-int tdl_chan_send_locked(tdl_chan *ch, const tdl_val *v, tdl_wake *wake) {
+TDL_ALWAYS_INLINE int try_send(tdl_chan *ch, const tdl_val *v, tdl_wake *wake) {
     wake->op = NULL;
     if (TDL_UNLIKELY(ch->closed)) return TDL_ECLOSED;
     uint32_t was;
-    tdl_node *n = ch->recvq.head ? tdl_queue_claim(&ch->recvq, &was) : NULL;
+    tdl_node *n = first_waiter(&ch->recvq, &was);
     if (n) {
-        tdl_val_copy(&n->op->out, v);
+        tdl_val_dup(&n->op->out, v);
         woken(wake, n, was);
         return 0;
     }
     if (ch->count == ch->cap) return TDL_EAGAIN;
-    tdl_val copy;
-    tdl_val_copy(&copy, v);
-    push(ch, &copy);
+    if (TDL_UNLIKELY(tdl_val_holds(v))) tdl_val_hold(v);
+    push(ch, v);
     return 0;
 }
 
-int tdl_chan_recv_locked(tdl_chan *ch, tdl_val *v, tdl_wake *wake) {
+TDL_ALWAYS_INLINE int try_recv(tdl_chan *ch, tdl_val *v, tdl_wake *wake) {
     wake->op = NULL;
     uint32_t was;
     if (ch->count) {
-        *v = ch->buf[ch->head];
-        ch->head = ch->head + 1 == ch->cap ? 0 : ch->head + 1;
-        ch->count--;
-        tdl_node *n = ch->sendq.head ? tdl_queue_claim(&ch->sendq, &was) : NULL;
+        shift(ch, v);
+        tdl_node *n = first_waiter(&ch->sendq, &was);
         if (n) {
             push(ch, &n->val);
-            tdl_val_set_nil(&n->val);
+            tdl_val_nil(&n->val);
             woken(wake, n, was);
         }
         return 0;
     }
-    tdl_node *n = ch->sendq.head ? tdl_queue_claim(&ch->sendq, &was) : NULL;
+    tdl_node *n = first_waiter(&ch->sendq, &was);
     if (n) {
         tdl_val_move(v, &n->val);
         woken(wake, n, was);
         return 0;
     }
-    tdl_val_set_nil(v);
+    tdl_val_nil(v);
     return ch->closed ? TDL_ECLOSED : TDL_EAGAIN;
 }
+
+int tdl_chan_send_locked(tdl_chan *ch, const tdl_val *v, tdl_wake *wake) { return try_send(ch, v, wake); }
+int tdl_chan_recv_locked(tdl_chan *ch, tdl_val *v, tdl_wake *wake) { return try_recv(ch, v, wake); }
 
 /* -- Waiting ----------------------------------------------------------------------- */
 
@@ -126,9 +136,9 @@ static const tdl_op_class recv_class = {"chan receive", finish, leave};
 
 /* Nothing was ready, and ch (NULL: there is none) is locked: enlists, unless the
  * deadline says otherwise. v: what to send. */
-static int64_t wait(tdl_op *op, tdl_chan *ch, tdl_queue *q, const tdl_op_class *cls, const tdl_val *v,
-                    int64_t deadline) {
-    int r = tdl_deadline_check(deadline);
+TDL_NOINLINE static int64_t wait(tdl_op *op, tdl_chan *ch, tdl_queue *q, const tdl_op_class *cls,
+                                 const tdl_val *v, int64_t deadline) {
+    int r = deadline == TDL_FOREVER ? 0 : tdl_deadline_check(deadline);
     if (r != 0) {
         if (ch) tdl_chan_unlock(ch);
         return r;
@@ -138,8 +148,8 @@ static int64_t wait(tdl_op *op, tdl_chan *ch, tdl_queue *q, const tdl_op_class *
     op->node.lock = ch && !ch->local ? &ch->lock : NULL;
     op->node.index = 0;
     op->node.queue = NULL;
-    tdl_val_set_nil(&op->node.val);
-    if (v) tdl_val_copy(&op->node.val, v);
+    tdl_val_nil(&op->node.val);
+    if (v) tdl_val_dup(&op->node.val, v);
     tdl_op_publish(op);
     if (ch) {
         tdl_queue_push(q, &op->node);
@@ -149,55 +159,75 @@ static int64_t wait(tdl_op *op, tdl_chan *ch, tdl_queue *q, const tdl_op_class *
     return TDL_PENDING;
 }
 
-int64_t tdl_chan_send_op(tdl_op *op, tdl_chan *ch, const tdl_val *v, int64_t deadline) {
+/* Both forms, blocking and _start, in one copy each: a call is worth a tenth of
+ * a send here. */
+TDL_ALWAYS_INLINE int64_t start_send(tdl_op *op, tdl_chan *ch, const tdl_val *v, int64_t deadline) {
     if (TDL_UNLIKELY(!tdl_chan_carries(ch, v))) return TDL_EINVAL;
     if (tdl_chan_check(ch)) return TDL_EHOST;
     if (TDL_UNLIKELY(!ch)) return wait(op, NULL, NULL, &send_class, v, deadline);
     tdl_wake wake;
     tdl_chan_lock(ch);
-    int r = tdl_chan_send_locked(ch, v, &wake);
+    int r = try_send(ch, v, &wake);
     if (r == TDL_EAGAIN) return wait(op, ch, &ch->sendq, &send_class, v, deadline);
     tdl_chan_unlock(ch);
     tdl_wake_up(&wake);
     return r;
 }
 
-int64_t tdl_chan_recv_op(tdl_op *op, tdl_chan *ch, int64_t deadline) {
-    tdl_val_set_nil(&op->out);
-    if (tdl_chan_check(ch)) return TDL_EHOST;
-    if (TDL_UNLIKELY(!ch)) return wait(op, NULL, NULL, &recv_class, NULL, deadline);
+/* A value that is there goes to *v at once, later it comes in op->out; else both
+ * are nil. */
+TDL_ALWAYS_INLINE int64_t start_recv(tdl_op *op, tdl_chan *ch, tdl_val *v, int64_t deadline) {
+    if (TDL_UNLIKELY(!ch || tdl_chan_check(ch))) {
+        tdl_val_nil(&op->out);
+        tdl_val_nil(v);
+        if (ch) return TDL_EHOST;
+        return wait(op, NULL, NULL, &recv_class, NULL, deadline);
+    }
     tdl_wake wake;
     tdl_chan_lock(ch);
-    int r = tdl_chan_recv_locked(ch, &op->out, &wake);
-    if (r == TDL_EAGAIN) return wait(op, ch, &ch->recvq, &recv_class, NULL, deadline);
+    int r = try_recv(ch, v, &wake);
+    if (r == TDL_EAGAIN) {
+        tdl_val_nil(&op->out);
+        return wait(op, ch, &ch->recvq, &recv_class, NULL, deadline);
+    }
     tdl_chan_unlock(ch);
     tdl_wake_up(&wake);
     return r;
 }
 
-/* -- The public forms ---------------------------------------------------------------- */
-
-int tdl_chan_send_until(tdl_chan *ch, const tdl_val *v, int64_t deadline) {
-    if (!v) return TDL_EINVAL;
-    TDL_BLOCKING_FORM(tdl_chan_send_op(op, ch, v, deadline));
+int64_t tdl_chan_send_op(tdl_op *op, tdl_chan *ch, const tdl_val *v, int64_t deadline) {
+    return start_send(op, ch, v, deadline);
 }
 
-int tdl_chan_send(tdl_chan *ch, const tdl_val *v) { return tdl_chan_send_until(ch, v, TDL_FOREVER); }
+int64_t tdl_chan_recv_op(tdl_op *op, tdl_chan *ch, int64_t deadline) {
+    return start_recv(op, ch, &op->out, deadline);
+}
 
-int tdl_chan_recv_until(tdl_chan *ch, tdl_val *v, int64_t deadline) {
+/* -- The public forms ---------------------------------------------------------------- */
+
+static int send_until(tdl_chan *ch, const tdl_val *v, int64_t deadline) {
+    if (TDL_UNLIKELY(!v)) return TDL_EINVAL;
+    TDL_BLOCKING_FORM(start_send(op, ch, v, deadline));
+}
+
+int tdl_chan_send_until(tdl_chan *ch, const tdl_val *v, int64_t deadline) { return send_until(ch, v, deadline); }
+int tdl_chan_send(tdl_chan *ch, const tdl_val *v) { return send_until(ch, v, TDL_FOREVER); }
+
+static int recv_until(tdl_chan *ch, tdl_val *v, int64_t deadline) {
     int code;
     tdl_op *op = tdl_caller_op(&code);
     if (TDL_UNLIKELY(!op)) return code;
-    int64_t r = tdl_chan_recv_op(op, ch, deadline);
-    if (r == TDL_PENDING) r = tdl_op_wait(op);
-    if (v)
-        *v = op->out;
-    else
-        tdl_val_clear(&op->out);
+    int64_t r = start_recv(op, ch, v ? v : &op->out, deadline);
+    if (r == TDL_PENDING) {
+        r = tdl_op_wait(op);
+        if (v) tdl_val_move(v, &op->out); /* op->out is nil between operations */
+    }
+    if (TDL_UNLIKELY(!v)) tdl_val_clear(&op->out);
     return (int)r;
 }
 
-int tdl_chan_recv(tdl_chan *ch, tdl_val *v) { return tdl_chan_recv_until(ch, v, TDL_FOREVER); }
+int tdl_chan_recv_until(tdl_chan *ch, tdl_val *v, int64_t deadline) { return recv_until(ch, v, deadline); }
+int tdl_chan_recv(tdl_chan *ch, tdl_val *v) { return recv_until(ch, v, TDL_FOREVER); }
 
 int tdl_chan_try_send(tdl_chan *ch, const tdl_val *v) {
     if (tdl_forked()) return TDL_EFORKED;
@@ -252,7 +282,7 @@ int tdl_chan_close(tdl_chan *ch) {
     for (int i = 0; i < 2; i++) {
         for (tdl_node *n = lists[i], *next; n; n = next) {
             next = n->next;
-            tdl_val_set_nil(&n->op->out);
+            tdl_val_nil(&n->op->out);
             n->op->extra = 0;
             tdl_op_complete(n->op, n->was, closed_result(n));
         }

@@ -14,6 +14,8 @@
 #ifndef TDL_SYNC_CHAN_H
 #define TDL_SYNC_CHAN_H
 
+#include <string.h>
+
 #include "sched/ops.h"
 
 struct tdl_chan {
@@ -21,9 +23,9 @@ struct tdl_chan {
     uint32_t cap, count, head;
     uint8_t closed, local;
     _Atomic uint32_t refs;
-    struct tdl_m *m; /* local: the only thread that may use it */
     tdl_val *buf;
     tdl_queue recvq, sendq;
+    struct tdl_m *m; /* local: the only thread that may use it */
 };
 
 static inline void tdl_chan_lock(tdl_chan *ch) {
@@ -68,7 +70,42 @@ int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline
 tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_m *local_to);
 int64_t tdl_chan_live(void);
 
+/* -- Values, inline ---------------------------------------------------------- */
+
+/* Another holder of what v holds, which is bytes or a channel. */
+void tdl_val_hold(const tdl_val *v);
+/* One holder less. */
+void tdl_val_drop(const tdl_val *v);
+
+static inline bool tdl_val_holds(const tdl_val *v) { return (uint32_t)(v->type - TDL_BYTES) <= TDL_CHAN - TDL_BYTES; }
+
+static inline void tdl_val_nil(tdl_val *v) {
+    v->type = TDL_NIL;
+    v->flags = 0;
+    v->u.i = 0;
+}
+
+/* As two words: a value was most likely written in parts just before, and a load
+ * of all its 16 bytes would have to wait until those have reached the cache. */
+static inline void tdl_val_take(tdl_val *dst, const tdl_val *src) {
+    uint64_t head, u;
+    memcpy(&head, src, sizeof head);
+    memcpy(&u, &src->u, sizeof u);
+    __asm__("" : "+r"(head), "+r"(u)); /* or the compiler makes one load of them */
+    memcpy(dst, &head, sizeof head);
+    memcpy(&dst->u, &u, sizeof u);
+}
+
+/* tdl_val_copy */
+static inline void tdl_val_dup(tdl_val *dst, const tdl_val *src) {
+    if (TDL_UNLIKELY(tdl_val_holds(src))) tdl_val_hold(src);
+    tdl_val_take(dst, src);
+}
+
 /* dst becomes the holder of what src held; src is nil. */
-void tdl_val_move(tdl_val *dst, tdl_val *src);
+static inline void tdl_val_move(tdl_val *dst, tdl_val *src) {
+    tdl_val_take(dst, src);
+    tdl_val_nil(src);
+}
 
 #endif

@@ -17,8 +17,9 @@ struct plan {
     int n, nchans;
 };
 
-static void shuffle(struct plan *p) {
-    for (int i = 0; i < p->n; i++) {
+static inline void shuffle(struct plan *p) {
+    if (p->n > 0) p->order[0] = 0;
+    for (int i = 1; i < p->n; i++) {
         int j = (int)tdl_random((uint32_t)i + 1);
         p->order[i] = p->order[j];
         p->order[j] = (uint16_t)i;
@@ -27,7 +28,7 @@ static void shuffle(struct plan *p) {
 
 /* Sorted by address, each once; insertion sort up to a few, heap sort would
  * pay only where nobody goes. */
-static void sort_chans(struct plan *p, const tdl_case *cases) {
+static inline void sort_chans(struct plan *p, const tdl_case *cases) {
     p->nchans = 0;
     for (int i = 0; i < p->n; i++) {
         tdl_chan *ch = cases[i].chan;
@@ -41,35 +42,39 @@ static void sort_chans(struct plan *p, const tdl_case *cases) {
     }
 }
 
-static void lock_all(struct plan *p) {
+static inline void lock_all(struct plan *p) {
     for (int i = 0; i < p->nchans; i++) tdl_chan_lock(p->chans[i]);
 }
 
-static void unlock_all(struct plan *p) {
+static inline void unlock_all(struct plan *p) {
     for (int i = p->nchans; i-- > 0;) tdl_chan_unlock(p->chans[i]);
 }
 
 /* -- Waiting ------------------------------------------------------------------- */
 
-static void leave(tdl_op *op) {
+/* Off all queues but that of case `fired`, whose node its claimer has taken off:
+ * nobody can find the op by that any more. */
+static inline void unlist(tdl_op *op, int64_t fired) {
     for (int i = 0; i < op->u.sel.n; i++) {
         tdl_node *n = &op->u.sel.nodes[i];
         if (!n->object) continue;
-        tdl_chan_unlist(n);
-        tdl_val_clear(&n->val);
+        if (i != fired) tdl_chan_unlist(n);
+        if (TDL_UNLIKELY(tdl_val_holds(&n->val))) tdl_val_drop(&n->val);
     }
-    if (op->u.sel.nodes != op->u.sel.few) tdl_sys.release(op->u.sel.nodes);
+    if (TDL_UNLIKELY(op->u.sel.nodes != op->u.sel.few)) tdl_sys.release(op->u.sel.nodes);
 }
 
+static void leave(tdl_op *op) { unlist(op, -1); }
+
 static int64_t finish(tdl_op *op) {
-    leave(op);
+    unlist(op, op->result);
     return op->result;
 }
 
 static const tdl_op_class select_class = {"select", finish, leave};
 
 /* Under all locks. */
-static void enlist(tdl_op *op, const tdl_case *cases, int n) {
+static inline void enlist(tdl_op *op, const tdl_case *cases, int n) {
     tdl_op_publish(op);
     for (int i = 0; i < n; i++) {
         tdl_node *node = &op->u.sel.nodes[i];
@@ -79,23 +84,29 @@ static void enlist(tdl_op *op, const tdl_case *cases, int n) {
         node->lock = ch && !ch->local ? &ch->lock : NULL;
         node->index = (uint16_t)i;
         node->queue = NULL;
-        tdl_val_set_nil(&node->val);
+        tdl_val_nil(&node->val);
         if (!ch) continue;
-        if (cases[i].op == TDL_SEND) tdl_val_copy(&node->val, cases[i].val);
+        if (cases[i].op == TDL_SEND) tdl_val_dup(&node->val, cases[i].val);
         tdl_queue_push(cases[i].op == TDL_SEND ? &ch->sendq : &ch->recvq, node);
     }
+}
+
+/* Under the lock: worth a try. */
+static inline bool looks_ready(const tdl_chan *ch, int op) {
+    if (op == TDL_SEND) return ch->count < ch->cap || ch->recvq.head || ch->closed;
+    return ch->count || ch->sendq.head || ch->closed;
 }
 
 static int64_t select_with(tdl_op *op, const tdl_case *cases, int n, int64_t deadline, struct plan *p) {
     shuffle(p);
     sort_chans(p, cases);
     lock_all(p);
+    tdl_val_nil(&op->out);
     for (int k = 0; k < n; k++) {
         int i = p->order[k];
         tdl_chan *ch = cases[i].chan;
-        if (!ch) continue;
+        if (!ch || !looks_ready(ch, cases[i].op)) continue;
         tdl_wake wake;
-        tdl_val_set_nil(&op->out);
         int r = cases[i].op == TDL_SEND ? tdl_chan_send_locked(ch, cases[i].val, &wake)
                                         : tdl_chan_recv_locked(ch, &op->out, &wake);
         if (r == TDL_EAGAIN) continue;
@@ -104,8 +115,7 @@ static int64_t select_with(tdl_op *op, const tdl_case *cases, int n, int64_t dea
         op->extra = r == 0;
         return i;
     }
-    tdl_val_set_nil(&op->out);
-    int r = tdl_deadline_check(deadline);
+    int r = deadline == TDL_FOREVER ? 0 : tdl_deadline_check(deadline);
     if (r == 0) {
         tdl_op_begin(op, &select_class);
         op->u.sel.n = n;
@@ -159,7 +169,7 @@ int tdl_select(tdl_case *cases, int n, int64_t deadline) {
     tdl_case *fired = &cases[r];
     fired->ok = (int)op->extra;
     if (fired->op == TDL_RECV && fired->val)
-        *fired->val = op->out;
+        tdl_val_move(fired->val, &op->out); /* op->out is nil between operations */
     else
         tdl_val_clear(&op->out);
     return (int)r;

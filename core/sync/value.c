@@ -13,17 +13,28 @@ struct bytes {
 
 int tdl_val_type(const tdl_val *v) { return v->type; }
 
-void tdl_val_set_nil(tdl_val *v) { *v = (tdl_val){0}; }
-
-void tdl_val_set_bool(tdl_val *v, int truth) {
-    *v = (tdl_val){.type = TDL_BOOL, .u.i = truth != 0};
+/* member by member, not by a compound literal: see tdl_val_take */
+static inline void set(tdl_val *v, int32_t type, int64_t i) {
+    v->type = type;
+    v->flags = 0;
+    v->u.i = i;
 }
 
-void tdl_val_set_int(tdl_val *v, int64_t i) { *v = (tdl_val){.type = TDL_INT, .u.i = i}; }
+void tdl_val_set_nil(tdl_val *v) { tdl_val_nil(v); }
 
-void tdl_val_set_double(tdl_val *v, double d) { *v = (tdl_val){.type = TDL_DOUBLE, .u.d = d}; }
+void tdl_val_set_bool(tdl_val *v, int truth) { set(v, TDL_BOOL, truth != 0); }
 
-void tdl_val_set_ptr(tdl_val *v, void *p) { *v = (tdl_val){.type = TDL_PTR, .u.p = p}; }
+void tdl_val_set_int(tdl_val *v, int64_t i) { set(v, TDL_INT, i); }
+
+void tdl_val_set_double(tdl_val *v, double d) {
+    set(v, TDL_DOUBLE, 0);
+    v->u.d = d;
+}
+
+void tdl_val_set_ptr(tdl_val *v, void *p) {
+    set(v, TDL_PTR, 0);
+    v->u.p = p;
+}
 
 int tdl_val_set_bytes(tdl_val *v, const void *bytes, size_t n) {
     tdl_val_set_nil(v);
@@ -51,27 +62,26 @@ const void *tdl_val_bytes(const tdl_val *v, size_t *n) {
     return b ? b->data : NULL;
 }
 
-void tdl_val_copy(tdl_val *dst, const tdl_val *src) {
-    if (src->type == TDL_BYTES)
-        at_add_rlx(&((struct bytes *)src->u.p)->refs, 1); /* the holder keeps it alive */
-    else if (src->type == TDL_CHAN)
-        tdl_chan_ref(src->u.p);
-    *dst = *src;
+void tdl_val_hold(const tdl_val *v) {
+    if (v->type == TDL_BYTES)
+        at_add_rlx(&((struct bytes *)v->u.p)->refs, 1); /* the holder keeps it alive */
+    else
+        tdl_chan_ref(v->u.p);
 }
+
+void tdl_val_drop(const tdl_val *v) {
+    struct bytes *b = v->u.p;
+    if (v->type == TDL_CHAN)
+        tdl_chan_free(v->u.p);
+    else if (at_sub_seq(&b->refs, 1) == 1)
+        tdl_sys.release(b);
+}
+
+void tdl_val_copy(tdl_val *dst, const tdl_val *src) { tdl_val_dup(dst, src); }
 
 void tdl_val_clear(tdl_val *v) {
-    if (v->type == TDL_BYTES) {
-        struct bytes *b = v->u.p;
-        if (at_sub_seq(&b->refs, 1) == 1) tdl_sys.release(b);
-    } else if (v->type == TDL_CHAN) {
-        tdl_chan_free(v->u.p);
-    }
-    tdl_val_set_nil(v);
-}
-
-void tdl_val_move(tdl_val *dst, tdl_val *src) {
-    *dst = *src;
-    tdl_val_set_nil(src);
+    if (tdl_val_holds(v)) tdl_val_drop(v);
+    tdl_val_nil(v);
 }
 
 int tdl_val_set_chan(tdl_val *v, tdl_chan *ch) {

@@ -14,6 +14,7 @@
 #define TDL_CONTAINER(p, type, member)                                         \
     ((type *)((char *)(p) - offsetof(type, member)))
 #define TDL_NOINLINE __attribute__((noinline))
+#define TDL_ALWAYS_INLINE static inline __attribute__((always_inline))
 
 #if defined(__SANITIZE_THREAD__)
 #define TDL_TSAN 1

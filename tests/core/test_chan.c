@@ -592,6 +592,51 @@ static void be_cancelled(void *arg) {
     c->third = tdl_sleep(TDL_MILLISECOND);
 }
 
+/* -- A14: what was received belongs to the receiver alone ----------------------------------- */
+
+struct taker {
+    tdl_chan *ch, *taken;
+    tdl_val kept; /* a second holder of what was received */
+    int by_select;
+};
+
+/* Receives bytes, hands them on, and is left behind in another wait. */
+static void takes_and_stays(void *arg) {
+    struct taker *t = arg;
+    tdl_val v;
+    tdl_case c = {t->ch, &v, TDL_RECV, 0};
+    CHECK_INT(t->by_select ? tdl_select(&c, 1, TDL_FOREVER) : tdl_chan_recv(t->ch, &v), 0);
+    tdl_val_copy(&t->kept, &v);
+    tdl_val_clear(&v);
+    CHECK_INT(tdl_chan_close(t->taken), 0);
+    tdl_sleep(TDL_HOUR);
+}
+
+static int hands_over(void *arg) {
+    struct taker *t = arg;
+    tdl_val v;
+    CHECK_INT(tdl_val_set_bytes(&v, "once", 4), 0);
+    tdl_go(takes_and_stays, t);
+    tdl_yield(); /* it waits now: the value comes to it through its wait */
+    CHECK_INT(tdl_chan_send(t->ch, &v), 0);
+    tdl_val_clear(&v);
+    CHECK_INT(tdl_chan_recv(t->taken, NULL), TDL_ECLOSED);
+    tdl_sleep(TDL_MILLISECOND);
+    return 0;
+}
+
+TEST(received_once, "A14 the end of a run does not give up again what a goroutine had received before") {
+    for (int by_select = 0; by_select < 2; by_select++) {
+        struct taker t = {.ch = tdl_chan_new(0), .taken = tdl_chan_new(0), .by_select = by_select};
+        size_t n;
+        CHECK_INT(tdl_run(hands_over, &t), 0);
+        CHECK(memcmp(tdl_val_bytes(&t.kept, &n), "once", 4) == 0 && n == 4);
+        tdl_val_clear(&t.kept);
+        tdl_chan_free(t.ch);
+        tdl_chan_free(t.taken);
+    }
+}
+
 TEST_G(cancel, "A14 a cancel ends this call and every later one that would wait") {
     cancelled c = { .ch = tdl_chan_new(0) };
     tdl_g    *g = go_joinable(be_cancelled, &c);
