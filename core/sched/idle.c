@@ -6,8 +6,9 @@
  * or global queue) and then reads nidle and nspinning; an M that stops spinning
  * lowers nspinning and then looks at every queue again; an M that goes idle
  * enters the idle list under sched.lock, having looked at the global queue
- * under that lock. All of these are sequentially consistent, so of the two
- * sides at least one sees the other (Go's rule, proc.go).
+ * under that lock. All of these are sequentially consistent, or have a fence
+ * between them (a ring's tail is a release store), so of the two sides at least
+ * one sees the other (Go's rule, proc.go).
  *
  * No superfluous one: at most one M is woken to spin at a time; the last
  * spinner that finds work wakes the next.

@@ -189,7 +189,10 @@ TDL_NO_TSAN static void make_runnable(tdl_g *g, uint8_t woken) {
             return;
         }
         tdl_g *old = runnext_swap(p, g);
-        if (old) put(&p->runq, old);
+        if (old) {
+            put(&p->runq, old);
+            if (!solo()) at_fence_seq(); /* between the ring's tail and the look at nidle */
+        }
     }
     tdl_p_leave(m, was);
     tdl_wake_if_idle();
