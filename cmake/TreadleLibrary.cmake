@@ -16,6 +16,11 @@ add_library(treadle_objects OBJECT ${_sources})
 set_target_properties(treadle_objects PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(treadle_objects PRIVATE "${_core}/include" "${_core}")
 target_link_libraries(treadle_objects PRIVATE Threads::Threads)
+if(TDL_SWITCH STREQUAL "portable")
+  target_compile_definitions(treadle_objects PRIVATE TDL_SWITCH_PORTABLE)
+elseif(TDL_SWITCH)
+  message(FATAL_ERROR "TDL_SWITCH is '${TDL_SWITCH}': it can be 'portable' or empty")
+endif()
 
 add_library(treadle SHARED $<TARGET_OBJECTS:treadle_objects>)
 set_target_properties(treadle PROPERTIES

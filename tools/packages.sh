@@ -3,7 +3,7 @@
 # are installed. Nothing is asked of the network when nothing is missing.
 
 packages_build="gcc libc6-dev make cmake ninja-build pkg-config"
-packages_core_tests="libcmocka-dev luajit libluajit-5.1-dev libuv1-dev python3-dev"
+packages_core_tests="libcmocka-dev luajit libluajit-5.1-dev libuv1-dev python3-dev gdb libunwind-dev"
 packages_sanitizers="clang libclang-rt-14-dev"
 packages_lua="luajit libluajit-5.1-dev lua-busted lua-check lua-messagepack luarocks"
 packages_python="python3 python3-dev python3-venv python3-pip python3-setuptools"

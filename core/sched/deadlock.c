@@ -43,13 +43,17 @@ static bool timers_pending(void) {
     return false;
 }
 
+/* Threads that cannot wake anybody by themselves. */
+static int accounted(void) { return (int)at_load_seq(&tdl_sched.nthreads) + at_load_seq(&tdl_sched.nasleep); }
+
 void tdl_deadlock_check(void) {
     if (tdl_sys.simulated || !at_load_seq(&tdl_sched.in_run) || at_load_seq(&tdl_sched.stopping)) return;
     if (!all_idle() || timers_pending()) return;
     for (int i = 0; i < tdl_nprocs(); i++)
         if (tdl_poller_awaited(&tdl_sched.p[i]->poller)) return;
-    int accounted = (int)at_load_seq(&tdl_sched.nthreads) + at_load_seq(&tdl_sched.nasleep);
-    if (count_threads() != accounted || !all_idle()) return;
+    /* one that ends meanwhile is no longer accounted for before it is gone */
+    int before = accounted(), n = count_threads();
+    if (n != before || accounted() != before || at_load_seq(&tdl_sched.stopping) || !all_idle()) return;
     static _Atomic int told; /* two may come to it at once */
     if (at_xchg_seq(&told, 1)) return;
     fflush(stdout);

@@ -65,6 +65,12 @@ TDL_NO_TSAN void tdl_g_ended(tdl_g *g) {
     if (n) tdl_op_complete(n->op, was, 0); /* from here g is the joiner's to free */
 }
 
+/* By who joined g, and has read it: what a P passes on is no edge to TSan. */
+static void free_joined(tdl_g *g) {
+    TDL_TSAN_RELEASE(g); /* acquire in new_g */
+    tdl_g_free(g);
+}
+
 TDL_NO_TSAN static tdl_g *new_g(tdl_m *m, int cls, void (*fn)(void *), void *arg, const void *site, int *code) {
     uint32_t was;
     tdl_p *p = tdl_p_enter(m, &was);
@@ -193,7 +199,7 @@ static void join_leave(tdl_op *op) {
 
 static int64_t join_finish(tdl_op *op) {
     if (op->result == 0)
-        tdl_g_free(op->u.joined);
+        free_joined(op->u.joined);
     else
         join_leave(op);
     return op->result;
@@ -209,7 +215,7 @@ int64_t tdl_join_op(tdl_op *op, tdl_g *g, int64_t deadline) {
     if (r != 0 || g->ended) {
         if (r == 0) g->joining = 1;
         tdl_unlock(&g->join_lock);
-        if (r == 0) tdl_g_free(g);
+        if (r == 0) free_joined(g);
         return r;
     }
     g->joining = 1;

@@ -367,7 +367,7 @@ TEST_G(census, "K the census says how deep the stacks of each spawn site get") {
     CHECK_INT(ended, 0);
     CHECK_INT(alive, 1);
     CHECK(strstr(report, "before") == NULL);
-    CHECK(strstr(report, "test_stack+0x") != NULL); /* where */
+    CHECK(strstr(report, "test_stack") != NULL); /* where */
     CHECK_RC(tdl_stack_report(-1), -EBADF);
 }
 
