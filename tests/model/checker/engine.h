@@ -49,6 +49,7 @@ typedef struct share {
     uintptr_t addr;
     uint8_t owner; /* thread + 1 */
     bool found, shared; /* found now; known when the exploration began */
+    bool asked;         /* somebody waits for its value, without a step */
 } share;
 
 typedef struct location {
@@ -56,7 +57,7 @@ typedef struct location {
     size_t size;
     int id; /* index in views */
     message *last;
-    share *share;
+    int read, written, seq; /* the last step that did */
 } location;
 
 enum { T_NONE, T_READY, T_WAITING, T_PAUSED, T_DONE };
@@ -96,6 +97,9 @@ typedef struct engine {
     void *main_sp;
     int preempt_left, stale_left, timeouts_left, spurious_left;
     int steps, forced;
+    int disturbed; /* the last step with an effect that is no location's: see memory.c */
+    bool asking;    /* whether somebody who waits may go on */
+    bool redundant; /* another schedule does the same */
     uint64_t writes; /* by anybody, so far */
     int64_t now;
     int kicks;
@@ -147,9 +151,10 @@ _Noreturn void engine_die(const char *format, ...) __attribute__((format(printf,
 
 /* thread.c */
 void threads_start(void); /* runs the schedule to its end */
-void engine_point(void);  /* another thread may go on here */
+bool engine_point(void);  /* another thread may go on here: true when one did, as a preemption */
 void engine_no_point(void); /* … or might, with all_points */
 _Noreturn void engine_leave(void);
+void engine_disturb(void);
 
 /* memory.c */
 void memory_reset(void);
@@ -165,5 +170,6 @@ void race_init(void);
 void race_reset(void);
 void race_access(uintptr_t addr, size_t size, bool write, uintptr_t pc);
 void race_released(uintptr_t addr, size_t size);
+void race_where(char *out, size_t size, uint32_t pc); /* file and line */
 
 #endif

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "engine.h"
@@ -75,9 +76,18 @@ void model_fail(const char *format, ...) {
     siglongjmp(E->out, 1);
 }
 
-static void on_crash(int signal) {
-    snprintf(E->failure, sizeof E->failure, "%s%s%s", strsignal(signal), E->cur ? " in " : "",
-             E->cur ? E->cur->name : "");
+static void on_crash(int signal, siginfo_t *info, void *context) {
+    (void)info;
+    (void)context;
+    char at[128] = "";
+    uint32_t pc = 0;
+#if defined(__x86_64__)
+    const greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+    pc = (uint32_t)regs[REG_RIP];
+    if (pc == 0) pc = *(uint32_t *)regs[REG_RSP]; /* who called what is not linked */
+#endif
+    if (pc && E->trace) race_where(at, sizeof at, pc);
+    snprintf(E->failure, sizeof E->failure, "%s in %s %s", strsignal(signal), E->cur ? E->cur->name : "the check", at);
     E->failed = true;
     if (E->trace) printf("    => %s\n", E->failure);
     siglongjmp(E->out, 1);
@@ -152,13 +162,14 @@ static void run_once(void) {
     E->stale_left = E->bounds.stale;
     E->timeouts_left = E->scenario->timeouts;
     E->spurious_left = E->scenario->spurious;
-    E->steps = E->forced = E->kicks = 0;
+    E->steps = E->forced = E->kicks = E->disturbed = 0;
+    E->redundant = false;
     E->now = 1000;
     E->failed = false;
     E->cur = NULL;
     if (sigsetjmp(E->out, 1) == 0) {
         threads_start();
-        if (!E->failed && E->scenario->check) E->scenario->check();
+        if (!E->failed && !E->redundant && E->scenario->check) E->scenario->check();
     }
     E->cur = NULL;
 }
@@ -231,7 +242,7 @@ static uint64_t explore(struct model_bounds bounds, double begin, bool *all) {
         n = 0;
         do {
             run_once();
-            n++;
+            n += !E->redundant;
             if (E->failed) return n;
             if (out_of_time(begin, n)) {
                 *all = false;
@@ -327,7 +338,7 @@ static void begin(void) {
     race_init();
     stack_t ss = {.ss_sp = map(0, STACK), .ss_size = STACK};
     sigaltstack(&ss, NULL);
-    struct sigaction sa = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_NODEFER};
+    struct sigaction sa = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     for (unsigned i = 0; i < sizeof signals / sizeof *signals; i++) sigaction(signals[i], &sa, NULL);
 }

@@ -142,26 +142,46 @@ static location *find(uintptr_t addr, size_t size) {
     E->table[h].generation = E->generation;
     E->table[h].id = id;
     location *l = &E->locations[id];
-    *l = (location){addr, size, id, NULL, share_of(addr)};
+    *l = (location){addr, size, id, NULL, 0, 0, 0};
     append(l, peek(addr, size), NULL, 0, &initial);
     E->sc[MODEL_THREADS + id] = 0;
     for (int i = 0; i < E->nthreads; i++) E->threads[i].view[MODEL_THREADS + id] = 0;
     return l;
 }
 
-/* The step's beginning: maybe another thread goes first. */
-static location *step(uintptr_t addr, size_t size) {
+/* The step's beginning: maybe another thread goes first.
+ *
+ * If one did, and what was done meanwhile has nothing to do with this step, then
+ * the schedule in which this step was done first, and its thread preempted
+ * before the next one, is the same: that one is explored, this one is not. */
+static location *step(uintptr_t addr, size_t size, int order, bool writes) {
     share *s = share_of(addr);
     uint8_t me = (uint8_t)(E->cur->id + 1);
     if (!s->found && s->owner != me) {
         if (s->owner) s->found = E->share_found = true;
         s->owner = me;
     }
-    if (s->shared || E->all_points)
-        engine_point();
-    else
+    location *l;
+    if (s->shared || E->all_points) {
+        int since = E->steps + 1;
+        bool preempted = engine_point();
+        l = find(addr, size);
+        bool met = l->written > since || (writes && l->read > since) || (order == MODEL_SEQ && l->seq > since) ||
+                   E->disturbed > since || (writes && s->asked);
+        if (preempted && !met && !E->random && !E->trace) {
+            E->redundant = true;
+            engine_leave();
+        }
+    } else {
         engine_no_point();
-    return find(addr, size);
+        l = find(addr, size);
+    }
+    if (writes)
+        l->written = E->steps;
+    else
+        l->read = E->steps;
+    if (order == MODEL_SEQ) l->seq = E->steps;
+    return l;
 }
 
 /* -- Loads ------------------------------------------------------------------------- */
@@ -201,8 +221,11 @@ static message *pick(thread *t, location *l, int order, const uint64_t *not) {
 
 uint64_t model_load(const volatile void *p, size_t size, int order, const model_site *site) {
     uintptr_t addr = (uintptr_t)p;
-    if (!E->cur) return peek(addr, size);
-    location *l = step(addr, size);
+    if (!E->cur) {
+        if (E->asking) share_of(addr)->asked = true;
+        return peek(addr, size);
+    }
+    location *l = step(addr, size, order, false);
     thread *t = E->cur;
     message *m = pick(t, l, order, NULL);
     learn(t, l, m, order);
@@ -264,7 +287,7 @@ void model_store(volatile void *p, size_t size, uint64_t value, int order, const
         poke(addr, size, value);
         return;
     }
-    location *l = site->unlock && !E->scenario->real_locks ? find(addr, size) : step(addr, size);
+    location *l = site->unlock && !E->scenario->real_locks ? find(addr, size) : step(addr, size, order, true);
     if (E->trace) engine_trace(site, "store %s = %#lx", site->what, (unsigned long)value);
     put(E->cur, l, value, order, NULL, site);
 }
@@ -293,7 +316,7 @@ uint64_t model_rmw(volatile void *p, size_t size, int how, uint64_t value, int o
         return was;
     }
     static const char *const names[] = {"xchg ", "add  ", "sub  ", "or   ", "and  "};
-    location *l = step(addr, size);
+    location *l = step(addr, size, order, true);
     uint64_t was = l->last->value, is = combine(how, was, value) & mask(size);
     if (E->trace)
         engine_trace(site, "%s %s: %#lx -> %#lx", names[how], site->what, (unsigned long)was, (unsigned long)is);
@@ -310,7 +333,7 @@ bool model_cas(volatile void *p, size_t size, uint64_t *expected, uint64_t value
         poke(addr, size, value);
         return true;
     }
-    location *l = step(addr, size);
+    location *l = step(addr, size, order, true);
     int failing = order == MODEL_RLX || order == MODEL_REL ? MODEL_RLX : MODEL_ACQ;
     message *m = pick(E->cur, l, failing, &want);
     if (m == l->last && m->value == want) {
@@ -350,6 +373,7 @@ static void fence(thread *t, int nsoft) {
     t->nrel = n;
     tick(t);
     E->writes++;
+    engine_disturb();
 }
 
 void model_fence_seq(const model_site *site) {

@@ -76,7 +76,7 @@ static bool before(uint32_t e, thread *t) {
     return e == 0 || ((e >> 24) != RELEASED && t->view[(e >> 24) - 1] >= (stamp)(e & 0xffffff));
 }
 
-static void where(char *out, size_t size, uint32_t pc) {
+void race_where(char *out, size_t size, uint32_t pc) {
     char command[128];
     snprintf(command, sizeof command, "addr2line -s -e /proc/%d/exe 0x%x 2>/dev/null", (int)getpid(), pc - 1);
     snprintf(out, size, "0x%x", pc);
@@ -89,8 +89,8 @@ static void where(char *out, size_t size, uint32_t pc) {
 static void report(uintptr_t addr, bool write, uintptr_t pc, uint32_t other, bool other_write, uint32_t other_pc) {
     char here[128], there[128];
     if (E->trace) { /* slow: only when it is to be read */
-        where(here, sizeof here, (uint32_t)pc);
-        where(there, sizeof there, other_pc);
+        race_where(here, sizeof here, (uint32_t)pc);
+        race_where(there, sizeof there, other_pc);
     } else {
         snprintf(here, sizeof here, "%#lx", (unsigned long)pc);
         snprintf(there, sizeof there, "%#x", other_pc);

@@ -35,7 +35,9 @@ static void say(const char *format, ...) {
 }
 
 static void point(void) {
-    if (E->cur) engine_point();
+    if (!E->cur) return;
+    engine_point();
+    engine_disturb();
 }
 
 /* -- Memory: what is released is never used again in a schedule ---------------- */

@@ -16,7 +16,9 @@
 static bool ask(bool (*ready)(void *), void *arg) {
     thread *me = E->cur;
     E->cur = NULL;
+    E->asking = true;
     bool yes = ready(arg);
+    E->asking = false;
     E->cur = me;
     return yes;
 }
@@ -100,17 +102,20 @@ static void count_step(void) {
     if (++E->steps > STEPS) model_fail("livelock: more than %d steps", STEPS);
 }
 
-void engine_point(void) {
+void engine_disturb(void) { E->disturbed = E->steps; }
+
+bool engine_point(void) {
     count_step();
-    if (E->preempt_left == 0) return;
+    if (E->preempt_left == 0) return false;
     thread *list[MODEL_THREADS];
     int n = others(list);
-    if (n == 0) return;
+    if (n == 0) return false;
     unsigned k = engine_choose((unsigned)n + 1, CHOOSE_SWITCH);
-    if (k == 0) return;
+    if (k == 0) return false;
     E->preempt_left--;
     if (E->trace) model_note("-- preempted --");
     go(list[k - 1]);
+    return true;
 }
 
 void engine_no_point(void) {
@@ -123,6 +128,7 @@ void model_pause(const model_site *site) {
     if (!E->cur) return;
     thread *me = E->cur;
     count_step();
+    engine_disturb();
     if (E->trace) engine_trace(site, "pause");
     if (me->stamp != E->writes) me->pauses = 0;
     me->stamp = E->writes;
@@ -145,6 +151,7 @@ static bool wait(bool (*ready)(void *), void *arg, bool timed) {
     me->timed_out = false;
     me->state = T_WAITING;
     count_step();
+    engine_disturb();
     go_on(timed && E->timeouts_left > 0);
     me->state = T_READY;
     return !me->timed_out;

@@ -39,6 +39,8 @@ tdl_g *world_pinned(int i) { return become(i, OP_OF_PINNED); }
 
 tdl_g *world_g(int i) { return &gs[i]; }
 
+tdl_m *world_m(int i) { return &ms[i]; }
+
 tdl_p *world_p(int i) { return &ps[i]; }
 
 static bool is_ready(void *p) { return at_load_rlx((_Atomic uint32_t *)p) != 0; }
@@ -92,6 +94,14 @@ WEAK int tdl_p_attend(tdl_p *p) {
 }
 
 WEAK void tdl_deadlock_sleeper(const tdl_op *op) { (void)op; }
+
+WEAK void tdl_deadlock_check(void) {}
+
+WEAK void tdl_sysmon_wake(void) {}
+
+WEAK int tdl_sysmon_start(void) { return 0; }
+
+WEAK bool tdl_stack_to_trim(void) { return false; }
 
 WEAK int tdl_stack_owns(const tdl_g *g) {
     (void)g;

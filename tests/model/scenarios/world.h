@@ -18,6 +18,7 @@ tdl_g *world_goroutine(int i);
 /* The same, pinned: it waits as a thread does. */
 tdl_g *world_pinned(int i);
 tdl_g *world_g(int i);
+tdl_m *world_m(int i); /* of thread i */
 /* The P on whose heap goroutine i arms its deadlines. */
 tdl_p *world_p(int i);
 
