@@ -75,6 +75,7 @@ int tdl_host_open(const char *name, tdl_host **out) {
     if (name) strncat(h->name, name, TDL_NAME - 1);
     h->m = m;
     h->outer = m->host;
+    h->asked = tdl_sys.now();
     h->open = true;
     m->host = h;
     m->host_poller = &h->poller;
@@ -210,14 +211,26 @@ static int64_t sleep_ns(tdl_host *h, int64_t until) {
     return ns > 0 ? ns : 0;
 }
 
-static bool nothing_ready(tdl_host *h) {
-    return !h->head && !h->nwatched && !at_load_seq(&h->remote) && !at_load_seq(&h->woken);
+static bool watches(tdl_host *h) {
+    for (int i = 0; i < h->nwatchers; i++)
+        if (h->watchers[i].fd >= 0 && h->watchers[i].readiness) return true;
+    return false;
+}
+
+/* Has it nothing of its own that could end a wait without a limit? */
+static bool left_alone(tdl_host *h, int flags) {
+    if (!(flags & TDL_POLL_DEADLOCK)) return false;
+    return !tdl_poller_awaited(&h->poller) && ((flags & TDL_POLL_UNWATCHED) || !watches(h));
 }
 
 int tdl_host_poll(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns) {
+    return tdl_host_poll_opts(h, events, max, timeout_ns, 0);
+}
+
+int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns, int flags) {
     int r = tdl_host_check(h);
     if (r < 0) return r;
-    if (!events || max < 1) return TDL_EINVAL;
+    if (!events || max < 1 || (flags & ~(TDL_POLL_DEADLOCK | TDL_POLL_UNWATCHED))) return TDL_EINVAL;
     tdl_poller_retract(&h->poller);
     tdl_host_collect(h);
     if (h->head ? due(h) : timeout_ns == 0) ask(h);
@@ -225,15 +238,19 @@ int tdl_host_poll(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns) {
     if (n > 0 || taken_wake(h) || timeout_ns == 0) return n;
     int64_t until = TDL_FOREVER, now = tdl_sys.now();
     if (timeout_ns > 0 && timeout_ns < TDL_FOREVER - now) until = now + timeout_ns;
+    h->doze = 0;
     for (;;) {
-        bool interrupted = false;
         tdl_poller_announce(&h->poller);
-        int64_t ns = nothing_ready(h) ? sleep_ns(h, until) : 0;
-        if (ns != 0) interrupted = tdl_poller_wait(&h->poller, ns) == -EINTR;
+        int64_t ns = tdl_host_quiet(h) ? sleep_ns(h, until) : 0;
+        if (ns < 0 && left_alone(h, flags))
+            r = tdl_host_doze(h);
+        else
+            r = ns != 0 ? tdl_poller_wait(&h->poller, ns) : 0;
         tdl_poller_retract(&h->poller);
         settle(h);
         n = drain(h, events, max);
-        if (n > 0 || taken_wake(h) || interrupted) return n;
+        if (n > 0 || taken_wake(h) || r == -EINTR) return n;
+        if (r == TDL_EDEADLOCK) return r;
         if (until != TDL_FOREVER && tdl_sys.now() >= until) return 0;
     }
 }
@@ -248,7 +265,7 @@ int tdl_host_fd(tdl_host *h) {
 int64_t tdl_host_timeout(tdl_host *h) {
     if (tdl_host_check(h) < 0) return 0;
     tdl_poller_announce(&h->poller);
-    return nothing_ready(h) ? sleep_ns(h, TDL_FOREVER) : 0;
+    return tdl_host_quiet(h) ? sleep_ns(h, TDL_FOREVER) : 0;
 }
 
 tdl_outcome *tdl_host_outcomes(tdl_host *h) { return h && h->open ? h->outcomes : NULL; }

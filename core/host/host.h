@@ -22,11 +22,13 @@ enum { TASK_CHUNK = 1024, WATCH_BATCH = 128 };
 /* One more than a task: which fd a watcher stands for. */
 typedef struct tdl_watcher {
     int fd; /* -1: free */
+    int readiness; /* 0: paused */
 } tdl_watcher;
 
 struct tdl_host {
     tdl_host *next; /* all hosts that were ever open */
     bool taken;     /* under the list's lock; from m on, a new owner starts at 0 */
+    _Atomic uint32_t dozing; /* waits for ever, for others to wake it: see deadlock.c */
     tdl_poller poller; /* keeps its locks from owner to owner */
     tdl_m *m;          /* its thread */
     struct tdl_host *outer; /* opened before on the same thread */
@@ -36,6 +38,7 @@ struct tdl_host {
     tdl_g *head, *tail; /* ready, in order; linked by next */
     _Atomic(tdl_g *) remote;
     _Atomic uint32_t woken;
+    int64_t doze; /* how long the next one may be */
     int budget; /* polls that may pass before descriptors and timers are asked */
     int64_t asked;
 
@@ -60,6 +63,13 @@ tdl_op *tdl_task_op(tdl_host *h, uint32_t task, int *code);
 int tdl_task_started(tdl_op *op, int64_t r);
 /* Ends every task; remote wakers that are under way are waited for. */
 void tdl_tasks_end(tdl_host *h);
+/* Its thread has nothing left that could end its wait but others' doing. Waits a
+ * while; TDL_EDEADLOCK when they cannot do anything either. */
+int tdl_host_doze(tdl_host *h);
+/* Is there nothing to do at once? */
+static inline bool tdl_host_quiet(tdl_host *h) {
+    return !h->head && !h->nwatched && !at_load_seq(&h->remote) && !at_load_seq(&h->woken);
+}
 /* Puts a task at the end of the ready list. */
 void tdl_host_push(tdl_host *h, tdl_g *g);
 /* Takes the tasks that others made ready into the ready list. */

@@ -152,6 +152,7 @@ tdl_op *tdl_task_op(tdl_host *h, uint32_t task, int *code) {
 int tdl_task_started(tdl_op *op, int64_t r) {
     tdl_g *g = TDL_CONTAINER(op, tdl_g, op);
     if (r == TDL_PENDING) {
+        op->parked_at = g->host->asked;
         g->pending = 1;
     } else {
         at_store_rlx(&g->status, G_RUNNING);

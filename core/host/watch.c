@@ -30,7 +30,7 @@ int tdl_host_watch(tdl_host *h, int fd, int readiness) {
     int id = new_watcher(h);
     if (id < 0) return id;
     if ((r = tdl_backend_watch(&h->poller, fd, (uint32_t)id, readiness)) < 0) return r;
-    h->watchers[id].fd = fd;
+    h->watchers[id] = (tdl_watcher){fd, readiness};
     return id;
 }
 
@@ -45,7 +45,9 @@ int tdl_host_watch_modify(tdl_host *h, int watcher, int readiness) {
     int r = check(h, watcher);
     if (r < 0) return r;
     if (!valid(readiness)) return TDL_EINVAL;
-    return tdl_backend_rewatch(&h->poller, h->watchers[watcher].fd, (uint32_t)watcher, readiness);
+    r = tdl_backend_rewatch(&h->poller, h->watchers[watcher].fd, (uint32_t)watcher, readiness);
+    if (r == 0) h->watchers[watcher].readiness = readiness;
+    return r;
 }
 
 /* Readiness of the watcher that was not handed out yet is forgotten. */

@@ -733,6 +733,17 @@ TDL_API int  tdl_host_close(tdl_host *h);
  * tdl_host_wake, or early on a signal; TDL_EHOST off its thread. Does not keep
  * events back: what it could not store comes with the next call. */
 TDL_API int  tdl_host_poll(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns);
+/* The same with flags.
+ * TDL_POLL_DEADLOCK: a wait without a limit (timeout_ns < 0) that nothing can end
+ * any more, because the tasks wait for each other and so does everybody else in
+ * the process, ends with TDL_EDEADLOCK. Not while there is a timer, an operation
+ * that waits for a descriptor, a watcher, a handler for a signal (SIGINT and
+ * faults apart), or a thread that is not known to wait for ever in a treadle
+ * call, such as a host that polls without this flag. It takes 20 ms or more to
+ * be seen, up to some seconds where a thread ended meanwhile.
+ * TDL_POLL_UNWATCHED: watchers are not taken for something that may happen. */
+enum { TDL_POLL_DEADLOCK = 1, TDL_POLL_UNWATCHED = 2 };
+TDL_API int  tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns, int flags);
 /* Makes the current or the next tdl_host_poll return. Any caller, also in a
  * signal handler. */
 TDL_API int  tdl_host_wake(tdl_host *h);
@@ -818,6 +829,9 @@ TDL_API int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
 /* Writes every goroutine with its state, what it waits on and since when, as
  * text to the descriptor. 0 or -errno. Any caller. */
 TDL_API int tdl_dump(int fd);
+/* What the task waits for, and for how long ("chan receive, 0x7f0c2a40, 4.2 s"),
+ * cut to size with a final NUL; its full length; 0: it does not wait. Host thread. */
+TDL_API int tdl_task_waits(tdl_host *h, uint32_t task, char *buf, size_t size);
 /* A number by name: "goroutines", "tasks", "threads", "stacks", "channels",
  * "connections", "listeners", "timers", "contexts"; TDL_EINVAL for another name. Any caller. */
 TDL_API int64_t tdl_metric(const char *name);

@@ -34,6 +34,14 @@ static tdl_pd *take_pd(void) {
     return pd;
 }
 
+TDL_NO_TSAN int tdl_pd_number(const void *p) {
+    for (uint32_t c = 0; c < CHUNKS && table.chunk[c]; c++) {
+        uintptr_t at = (uintptr_t)p - (uintptr_t)table.chunk[c];
+        if (at < CHUNK * sizeof(tdl_pd)) return at % sizeof(tdl_pd) == 0 ? ((const tdl_pd *)p)->fd : -1;
+    }
+    return -1;
+}
+
 static void give_pd(tdl_pd *pd) {
     tdl_lock_take(&table.lock);
     pd->next = table.free;

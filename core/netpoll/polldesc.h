@@ -90,6 +90,10 @@ void tdl_pd_abandon(tdl_op *op);
  * Ops that are still on their way out find no poller, and need none. */
 void tdl_pd_orphan_all(tdl_poller *p);
 
+/* The descriptor's number, for dumps; p may be any pointer: -1 when it is none of
+ * ours. */
+int tdl_pd_number(const void *p);
+
 /* Bits of which. */
 enum { PD_READ_BIT = 1, PD_WRITE_BIT = 2 };
 void tdl_pd_set_deadline(tdl_pd *pd, int which, int64_t when);

@@ -114,6 +114,16 @@ TDL_NO_TSAN static tdl_owned *follow(tdl_owned *owned, uint64_t who, struct memb
     return next;
 }
 
+TDL_NO_TSAN uint64_t tdl_blocked_by(uint64_t who) {
+    uint64_t by = 0;
+    struct bucket *k = bucket_of(who);
+    if (!tdl_lock_try(&k->lock)) return 0;
+    for (tdl_blocked *b = k->first; b; b = b->next)
+        if (b->who == who) by = at_load_rlx(&b->owned->who);
+    tdl_unlock(&k->lock);
+    return by;
+}
+
 /* The number of members of the circle that b closes, or 0; the first SHOWN of
  * them are described, if asked: each waits for what the next one owns. */
 TDL_NO_TSAN static int circle(const tdl_blocked *b, struct member *members) {

@@ -68,6 +68,10 @@ int tdl_blocked_over(struct tdl_op *op, bool refuses);
 /* It has the lock, or gave up. */
 void tdl_blocked_end(tdl_blocked *b);
 
+/* Who has the lock that `who` waits for; 0: he waits for none, or it cannot be
+ * known now. For dumps: never waits. */
+uint64_t tdl_blocked_by(uint64_t who);
+
 /* An identity that is never used twice, of the thread that waits with op. See
  * tdl_op_who. */
 uint64_t tdl_thread_who(struct tdl_op *op);

@@ -1,18 +1,29 @@
 /* SPDX-License-Identifier: MIT
  *
- * "All goroutines are asleep": asked by the last M that goes idle in a tdl_run.
+ * "All goroutines are asleep": asked by the last M that goes idle in a tdl_run;
+ * and by a host whose tasks all wait (host/host.c).
  *
  * It is a deadlock when nothing can wake a goroutine any more: no P has work
  * or a timer, no operation waits on a descriptor, and every thread of the
- * process is a worker, which is idle, or sleeps in a treadle call without a
- * deadline. Any other thread, a host's among them, might still do something;
- * then nothing is said.
+ * process is known to sleep: it is a worker, or waits in a treadle call without
+ * a deadline. Any other thread might still do something; then nothing is said.
  *
- * nasleep counts such sleepers: raised by the thread once it is PARKED,
- * lowered by whoever claims it, before it can run. So it never counts one that
- * runs; at worst it misses one that has just parked, which then asks again
- * (tdl_deadlock_sleeper). nloose counts the goroutines that run without a P;
- * one that is pinned and asleep is taken out of it in the same way.
+ * Who is known to sleep. Workers count in nworkers from their first instruction
+ * to their last (the thread exists before and after: an error is on the side of
+ * silence); that they are idle is said by nidle and nloose. sysmon counts while
+ * it waits, and when it wakes finds no P that is not idle to act on. nasleep
+ * counts plain threads: raised by the thread once it is PARKED, lowered by
+ * whoever claims it, before it can run. nloose counts the goroutines that run
+ * without a P; one that is pinned and asleep is taken out of it in the same way.
+ *
+ * All this is not looked at in one instant. But whoever wakes, or ends, raises
+ * stirs first, by himself or by who wakes him: when stirs has not moved, all who
+ * were seen asleep were so at the end of the look; the threads are counted last,
+ * for new ones come only from those who are awake.
+ *
+ * Who is the last to fall asleep asks. Where the count failed only because a
+ * thread was just starting or ending, sysmon asks again before it goes to sleep
+ * for long.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -31,35 +42,35 @@ static int count_threads(void) {
     return n;
 }
 
-static bool all_idle(void) {
-    int np = tdl_nprocs();
-    return np > 0 && at_load_seq(&tdl_sched.nidle) + at_load_seq(&tdl_sched.nretired_idle) == (uint32_t)np &&
+static bool ps_idle(void) {
+    return at_load_seq(&tdl_sched.nidle) + at_load_seq(&tdl_sched.nretired_idle) == (uint32_t)tdl_nprocs() &&
            at_load_seq(&tdl_sched.nglobal) == 0 && at_load_seq(&tdl_sched.nloose) == 0;
 }
 
-static bool timers_pending(void) {
-    for (int i = 0; i < tdl_nprocs(); i++)
-        if (tdl_timers_pending(&tdl_sched.p[i]->poller.timers)) return true;
-    return false;
+bool tdl_all_asleep(int others) {
+    uint32_t stirs = at_load_seq(&tdl_sched.stirs);
+    if (!ps_idle()) return false;
+    for (int i = 0; i < tdl_nprocs(); i++) {
+        tdl_poller *poller = &tdl_sched.p[i]->poller;
+        if (tdl_timers_pending(&poller->timers) || tdl_poller_awaited(poller)) return false;
+    }
+    int known = at_load_seq(&tdl_sched.nworkers) + at_load_seq(&tdl_sched.nasleep) + others;
+    return count_threads() == known && ps_idle() && at_load_seq(&tdl_sched.stirs) == stirs;
 }
 
-/* Threads that cannot wake anybody by themselves. */
-static int accounted(void) { return (int)at_load_seq(&tdl_sched.nthreads) + at_load_seq(&tdl_sched.nasleep); }
-
-void tdl_deadlock_check(void) {
+void tdl_deadlock_check(int others) {
     if (tdl_sys.simulated || !at_load_seq(&tdl_sched.in_run) || at_load_seq(&tdl_sched.stopping)) return;
-    if (!all_idle() || timers_pending()) return;
-    for (int i = 0; i < tdl_nprocs(); i++)
-        if (tdl_poller_awaited(&tdl_sched.p[i]->poller)) return;
-    /* one that ends meanwhile is no longer accounted for before it is gone */
-    int before = accounted(), n = count_threads();
-    if (n != before || accounted() != before || at_load_seq(&tdl_sched.stopping) || !all_idle()) return;
+    if (tdl_nprocs() == 0 || !tdl_all_asleep(others)) return;
     static _Atomic int told; /* two may come to it at once */
     if (at_xchg_seq(&told, 1)) return;
+    int threads = at_load_rlx(&tdl_sched.nasleep) - 1; /* tdl_run's own is one */
     fflush(stdout);
     fputs("fatal error: all goroutines are asleep - deadlock!\n\n", stderr);
     fflush(stderr);
     tdl_dump(STDERR_FILENO);
+    char text[80]; /* no fprintf: the stack may be a small one */
+    int n = snprintf(text, sizeof text, "threads that wait in calls of treadle, too: %d\n", threads);
+    if (threads > 0 && write(STDERR_FILENO, text, (size_t)n) < 0) _exit(2);
     _exit(2);
 }
 
@@ -68,8 +79,5 @@ void tdl_deadlock_sleeper(const tdl_op *op) {
         at_sub_seq(&tdl_sched.nloose, 1);
     else
         at_add_seq(&tdl_sched.nasleep, 1);
-    if (!at_load_seq(&tdl_sched.in_run) || !all_idle() || timers_pending()) return;
-    for (int i = 0; i < tdl_nprocs(); i++)
-        if (at_load_rlx(&tdl_sched.p[i]->poller.npd)) return;
-    tdl_poller_wake(&tdl_sched.p[0]->poller); /* its M finds nothing, and asks */
+    tdl_deadlock_check(0);
 }

@@ -47,8 +47,8 @@ void tdl_idle_push(tdl_p *p) {
 }
 
 void tdl_idle_remove(tdl_p *p) {
+    tdl_deadlock_stir();
     p->idle = false;
-    at_store_seq(&tdl_sched.stirs, at_load_rlx(&tdl_sched.stirs) + 1);
     for (tdl_p **at = &tdl_sched.idle; *at; at = &(*at)->next_idle) {
         if (*at != p) continue;
         *at = p->next_idle;
@@ -234,7 +234,7 @@ TDL_NO_TSAN void tdl_idle(tdl_m *m, tdl_p *p) {
         retry = work_anywhere();
     }
     if (!retry) {
-        if (!somebody_busy()) tdl_deadlock_check();
+        if (!somebody_busy()) tdl_deadlock_check(0);
         watched = wait_in_poller(p, was_called);
     }
 

@@ -183,6 +183,7 @@ static void thread_sleep(tdl_op *op) {
         await_claimer(op);
         return;
     }
+    op->parked_at = tdl_sys.now();
     int64_t deadline = op->timer.index ? op->timer.when : TDL_FOREVER;
     if (deadline == TDL_FOREVER) tdl_deadlock_sleeper(op);
     while (at_load_acq(&op->state) == OP_PARKED) {

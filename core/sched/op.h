@@ -74,6 +74,7 @@ struct tdl_op {
     int64_t extra;
     int64_t since;        /* mutex: when the wait began */
     int64_t deadline;     /* as given to tdl_op_arm */
+    int64_t parked_at;    /* about when its owner stopped; for dumps */
     tdl_timer_node timer; /* the deadline */
     tdl_node node;        /* operations on one object */
     uint64_t who;         /* threads: see tdl_thread_who */

@@ -93,8 +93,11 @@ TDL_NO_TSAN static void leave(tdl_m *m, tdl_g *g, int after) {
 }
 
 TDL_NO_TSAN void tdl_g_park(tdl_g *g) {
+    tdl_m *m = tdl_m_self();
+    tdl_p *p = at_load_rlx(&m->p); /* anybody's may be asked */
+    g->op.parked_at = p ? at_load_rlx(&p->asked) : tdl_sys.now();
     at_store_rlx(&g->status, G_WAITING);
-    leave(tdl_m_self(), g, AFTER_PARK);
+    leave(m, g, AFTER_PARK);
     TDL_TSAN_ACQUIRE(g);
 }
 
@@ -280,6 +283,7 @@ TDL_NO_TSAN static void run(tdl_m *m) {
 TDL_NO_TSAN void *tdl_m_main(void *arg) {
     tdl_m *m = arg;
     tdl_m_adopt(m);
+    tdl_deadlock_rests();
     at_store_rlx(&m->busy, 1);
     m->tid = (int)syscall(SYS_gettid);
     tdl_overflow_thread(m);

@@ -161,7 +161,6 @@ struct tdl_sched {
     _Atomic uint32_t nwoken;  /* length of the second; written under lock */
     tdl_p *idle;             /* under lock */
     _Atomic uint32_t nidle;  /* length of it; written under lock */
-    _Atomic uint32_t stirs;  /* times a P left the idle list; written under lock. deadlock.c */
     _Atomic uint32_t nretired_idle; /* retired Ps that sleep; written under lock */
     _Atomic uint32_t nspinning;
     tdl_m *spare;            /* under lock: Ms without P that sleep */
@@ -181,7 +180,9 @@ struct tdl_sched {
     _Atomic uint32_t max_threads; /* 0: the default */
     _Atomic uint32_t spins;  /* looks of an M for work before it sleeps */
     _Atomic int64_t nretaken; /* Ps that were taken by sysmon */
-    _Atomic int nasleep;       /* plain threads: see deadlock.c */
+    _Atomic int nasleep;       /* plain threads: this and the next two, see deadlock.c */
+    _Atomic int nworkers;      /* threads of the runtime that exist; sysmon while it sleeps */
+    _Atomic uint32_t stirs;    /* somebody who slept goes on */
     _Atomic uint64_t ids;
     _Atomic int64_t spawned, exited; /* not by a P */
     _Atomic int64_t tasks;
@@ -359,16 +360,31 @@ void tdl_procs_refresh(void);
 
 /* -- Deadlock (deadlock.c) ----------------------------------------------------- */
 
-/* Ends the process with the dump and status 2 if nothing can ever happen again. */
-void tdl_deadlock_check(void);
-/* The calling thread, or the pinned goroutine, has parked with no deadline. */
+/* Ends the process with the dump and status 2 if nothing can ever happen again.
+ * others: threads that are known to do nothing about it, the caller's if it is
+ * not a worker's. */
+void tdl_deadlock_check(int others);
+/* Can nothing happen in the runtime any more, and is every thread of the process
+ * known to be asleep for ever, but for others? */
+bool tdl_all_asleep(int others);
+/* The calling thread has parked, with no deadline. */
 void tdl_deadlock_sleeper(const tdl_op *op);
-/* One that had parked so was claimed. */
+/* Somebody who was known to sleep goes on: before he can have any effect. */
+static inline void tdl_deadlock_stir(void) { at_add_seq(&tdl_sched.stirs, 1); }
+/* A thread that had parked so was claimed. */
 static inline void tdl_deadlock_waker(const tdl_op *op) {
     if (op->kind == OP_OF_PINNED)
         at_add_seq(&tdl_sched.nloose, 1);
     else
         at_sub_seq(&tdl_sched.nasleep, 1);
+    tdl_deadlock_stir();
+}
+/* The calling thread is one of the runtime's and is there (sysmon: and asleep);
+ * it will not be any more. */
+static inline void tdl_deadlock_rests(void) { at_add_seq(&tdl_sched.nworkers, 1); }
+static inline void tdl_deadlock_leaves(void) {
+    tdl_deadlock_stir();
+    at_sub_seq(&tdl_sched.nworkers, 1);
 }
 
 /* -- Stack overflow (overflow.c) ------------------------------------------------ */

@@ -140,7 +140,7 @@ TDL_NO_TSAN tdl_p *tdl_m_await_p(tdl_m *m) {
     m->next = tdl_sched.spare;
     tdl_sched.spare = m;
     tdl_unlock(&tdl_sched.lock);
-    tdl_deadlock_check(); /* the last that ran may have been this one */
+    tdl_deadlock_check(0); /* the last that ran may have been this one */
 
     int64_t until = tdl_sys.now() + SPARE_NS;
     while (at_load_acq(&m->call) == CALL_NONE) {
@@ -174,6 +174,7 @@ void tdl_spares_end(void) {
 /* -- Ending -------------------------------------------------------------------------------- */
 
 TDL_NO_TSAN void tdl_m_ends(tdl_m *m) {
+    tdl_deadlock_leaves();
     tdl_lock_take(&tdl_sched.lock);
     if (m->loose) tdl_m_tighten(m);
     tdl_p *p = at_load_rlx(&m->p);

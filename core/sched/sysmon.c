@@ -163,6 +163,13 @@ static bool all_idle(void) {
     return at_load_seq(&tdl_sched.nidle) + at_load_seq(&tdl_sched.nretired_idle) == (uint32_t)tdl_nprocs();
 }
 
+/* What it does when it wakes is nothing if all Ps are idle. */
+static void rest(uint32_t state, int64_t until) {
+    tdl_deadlock_rests();
+    tdl_sys.futex_wait(&mon.asleep, state, until);
+    tdl_deadlock_leaves();
+}
+
 static void *sysmon(void *arg) {
     (void)arg;
     prctl(PR_SET_NAME, "treadle-sysmon");
@@ -177,12 +184,13 @@ static void *sysmon(void *arg) {
         }
         quiet = busy ? 0 : quiet + 1;
         if (quiet < LINGER) {
-            tdl_sys.futex_wait(&mon.asleep, 0, now + tick);
+            rest(0, now + tick);
             continue;
         }
+        tdl_deadlock_check(1); /* once more: see deadlock.c */
         at_store_seq(&mon.asleep, 1);
         while (!stopping() && all_idle() && at_load_seq(&mon.asleep))
-            tdl_sys.futex_wait(&mon.asleep, 1, TDL_FOREVER);
+            rest(1, TDL_FOREVER);
         at_store_seq(&mon.asleep, 0);
         quiet = 0;
     }

@@ -23,6 +23,42 @@ static void *send_late(void *arg) {
     return arg;
 }
 
+static void *wait_as_thread(void *arg) {
+    wait_for_ever(arg);
+    return arg;
+}
+
+static void wait_pinned(void *arg) {
+    tdl_pin();
+    wait_for_ever(arg);
+}
+
+static void send_from_call(void *arg) {
+    tdl_block_begin(TDL_BLOCK_LONG);
+    usleep(100000);
+    tdl_block_end();
+    send_late(arg);
+}
+
+static void send_pinned(void *arg) {
+    tdl_pin();
+    usleep(100000); /* its thread is nobody's business */
+    send_late(arg);
+}
+
+/* A host whose loop is a foreign one. */
+static void *guest(void *arg) {
+    tdl_host *h;
+    tdl_val   v;
+    if (tdl_host_open("guest", &h) < 0) return NULL;
+    tdl_host_timeout(h);
+    usleep(100000);
+    tdl_val_set_int(&v, 1);
+    while (tdl_chan_try_send(never, &v) == TDL_EAGAIN) usleep(1000);
+    tdl_host_close(h);
+    return arg;
+}
+
 static int main_g(void *arg) {
     const char    *kind = arg;
     tdl_mutex     *m = tdl_mutex_new();
@@ -42,7 +78,35 @@ static int main_g(void *arg) {
         tdl_mutex_lock(m);
         tdl_mutex_lock(m);
     }
+    if (strcmp(kind, "join") == 0) tdl_join(tdl_go_opts(wait_for_ever, NULL, &(tdl_go_options){sizeof(tdl_go_options), TDL_GO_JOINABLE, 0, "waiter"}));
+    if (strcmp(kind, "pinned") == 0) {
+        for (int i = 0; i < 3; i++) tdl_go(wait_pinned, NULL);
+        tdl_chan_recv(never, NULL);
+    }
+    if (strcmp(kind, "threads") == 0) {
+        for (int i = 0; i < 3; i++) pthread_create(&thread, NULL, wait_as_thread, NULL);
+        tdl_chan_recv(never, NULL);
+    }
     /* no deadlocks: */
+    if (strcmp(kind, "call") == 0) {
+        tdl_go(send_from_call, NULL);
+        tdl_chan_recv(never, NULL);
+    }
+    if (strcmp(kind, "calls") == 0) { /* main itself is in one */
+        tdl_go(wait_for_ever, NULL);
+        tdl_block_begin(TDL_BLOCK_LONG);
+        usleep(100000);
+        tdl_block_end();
+    }
+    if (strcmp(kind, "busy") == 0) {
+        tdl_go(send_pinned, NULL);
+        tdl_chan_recv(never, NULL);
+    }
+    if (strcmp(kind, "guest") == 0) {
+        pthread_create(&thread, NULL, guest, NULL);
+        tdl_chan_recv(never, NULL);
+    }
+    if (strcmp(kind, "until") == 0) tdl_chan_recv_until(never, NULL, tdl_now() + 100 * TDL_MILLISECOND);
     if (strcmp(kind, "timer") == 0) tdl_sleep(100 * TDL_MILLISECOND);
     if (strcmp(kind, "thread") == 0) {
         pthread_create(&thread, NULL, send_late, NULL);

@@ -198,6 +198,7 @@ TEST(tasks, "E20 tasks of a host, a goroutine and a thread") {
     stage_run(&s);
     pthread_join(t, NULL);
     stage_close(&s);
+    CHECK_RC(tdl_waitgroup_wait(r.done), 0);
     char *text = listen_end();
     CHECK_INT(r.refused, 1);
     CHECK_INT(r.granted, 3);

@@ -50,6 +50,8 @@ return {
     TDL_READABLE = 1,
     TDL_WRITABLE = 2,
     TDL_MAX_TASKS = 1048576,
+    TDL_POLL_DEADLOCK = 1,
+    TDL_POLL_UNWATCHED = 2,
     TDL_VERSION_MAJOR = 0,
     TDL_VERSION_MINOR = 1,
     TDL_VERSION_PATCH = 0,
@@ -295,6 +297,7 @@ int64_t extra;
 int tdl_host_open(const char *name, tdl_host **h);
 int tdl_host_close(tdl_host *h);
 int tdl_host_poll(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns);
+int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns, int flags);
 int tdl_host_wake(tdl_host *h);
 int tdl_host_fd(tdl_host *h);
 int64_t tdl_host_timeout(tdl_host *h);
@@ -335,6 +338,7 @@ int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
 int tdl_dump(int fd);
+int tdl_task_waits(tdl_host *h, uint32_t task, char *buf, size_t size);
 int64_t tdl_metric(const char *name);
 ]],
 }
