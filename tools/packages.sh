@@ -5,6 +5,7 @@
 packages_build="gcc libc6-dev make cmake ninja-build pkg-config"
 packages_core_tests="libcmocka-dev luajit libluajit-5.1-dev libuv1-dev python3-dev gdb libunwind-dev"
 packages_sanitizers="clang libclang-rt-14-dev"
+packages_aarch64="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 packages_lua="luajit libluajit-5.1-dev lua-busted lua-check lua-messagepack luarocks"
 packages_python="python3 python3-dev python3-venv python3-pip python3-setuptools"
 packages_clients="curl wrk netcat-openbsd"

@@ -4,13 +4,14 @@ set -uo pipefail # no -e: a part that fails is counted, and the next one runs
 . tools/say.sh
 . tools/packages.sh
 . tools/compile.sh
+. tools/aarch64.sh
 . tools/venv.sh
 . tools/tally.sh
 
 # Some tests open thousands of descriptors; a shell's default is 1,024.
 ulimit -Sn 20000 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
 
-all="c asan tsan clang lua ffi lint python install demo"
+all="c asan tsan clang aarch64 lua ffi lint python install demo"
 # In the foreground, so that Ctrl-C reaches the tests.
 limit="timeout --foreground --kill-after=10 600"
 
@@ -25,7 +26,7 @@ built_default() {
     [ "$(cat "$outcome")" = yes ]
 }
 
-run_ctest() { $limit ctest --test-dir "$1" --output-on-failure --no-tests=error --timeout 120; }
+run_ctest() { $limit ctest --test-dir "$@" --output-on-failure --no-tests=error --timeout 120; }
 
 c_default() { built_default && run_ctest build; }
 
@@ -44,6 +45,7 @@ compile_clang() {
         -DTDL_BUILD_TESTS=ON -DTDL_BUILD_EXAMPLES=ON -DTDL_BUILD_BENCH=ON
 }
 
+aarch64_tests() { aarch64_ready && aarch64_compile && run_ctest build-aarch64 -j2; }
 lua_tests()     { built_default && TDL_BUILD=$PWD/build $limit tests/lua/run; }
 python_tests()  { venv_ready && PYTHON=$base_python $limit tests/python/run; }
 ffi_fresh()     { "$base_python" ffi/gen_lua_cdef.py --check && say "  the generated declarations are fresh"; }
@@ -57,6 +59,7 @@ run_part() {
         asan)    part "C tests under ASan and UBSan"      ctest  c_sanitized build-asan gcc address,undefined ;;
         tsan)    part "C tests under clang's TSan"        ctest  c_sanitized build-tsan clang thread ;;
         clang)   part "Everything compiles with clang"    check  compile_clang ;;
+        aarch64) part "C tests on aarch64, emulated"      ctest  aarch64_tests ;;
         lua)     part "Lua tests"                         busted lua_tests ;;
         ffi)     part "Generated declarations"            check  ffi_fresh ;;
         lint)    part "luacheck"                          check  lua_lint ;;
@@ -71,7 +74,7 @@ for name in "$@"; do
     case " $all " in *" $name "*) ;; *) die "no such part: $name (there are: $all)" ;; esac
 done
 
-need "for the tests" $packages_build $packages_core_tests $packages_sanitizers $packages_lua $packages_python $packages_clients \
+need "for the tests" $packages_build $packages_core_tests $packages_sanitizers $packages_aarch64 $packages_lua $packages_python $packages_clients \
     || die "the packages could not be installed"
 for name in ${*:-$all}; do
     run_part "$name"

@@ -35,7 +35,7 @@
 
 #if defined(UNDER_TSAN)
 #define CHECK_SLOWDOWN 8
-#elif defined(UNDER_ASAN)
+#elif defined(UNDER_ASAN) || defined(UNDER_EMULATOR)
 #define CHECK_SLOWDOWN 5
 #else
 #define CHECK_SLOWDOWN 1

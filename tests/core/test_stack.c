@@ -332,7 +332,7 @@ static void go_named(const char *name, int64_t use, int n) {
     }
 }
 
-TEST_G(census, "K the census says how deep the stacks of each spawn site get") {
+TEST_G(census, "U the census says how deep the stacks of each spawn site get") {
     static char report[64 * KIB];
     long        used, of, ended, alive;
     go_named("before it is on", 50 * KIB, 3); /* its stacks are used again */
