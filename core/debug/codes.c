@@ -31,6 +31,10 @@ static const struct {
     {TDL_ESTACKS, "TDL_ESTACKS",
      "no more stacks: the system refuses another guard page (vm.max_map_count; two mappings a stack before Linux 6.13)"},
     {TDL_ESYSTEM, "TDL_ESYSTEM", "would wait inside tdl_system_stack"},
+    {TDL_ENETWORK, "TDL_ENETWORK", "no such network"},
+    {TDL_EPORT, "TDL_EPORT", "port missing or out of range"},
+    {TDL_ETRUNCATED, "TDL_ETRUNCATED", "message truncated"},
+    {TDL_ENOPOLL, "TDL_ENOPOLL", "descriptor cannot be polled"},
     {TDL_PENDING, "TDL_PENDING", "pending"},
 };
 
@@ -72,5 +76,10 @@ size_t tdl_abi_size(const char *type) {
     if (strcmp(type, "tdl_event") == 0) return sizeof(tdl_event);
     if (strcmp(type, "tdl_outcome") == 0) return sizeof(tdl_outcome);
     if (strcmp(type, "tdl_go_options") == 0) return sizeof(tdl_go_options);
+    if (strcmp(type, "tdl_addr") == 0) return sizeof(tdl_addr);
+    if (strcmp(type, "tdl_listen_options") == 0) return sizeof(tdl_listen_options);
+    if (strcmp(type, "tdl_dial_options") == 0) return sizeof(tdl_dial_options);
+    if (strcmp(type, "tdl_tcp_info") == 0) return sizeof(tdl_tcp_info);
+    if (strcmp(type, "tdl_packet") == 0) return sizeof(tdl_packet);
     return 0;
 }

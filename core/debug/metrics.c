@@ -39,8 +39,9 @@ static const struct {
     {"goroutines", goroutines}, {"tasks", tasks},
     {"threads", threads},       {"stacks", stacks},
     {"channels", tdl_chan_live}, {"connections", tdl_conn_live},
-    {"handoffs", handoffs},      {"listeners", tdl_listener_live}, {"timers", timers},
-    {"contexts", tdl_context_live},
+    {"handoffs", handoffs},      {"listeners", tdl_listener_live},
+    {"datagrams", tdl_dgram_live}, {"descriptors", tdl_fd_live},
+    {"timers", timers},          {"contexts", tdl_context_live},
 };
 
 int64_t tdl_metric(const char *name) {

@@ -90,7 +90,18 @@ int tdl_listener_accept_start(tdl_host *h, uint32_t task, tdl_listener *l) {
 }
 
 int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *address, int64_t timeout_ns) {
-    START_FORM(tdl_dial_op(op, network, address, timeout_ns));
+    tdl_dial_options o = {.size = sizeof o, .timeout = timeout_ns};
+    START_FORM(tdl_dial_op(op, network, address, &o));
+}
+
+int tdl_dial_opts_start(tdl_host *h, uint32_t task, const char *network, const char *address,
+                        const tdl_dial_options *o) {
+    START_FORM(tdl_dial_op(op, network, address, o));
+}
+
+int tdl_dial_list_start(tdl_host *h, uint32_t task, const char *network, const tdl_addr *addresses, int n,
+                        const tdl_dial_options *o) {
+    START_FORM(tdl_dial_list_op(op, network, addresses, n, o));
 }
 
 int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n) {
@@ -104,4 +115,44 @@ int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *bu
 
 int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit) {
     START_FORM(tdl_conn_fill_op(op, c, how, limit));
+}
+
+int tdl_conn_send_fds_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n, const int *fds,
+                            int nfds) {
+    if (n > IO_MAX) return TDL_EINVAL;
+    START_FORM(tdl_conn_send_fds_op(op, c, buf, n, fds, nfds));
+}
+
+int tdl_conn_recv_fds_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n, int *fds, int *nfds) {
+    START_FORM(tdl_conn_recv_fds_op(op, c, buf, n < IO_MAX ? n : IO_MAX, fds, nfds));
+}
+
+int tdl_dgram_recv_start(tdl_host *h, uint32_t task, tdl_dgram *d, void *buf, size_t n, tdl_addr *from) {
+    START_FORM(tdl_dgram_recv_op(op, d, buf, n < IO_MAX ? n : IO_MAX, from));
+}
+
+int tdl_dgram_send_start(tdl_host *h, uint32_t task, tdl_dgram *d, const void *buf, size_t n, const tdl_addr *to) {
+    if (n > IO_MAX) return TDL_EINVAL;
+    START_FORM(tdl_dgram_send_op(op, d, buf, n, to));
+}
+
+int tdl_dgram_recv_batch_start(tdl_host *h, uint32_t task, tdl_dgram *d, tdl_packet *packets, int n) {
+    START_FORM(tdl_dgram_recv_batch_op(op, d, packets, n));
+}
+
+int tdl_dgram_send_batch_start(tdl_host *h, uint32_t task, tdl_dgram *d, tdl_packet *packets, int n) {
+    START_FORM(tdl_dgram_send_batch_op(op, d, packets, n));
+}
+
+int tdl_fd_wait_start(tdl_host *h, uint32_t task, tdl_fd *f, int readiness) {
+    START_FORM(tdl_fd_wait_op(op, f, readiness));
+}
+
+int tdl_fd_read_start(tdl_host *h, uint32_t task, tdl_fd *f, void *buf, size_t n) {
+    START_FORM(tdl_conn_read_op(op, f ? &f->stream : NULL, buf, n < IO_MAX ? n : IO_MAX));
+}
+
+int tdl_fd_write_start(tdl_host *h, uint32_t task, tdl_fd *f, const void *buf, size_t n) {
+    if (n > IO_MAX) return TDL_EINVAL;
+    START_FORM(tdl_conn_write_op(op, f ? &f->stream : NULL, buf, n));
 }

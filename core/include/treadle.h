@@ -57,7 +57,7 @@ TDL_API const char *tdl_version(void);
  * it was generated for. Any caller. */
 TDL_API int tdl_abi_version(void);
 /* sizeof of the public structure named ("tdl_val", "tdl_case", "tdl_event",
- * "tdl_outcome", "tdl_go_options"); 0 for another name. Any caller. */
+ * "tdl_outcome", "tdl_go_options", "tdl_addr", …); 0 for another name. Any caller. */
 TDL_API size_t tdl_abi_size(const char *type);
 
 /* -- Codes --------------------------------------------------------------- */
@@ -74,7 +74,7 @@ enum {
     TDL_EHOST      = -4105, /* blocking form on a host thread, or a _start form off its host's thread */
     TDL_ENOTLOCKED = -4106, /* unlock of an unlocked mutex */
     TDL_ENEGATIVE  = -4107, /* wait group counter would be negative */
-    TDL_EADDRESS   = -4108, /* address or network does not parse */
+    TDL_EADDRESS   = -4108, /* address does not parse, or is not one for this socket */
     TDL_EEOF       = -4109, /* end of stream before the frame was complete */
     TDL_ETOOLONG   = -4110, /* no frame within the limit */
     TDL_EDEADLOCK  = -4111, /* the caller would wait for itself */
@@ -82,6 +82,10 @@ enum {
     TDL_ESTACK     = -4113, /* a stack size out of range */
     TDL_ESTACKS    = -4114, /* no more stacks: the system's limit of mappings is reached; see tdl_spawn */
     TDL_ESYSTEM    = -4115, /* would wait inside tdl_system_stack */
+    TDL_ENETWORK   = -4120, /* no such network, or not one for this call */
+    TDL_EPORT      = -4121, /* the port is missing, no number, or above 65535 */
+    TDL_ETRUNCATED = -4122, /* the message was longer than the room for it: its end is lost */
+    TDL_ENOPOLL    = -4123, /* the descriptor cannot be polled (a regular file, a directory) */
     TDL_PENDING    = -4200  /* _start forms only: the result will come from tdl_host_poll */
 };
 
@@ -595,49 +599,145 @@ TDL_API int  tdl_scope_wait_until(tdl_scope *s, int64_t deadline);
 TDL_API int  tdl_scope_error(tdl_scope *s); /* the first error so far, or 0. Any caller */
 TDL_API void tdl_scope_free(tdl_scope *s);  /* NULL is ignored. Any caller */
 
+/* -- Addresses ----------------------------------------------------------- */
+
+/* A network is "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix" (a stream),
+ * "unixpacket" (a stream of messages) or "unixgram" (datagrams).
+ * An address is "host:port" or "[v6]:port" with a numeric host, "localhost", or
+ * none (all interfaces when listening, the loopback when dialling); the address
+ * of a link-local IPv6 host names the interface: "[fe80::1%eth0]:80". For the
+ * unix networks it is a path, or "@name" in the abstract namespace ("@" alone,
+ * when listening: the system picks a name). */
+
+/* An address: the bytes of a sockaddr. To be read through the functions below. */
+typedef struct tdl_addr {
+    uint32_t length; /* 0: none */
+    uint32_t unused;
+    uint64_t sockaddr[16];
+} tdl_addr;
+
+/* All of these: any caller, and no system call but to look up an interface.
+ * From text; listen: what no host means, see above. 0; TDL_ENETWORK;
+ * TDL_EADDRESS; TDL_EPORT; -ENODEV (no such interface); -ENAMETOOLONG (path). */
+TDL_API int tdl_addr_parse(tdl_addr *a, const char *network, const char *text, int listen);
+/* As text that parses again, cut to size with a final NUL; its full length. IPv4
+ * mapped into IPv6 is written as IPv4; an unnamed unix end is "@", none "". */
+TDL_API int tdl_addr_format(const tdl_addr *a, char *buf, size_t size);
+/* The same without the port and the brackets. */
+TDL_API int tdl_addr_host(const tdl_addr *a, char *buf, size_t size);
+/* The port; 0 where there is none. */
+TDL_API int tdl_addr_port(const tdl_addr *a);
+/* 0; TDL_EPORT out of range; TDL_EADDRESS: it can have none. */
+TDL_API int tdl_addr_set_port(tdl_addr *a, int port);
+/* 1: the same place (mapped or not); 0. */
+TDL_API int tdl_addr_equal(const tdl_addr *a, const tdl_addr *b);
+/* From and to a struct sockaddr of n bytes. 0 or TDL_EINVAL; NULL and 0 for none. */
+TDL_API int tdl_addr_set_sockaddr(tdl_addr *a, const void *sockaddr, size_t n);
+TDL_API const void *tdl_addr_sockaddr(const tdl_addr *a, size_t *n);
+
 /* -- Streams ------------------------------------------------------------- */
 
-/* A network is "tcp", "tcp4", "tcp6" or "unix". An address is "host:port" or
- * "[v6]:port" with a numeric host, "localhost", or none (all interfaces when
- * listening, the loopback when dialling); for unix a path, or "@name" for the
- * abstract namespace. Several callers may use one connection at a time: each
- * call is atomic, and those of one direction are served in order. */
+/* Listeners and connections; see Addresses for networks, of which those with
+ * streams and "unixpacket" are for here. Several callers may use one connection
+ * at a time: each call is atomic, and those of one direction are served in
+ * order. */
 typedef struct tdl_listener tdl_listener;
 typedef struct tdl_conn tdl_conn;
 
-/* Opens a listening socket (SO_REUSEADDR; port 0 lets the system choose). 0;
- * TDL_EADDRESS; -EADDRINUSE, -EMFILE …. Any caller: the descriptor is watched
+/* Opens a listening socket (SO_REUSEADDR; port 0 lets the system choose). 0; as
+ * tdl_addr_parse; -EADDRINUSE, -EMFILE …. Any caller: the descriptor is watched
  * by the caller's own poller. */
 TDL_API int  tdl_listen(const char *network, const char *address, tdl_listener **l);
+
+enum {
+    TDL_LISTEN_REUSEPORT = 1, /* several listeners at one address, each with its share of the connections */
+    TDL_LISTEN_KEEP_PATH = 2, /* a unix path stays when the listener is closed */
+    TDL_LISTEN_ALL       = 3
+};
+
+typedef struct tdl_listen_options {
+    uint32_t size;    /* sizeof(tdl_listen_options) */
+    uint32_t flags;   /* TDL_LISTEN_… */
+    uint32_t backlog; /* connections that wait to be accepted; 0: 4096; the system has a limit of its own */
+    uint32_t unused;
+} tdl_listen_options;
+
+/* The same with options (NULL: none); TDL_EINVAL for bad ones. */
+TDL_API int  tdl_listen_opts(const char *network, const char *address, const tdl_listen_options *o, tdl_listener **l);
 /* Takes one connection. Blocking. 0; TDL_ECLOSED; TDL_ETIMEDOUT; -EMFILE,
- * -ENFILE (the connection stays in the backlog; the listener can be used on);
- * TDL_ECANCELED. A connection that was aborted in the backlog is passed over. */
+ * -ENFILE (the connection stays in the backlog; the listener can be used on, and
+ * it is worth to wait some milliseconds before); TDL_ECANCELED. A connection
+ * that was aborted in the backlog is passed over. */
 TDL_API int  tdl_listener_accept(tdl_listener *l, tdl_conn **c);
 /* The port, 0 for unix. TDL_ECLOSED. Any caller. */
 TDL_API int  tdl_listener_port(tdl_listener *l);
 /* The address it is bound to as text, cut to size with a final NUL; its full
  * length. Any caller. */
 TDL_API int  tdl_listener_address(tdl_listener *l, char *buf, size_t size);
+TDL_API int  tdl_listener_addr(tdl_listener *l, tdl_addr *a); /* the same; 0 */
 /* Accept fails with TDL_ETIMEDOUT from `when` on; 0 clears; a past or negative
  * time is now. A past deadline wins over a waiting connection. Any caller. */
 TDL_API void tdl_listener_set_deadline(tdl_listener *l, int64_t when);
-/* Wakes those who wait in accept; a unix path is unlinked. 0; TDL_ECLOSED the
- * second time. Any caller. */
+/* The descriptor, still owned by the listener; TDL_ECLOSED. Any caller. */
+TDL_API int  tdl_listener_fd(tdl_listener *l);
+/* Wakes those who wait in accept; a unix path is unlinked, also where the end of
+ * a run or host closes it. 0; TDL_ECLOSED the second time. Any caller. */
 TDL_API int  tdl_listener_close(tdl_listener *l);
 /* Closes if need be and gives the handle back. NULL is ignored. Any caller. */
 TDL_API void tdl_listener_free(tdl_listener *l);
 
-/* Connects. timeout 0: none; negative: expired already. Blocking. 0;
- * TDL_EADDRESS; TDL_ETIMEDOUT; TDL_ECANCELED; -ECONNREFUSED …. TCP_NODELAY is
- * set, as on accepted connections. */
+/* Connects. timeout 0: none; negative: expired already. "localhost" is both
+ * loopback addresses. Blocking. 0; as tdl_addr_parse; TDL_ETIMEDOUT;
+ * TDL_ECANCELED; -ECONNREFUSED …. TCP_NODELAY is set, as on accepted
+ * connections. A full backlog of a unix listener is waited for. */
 TDL_API int tdl_dial(const char *network, const char *address, int64_t timeout_ns, tdl_conn **c);
 
-/* Reads what is there, up to n bytes. Blocking. Bytes read; 0 at the end of the
- * stream or when n is 0; TDL_ECLOSED, TDL_ETIMEDOUT, TDL_ECANCELED, -ECONNRESET …. */
+typedef struct tdl_dial_options {
+    uint32_t size;          /* sizeof(tdl_dial_options) */
+    uint32_t flags;         /* 0 */
+    int64_t  timeout;       /* ns, as tdl_dial */
+    int64_t  deadline;      /* 0: none; the earlier of the two counts */
+    int64_t  fallback_delay; /* ns until the next address is tried beside; 0: 250 ms; < 0: only after a failure */
+    const char *local;      /* the address to come from (port 0: any); NULL */
+} tdl_dial_options;
+
+/* The same with options (NULL: none). TDL_EINVAL for bad ones, -EAFNOSUPPORT for
+ * a local address of another family, -EADDRINUSE …. */
+TDL_API int tdl_dial_opts(const char *network, const char *address, const tdl_dial_options *o, tdl_conn **c);
+/* Dials n addresses (1…256), as RFC 8305 has it: in their order, but the families
+ * alternating; the next is tried once the last has failed or the delay is over,
+ * and the first that connects is it. The error is the first one's. */
+TDL_API int tdl_dial_list(const char *network, const tdl_addr *addresses, int n, const tdl_dial_options *o,
+                          tdl_conn **c);
+
+/* Two connections, each the other's peer, in memory: all of this section holds
+ * for them, but what needs a descriptor (-EOPNOTSUPP). capacity: bytes that a
+ * direction holds; 0: a write is over when all of it has been read, and what was
+ * not read when it fails is taken back. 0; TDL_EINVAL above 2^30. Any caller. */
+TDL_API int tdl_pipe_new(size_t capacity, tdl_conn **a, tdl_conn **b);
+
+/* A connection, or a listener, of a descriptor that the caller has: a connected
+ * stream or seqpacket socket, a pipe, a FIFO, a terminal, a character device; a
+ * socket that listens. It is the connection's from then on, and non-blocking;
+ * with an error it stays the caller's. 0; TDL_ENOPOLL; TDL_EINVAL for another
+ * kind of socket; -EBADF, -EEXIST (adopted already). Any caller. */
+TDL_API int tdl_conn_adopt(int fd, tdl_conn **c);
+TDL_API int tdl_listener_adopt(int fd, tdl_listener **l);
+/* Gives the descriptor back, in the mode it was adopted in: it is the caller's,
+ * and the handle is as closed. TDL_ECLOSED; TDL_EBUSY while an operation is under
+ * way or bytes are buffered. Any caller. */
+TDL_API int tdl_conn_release(tdl_conn *c);
+TDL_API int tdl_listener_release(tdl_listener *l);
+
+/* Reads what is there, up to n bytes; of a "unixpacket" connection one message,
+ * and TDL_ETRUNCATED when it is longer (buf then holds the beginning). Blocking.
+ * Bytes read; 0 at the end of the stream or when n is 0; TDL_ECLOSED,
+ * TDL_ETIMEDOUT, TDL_ECANCELED, -ECONNRESET …. */
 TDL_API int64_t tdl_conn_read(tdl_conn *c, void *buf, size_t n);
-/* Writes all n bytes, and returns n. Blocking. On an error (TDL_ECLOSED,
+/* Writes all n bytes (one message of a "unixpacket" connection; -EMSGSIZE when it
+ * is too long), and returns n. Blocking. On an error (TDL_ECLOSED,
  * TDL_ETIMEDOUT, TDL_ECANCELED, -EPIPE …) some may have gone out; a write of
- * another caller never comes between. */
+ * another caller never comes between. Never raises SIGPIPE. */
 TDL_API int64_t tdl_conn_write(tdl_conn *c, const void *buf, size_t n);
 
 /* Framed reads, through the connection's own buffer (which it has only while
@@ -654,7 +754,8 @@ enum {
 };
 /* Blocking. The frame's length, or an error as tdl_conn_read has; TDL_EINVAL
  * for a limit outside 1…2^30. With an error the bytes that had arrived are
- * still there for tdl_conn_peek, and then the same duty to skip holds. */
+ * still there for tdl_conn_peek, and then the same duty to skip holds. Of a
+ * "unixpacket" connection a frame is one message, and how is TDL_FILL_SOME. */
 TDL_API int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit);
 /* The buffered bytes and their number, for the caller that holds the read
  * side; NULL and 0 when there are none. */
@@ -680,12 +781,160 @@ TDL_API int tdl_conn_fd(tdl_conn *c);
  * length, or a negative code. Any caller. */
 TDL_API int tdl_conn_peername(tdl_conn *c, char *buf, size_t size);
 TDL_API int tdl_conn_sockname(tdl_conn *c, char *buf, size_t size);
+TDL_API int tdl_conn_peeraddr(tdl_conn *c, tdl_addr *a); /* the same; 0 */
+TDL_API int tdl_conn_sockaddr(tdl_conn *c, tdl_addr *a);
 /* Wakes whoever waits on it; from then on every call returns TDL_ECLOSED, a
  * second close too. Any caller. */
 TDL_API int tdl_conn_close(tdl_conn *c);
 /* Closes if need be and gives the handle back; the memory goes when the last
  * call in progress has returned. NULL is ignored. Any caller. */
 TDL_API void tdl_conn_free(tdl_conn *c);
+
+/* Descriptors over a "unix" or "unixpacket" connection: nfds of them (1…253) go
+ * with n bytes (at least one), and stay the sender's. Blocking. n, or an error as
+ * tdl_conn_write has; -EOPNOTSUPP on another network. */
+TDL_API int64_t tdl_conn_send_fds(tdl_conn *c, const void *buf, size_t n, const int *fds, int nfds);
+/* Reads up to n bytes and the descriptors that came with them, which are then the
+ * caller's, and close-on-exec: *nfds is how many there is room for, and then how
+ * many there are. Blocking. Bytes read, 0 at the end of the stream; TDL_ETRUNCATED
+ * when more descriptors came, -EMFILE when the process may have no more (they are
+ * closed, and the bytes lost). A plain read closes what comes with its bytes. */
+TDL_API int64_t tdl_conn_recv_fds(tdl_conn *c, void *buf, size_t n, int *fds, int *nfds);
+/* Who the peer of a unix connection was when it connected or listened: process,
+ * user and group; each may be NULL. 0, TDL_ECLOSED, -EOPNOTSUPP. Any caller. */
+TDL_API int tdl_conn_peercred(tdl_conn *c, int64_t *pid, int64_t *uid, int64_t *gid);
+
+/* Options of a socket. Times are in ns, of which the system keeps whole seconds,
+ * rounded up. */
+enum {
+    TDL_NODELAY            = 1,  /* 1: small writes go out at once (set from the start); 0 */
+    TDL_KEEPALIVE          = 2,  /* ns of silence after which the peer is asked whether it lives; 0: it is not */
+    TDL_KEEPALIVE_INTERVAL = 3,  /* ns between such questions */
+    TDL_KEEPALIVE_COUNT    = 4,  /* how many without an answer end the connection */
+    TDL_LINGER             = 5,  /* 0: close drops what was not sent and resets; TDL_FOREVER: it goes out later.
+                                    (A close that waits is refused: it would hold up all that its thread runs.) */
+    TDL_READ_BUFFER        = 6,  /* bytes; Linux doubles what is set */
+    TDL_WRITE_BUFFER       = 7,
+    TDL_TOS                = 8,  /* type of service, or traffic class: 0…255 */
+    TDL_TTL                = 9,  /* hops, 1…255 */
+    TDL_BROADCAST          = 10  /* 1: datagrams may go to broadcast addresses; 0 */
+};
+/* 0; TDL_EINVAL for an unknown option or a value out of range; TDL_ECLOSED;
+ * -EOPNOTSUPP, -ENOTSOCK, -ENOPROTOOPT where it does not apply. Any caller. */
+TDL_API int tdl_conn_set_option(tdl_conn *c, int option, int64_t value);
+TDL_API int tdl_listener_set_option(tdl_listener *l, int option, int64_t value);
+/* The value, or a negative code. Any caller. */
+TDL_API int64_t tdl_conn_option(tdl_conn *c, int option);
+TDL_API int64_t tdl_listener_option(tdl_listener *l, int option);
+
+/* What the system knows about a TCP connection. */
+typedef struct tdl_tcp_info {
+    uint32_t size;  /* sizeof(tdl_tcp_info), set by the caller */
+    uint32_t state; /* 1: established; others as in netinet/tcp.h */
+    int64_t rtt, rtt_var, rtt_min; /* ns: round trip, smoothed; its variation; the shortest, 0: unknown */
+    int64_t rto;                   /* ns: after which a segment is sent again */
+    int64_t mss;                   /* bytes of a segment */
+    int64_t cwnd, ssthresh;        /* segments: congestion window, slow start's threshold */
+    int64_t unacked, lost;         /* segments: on their way; thought lost */
+    int64_t retransmits;           /* segments sent again, ever */
+    int64_t bytes_acked, bytes_received, bytes_unsent;
+    int64_t delivery_rate;         /* bytes per second, lately */
+} tdl_tcp_info;
+/* 0; TDL_ECLOSED; -EOPNOTSUPP and the like for what is not TCP. Any caller. */
+TDL_API int tdl_conn_tcp_info(tdl_conn *c, tdl_tcp_info *info);
+
+/* -- Datagrams ----------------------------------------------------------- */
+
+/* A socket of "udp", "udp4", "udp6" or "unixgram". Calls are atomic and served in
+ * order, as with connections. */
+typedef struct tdl_dgram tdl_dgram;
+
+/* A socket that receives at the address (port 0 lets the system choose). 0; as
+ * tdl_addr_parse; -EADDRINUSE …. A unix path is unlinked when it is closed. Any
+ * caller. */
+TDL_API int tdl_dgram_listen(const char *network, const char *address, tdl_dgram **d);
+/* A socket that sends to the address, and receives from there alone; from: its own
+ * address, or NULL (a unix one then has none, and nobody can answer). 0; as
+ * tdl_addr_parse; -ECONNREFUSED (unix) …. Does not wait: any caller. */
+TDL_API int tdl_dgram_dial(const char *network, const char *address, const char *from, tdl_dgram **d);
+/* Of a socket that the caller has; and back. As tdl_conn_adopt, _release. */
+TDL_API int tdl_dgram_adopt(int fd, tdl_dgram **d);
+TDL_API int tdl_dgram_release(tdl_dgram *d);
+
+/* Receives one datagram, and who sent it (length 0: a nameless unix socket). Its
+ * length, which may be 0; TDL_ETRUNCATED when it is longer than n (buf holds the
+ * beginning); TDL_ECLOSED, TDL_ETIMEDOUT, TDL_ECANCELED; -ECONNREFUSED where the
+ * peer of a dialled socket has none at its end. Blocking, for n = 0 too. */
+TDL_API int64_t tdl_dgram_recv(tdl_dgram *d, void *buf, size_t n);
+TDL_API int64_t tdl_dgram_recvfrom(tdl_dgram *d, void *buf, size_t n, tdl_addr *from); /* NULL: do not tell */
+/* Sends one datagram to whom the socket was dialled, or to an address. n;
+ * -EMSGSIZE: too long; -EDESTADDRREQ: send without one; TDL_EADDRESS: of another
+ * family; -ECONNREFUSED, TDL_ECLOSED …. Blocking (for room). */
+TDL_API int64_t tdl_dgram_send(tdl_dgram *d, const void *buf, size_t n);
+TDL_API int64_t tdl_dgram_sendto(tdl_dgram *d, const void *buf, size_t n, const tdl_addr *to);
+
+/* One of several. */
+typedef struct tdl_packet {
+    void     *data;
+    size_t    size; /* bytes to send; room to receive */
+    size_t    n;    /* received: bytes in data */
+    tdl_addr *addr; /* to whom, NULL: to whom it was dialled (may be rewritten, mapped); from whom, NULL: do not tell */
+    int32_t   code; /* received: 0 or TDL_ETRUNCATED */
+    uint32_t  unused;
+} tdl_packet;
+/* Waits for one datagram and takes all that are there, up to n (and 32 in one
+ * call): how many. Blocking; errors as tdl_dgram_recv. */
+TDL_API int tdl_dgram_recv_batch(tdl_dgram *d, tdl_packet *packets, int n);
+/* Sends n, in as few system calls as will do: how many have gone out, fewer than n
+ * where the next one fails or time is up; the error when it is the first. Blocking. */
+TDL_API int tdl_dgram_send_batch(tdl_dgram *d, tdl_packet *packets, int n);
+
+/* As for connections. Any caller. */
+TDL_API void tdl_dgram_set_deadline(tdl_dgram *d, int64_t when);
+TDL_API void tdl_dgram_set_read_deadline(tdl_dgram *d, int64_t when);
+TDL_API void tdl_dgram_set_write_deadline(tdl_dgram *d, int64_t when);
+TDL_API void tdl_dgram_set_timeout(tdl_dgram *d, int64_t ns);
+TDL_API int  tdl_dgram_set_option(tdl_dgram *d, int option, int64_t value);
+TDL_API int64_t tdl_dgram_option(tdl_dgram *d, int option);
+TDL_API int  tdl_dgram_sockaddr(tdl_dgram *d, tdl_addr *a);
+TDL_API int  tdl_dgram_peeraddr(tdl_dgram *d, tdl_addr *a); /* -ENOTCONN unless dialled */
+TDL_API int  tdl_dgram_fd(tdl_dgram *d);
+TDL_API int  tdl_dgram_close(tdl_dgram *d);
+TDL_API void tdl_dgram_free(tdl_dgram *d);
+
+/* -- Descriptors --------------------------------------------------------- */
+
+/* Any descriptor that can be polled: pipes, terminals, eventfd, timerfd,
+ * signalfd, pidfd, netlink, TUN, sockets of other libraries. It is watched by the
+ * poller of the caller that brings it, and non-blocking while it is here, with
+ * all that share its open file. */
+typedef struct tdl_fd tdl_fd;
+
+/* Takes fd over, to be closed with the handle; or a duplicate of it. 0;
+ * TDL_ENOPOLL; -EBADF, -EMFILE; -EEXIST (here already). With an error fd stays
+ * the caller's. Any caller. */
+TDL_API int tdl_fd_adopt(int fd, tdl_fd **f);
+TDL_API int tdl_fd_dup(int fd, tdl_fd **f);
+/* Gives the descriptor back, in the mode it was adopted in; the handle is as
+ * closed. TDL_ECLOSED; TDL_EBUSY while an operation is under way. Any caller. */
+TDL_API int tdl_fd_release(tdl_fd *f);
+/* Waits until a read, or a write, would not wait (or would fail: then that tells
+ * why), whoever does it. One of them at a time waits for a direction, the others
+ * queue. Blocking. 0; TDL_ECLOSED, TDL_ETIMEDOUT, TDL_ECANCELED; -EBADF: closed
+ * behind treadle's back. */
+TDL_API int tdl_fd_wait_readable(tdl_fd *f);
+TDL_API int tdl_fd_wait_writable(tdl_fd *f);
+/* As for connections: read(2) what is there, write(2) all of it. */
+TDL_API int64_t tdl_fd_read(tdl_fd *f, void *buf, size_t n);
+TDL_API int64_t tdl_fd_write(tdl_fd *f, const void *buf, size_t n);
+/* As for connections. Any caller. */
+TDL_API void tdl_fd_set_deadline(tdl_fd *f, int64_t when);
+TDL_API void tdl_fd_set_read_deadline(tdl_fd *f, int64_t when);
+TDL_API void tdl_fd_set_write_deadline(tdl_fd *f, int64_t when);
+TDL_API void tdl_fd_set_timeout(tdl_fd *f, int64_t ns);
+TDL_API int  tdl_fd_number(tdl_fd *f); /* the descriptor, still the handle's; TDL_ECLOSED */
+TDL_API int  tdl_fd_close(tdl_fd *f);
+TDL_API void tdl_fd_free(tdl_fd *f);
 
 /* -- Hosts --------------------------------------------------------------- */
 
@@ -710,7 +959,8 @@ typedef struct tdl_event {
 typedef struct tdl_outcome {
     tdl_val val;     /* received value (the host becomes its holder); accept, dial: the tdl_conn as TDL_PTR;
                         fill: the buffered bytes as TDL_PTR */
-    int64_t extra;   /* select: the case's ok; write: bytes that went out, errors included; fill: bytes buffered */
+    int64_t extra;   /* select: the case's ok; write: bytes that went out, errors included; fill: bytes buffered;
+                        recv_fds: descriptors that came */
 } tdl_outcome;
 
 enum {
@@ -814,6 +1064,25 @@ TDL_API int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *b
 /* What cannot be sent at once is copied; n is at most 2^30. */
 TDL_API int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
 TDL_API int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
+TDL_API int tdl_dial_opts_start(tdl_host *h, uint32_t task, const char *network, const char *address,
+                                const tdl_dial_options *o);
+TDL_API int tdl_dial_list_start(tdl_host *h, uint32_t task, const char *network, const tdl_addr *addresses, int n,
+                                const tdl_dial_options *o);
+/* What has to wait is copied, the descriptors duplicated. */
+TDL_API int tdl_conn_send_fds_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n,
+                                    const int *fds, int nfds);
+/* buf, fds and nfds must stay valid until the event; so must what the next ones
+ * receive into, and the packets of a batch. */
+TDL_API int tdl_conn_recv_fds_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n, int *fds,
+                                    int *nfds);
+TDL_API int tdl_dgram_recv_start(tdl_host *h, uint32_t task, tdl_dgram *d, void *buf, size_t n, tdl_addr *from);
+TDL_API int tdl_dgram_send_start(tdl_host *h, uint32_t task, tdl_dgram *d, const void *buf, size_t n,
+                                 const tdl_addr *to); /* to NULL: as tdl_dgram_send. Copied when it has to wait */
+TDL_API int tdl_dgram_recv_batch_start(tdl_host *h, uint32_t task, tdl_dgram *d, tdl_packet *packets, int n);
+TDL_API int tdl_dgram_send_batch_start(tdl_host *h, uint32_t task, tdl_dgram *d, tdl_packet *packets, int n);
+TDL_API int tdl_fd_wait_start(tdl_host *h, uint32_t task, tdl_fd *f, int readiness); /* TDL_READABLE or TDL_WRITABLE */
+TDL_API int tdl_fd_read_start(tdl_host *h, uint32_t task, tdl_fd *f, void *buf, size_t n);
+TDL_API int tdl_fd_write_start(tdl_host *h, uint32_t task, tdl_fd *f, const void *buf, size_t n);
 
 /* A channel for this host's thread alone (elsewhere each use is TDL_EHOST, and
  * freeing it undefined): it needs no lock, and may carry TDL_REF. It may outlive
@@ -833,7 +1102,8 @@ TDL_API int tdl_dump(int fd);
  * cut to size with a final NUL; its full length; 0: it does not wait. Host thread. */
 TDL_API int tdl_task_waits(tdl_host *h, uint32_t task, char *buf, size_t size);
 /* A number by name: "goroutines", "tasks", "threads", "stacks", "channels",
- * "connections", "listeners", "timers", "contexts"; TDL_EINVAL for another name. Any caller. */
+ * "connections", "listeners", "datagrams" (sockets), "descriptors" (tdl_fd),
+ * "timers", "contexts"; TDL_EINVAL for another name. Any caller. */
 TDL_API int64_t tdl_metric(const char *name);
 
 #ifdef __cplusplus

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "net/net.h"
@@ -19,16 +20,28 @@ tdl_poller *tdl_op_poller(tdl_op *op, int *code) {
     return op->kind == OP_OF_TASK ? TDL_CONTAINER(op, tdl_g, op)->host_poller : tdl_my_poller(code);
 }
 
-int tdl_conn_make(tdl_conn **out, tdl_poller *poller, int fd, int family) {
+void tdl_conn_dealloc(tdl_conn *c) { tdl_pool_give(&pool, c); }
+
+tdl_conn *tdl_conn_alloc(int kind) {
     tdl_conn *c = tdl_pool_take(&pool);
+    if (!c) return NULL;
+    c->kind = (uint8_t)kind;
+    c->gone = tdl_conn_dealloc;
+    return c;
+}
+
+int tdl_conn_make(tdl_conn **out, tdl_poller *poller, int fd, int kind, int family) {
+    /* a unix stream's read also stops behind a message with descriptors */
+    static const tdl_pd_kind tcp_kind = {.short_drains = true}, other_kind;
+    tdl_conn *c = tdl_conn_alloc(kind);
     if (!c) return TDL_ENOMEM;
     int one = 1;
-    bool tcp = family != AF_UNIX;
+    c->is_unix = family == AF_UNIX;
+    bool tcp = kind == CONN_SOCKET && family != AF_UNIX;
     if (tcp) tdl_sys.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    /* a unix stream's read also stops behind a message with descriptors */
-    int r = tdl_pd_open(&c->pd, poller, fd, tcp);
+    int r = tdl_pd_open(&c->pd, poller, fd, tcp ? &tcp_kind : &other_kind, c);
     if (r < 0) {
-        tdl_pool_give(&pool, c);
+        tdl_conn_dealloc(c);
         return r;
     }
     *out = c;
@@ -43,18 +56,40 @@ int tdl_conn_close(tdl_conn *c) {
 static void gone(void *arg) {
     tdl_conn *c = arg;
     tdl_buffer_free(&c->in);
-    tdl_pool_give(&pool, c);
+    if (c->pipe) tdl_pipe_release(c);
+    c->gone(c);
 }
 
 void tdl_conn_free(tdl_conn *c) {
     if (c && !tdl_forked()) tdl_pd_release(c->pd, gone, c);
 }
 
-/* Zero bytes: done at once, on a connection that is open. */
-static int nothing_to_move(tdl_conn *c) {
-    int r = tdl_pd_enter_plain(c->pd);
-    if (r == 0) tdl_pd_leave_plain(c->pd);
+int tdl_pd_nothing(tdl_pd *pd) {
+    int r = tdl_pd_enter_plain(pd);
+    if (r == 0) tdl_pd_leave_plain(pd);
     return r;
+}
+
+/* -- Moving bytes ------------------------------------------------------------------- */
+
+/* A message that is longer than the room is cut: then room was filled. */
+static int64_t take_packet(int fd, void *buf, size_t n) {
+    struct iovec part = {buf, n};
+    struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
+    int64_t r = tdl_sys.recvmsg(fd, &m);
+    return r >= 0 && (m.msg_flags & MSG_TRUNC) ? TDL_ETRUNCATED : r;
+}
+
+int64_t tdl_conn_take(tdl_conn *c, void *buf, size_t n) {
+    if (TDL_LIKELY(c->kind == CONN_SOCKET)) return tdl_sys.recv(c->pd->fd, buf, n);
+    if (c->kind == CONN_FILE) return tdl_sys.read(c->pd->fd, buf, n);
+    if (c->kind == CONN_PACKET) return take_packet(c->pd->fd, buf, n);
+    return tdl_pipe_take(c, buf, n);
+}
+
+int64_t tdl_conn_put(tdl_conn *c, const void *buf, size_t n) {
+    if (TDL_UNLIKELY(c->kind == CONN_FILE)) return tdl_sys.write(c->pd->fd, buf, n);
+    return tdl_sys.send(c->pd->fd, buf, n);
 }
 
 /* -- Reading ------------------------------------------------------------------------ */
@@ -70,7 +105,7 @@ static int64_t read_attempt(tdl_op *op) {
         return (int64_t)n;
     }
     for (;;) {
-        int64_t r = tdl_sys.recv(c->pd->fd, op->u.io.buf, n);
+        int64_t r = tdl_conn_take(c, op->u.io.buf, n);
         if (r == -EINTR) continue;
         if (r == -EAGAIN) return TDL_EAGAIN;
         op->u.io.drained = r > 0 && (size_t)r < n && at_load_rlx(&c->pd->short_drains);
@@ -82,7 +117,7 @@ static const tdl_op_class read_class = {"IO wait (read)", tdl_pd_finish, tdl_pd_
 
 int64_t tdl_conn_read_op(tdl_op *op, tdl_conn *c, void *buf, size_t n) {
     if (!c || (!buf && n)) return TDL_EINVAL;
-    if (n == 0) return nothing_to_move(c);
+    if (n == 0) return tdl_pd_nothing(c->pd);
     op->u.io.object = c;
     op->u.io.attempt = read_attempt;
     op->u.io.buf = buf;
@@ -95,14 +130,15 @@ int64_t tdl_conn_read_op(tdl_op *op, tdl_conn *c, void *buf, size_t n) {
 static int64_t write_attempt(tdl_op *op) {
     tdl_conn *c = op->u.io.object;
     if (!op->u.io.buf) return TDL_ENOMEM; /* there was none to copy it to */
+    if (c->kind == CONN_MEMORY) return tdl_pipe_put(c, op);
     while (op->u.io.done < op->u.io.n) {
         size_t left = op->u.io.n - op->u.io.done;
-        int64_t r = tdl_sys.send(c->pd->fd, op->u.io.buf + op->u.io.done, left);
+        int64_t r = tdl_conn_put(c, op->u.io.buf + op->u.io.done, left);
         if (r == -EINTR) continue;
         if (r == -EAGAIN) return TDL_EAGAIN;
         if (r < 0) return r;
         op->u.io.done += (size_t)r;
-        if ((size_t)r < left && tdl_sys.short_drains) return TDL_EAGAIN;
+        if ((size_t)r < left && tdl_sys.short_drains && c->kind == CONN_SOCKET) return TDL_EAGAIN;
     }
     return (int64_t)op->u.io.n;
 }
@@ -129,7 +165,7 @@ int64_t tdl_conn_write_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n) {
     op->u.io.done = 0;
     op->u.io.copy = NULL;
     if (!c || (!buf && n)) return TDL_EINVAL;
-    if (n == 0) return nothing_to_move(c);
+    if (n == 0) return tdl_pd_nothing(c->pd);
     op->u.io.object = c;
     op->u.io.attempt = write_attempt;
     op->u.io.buf = (char *)(uintptr_t)buf; /* only read */
@@ -138,6 +174,7 @@ int64_t tdl_conn_write_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n) {
     if (r != TDL_PENDING || op->kind != OP_OF_TASK) return write_done(op, r);
     /* the caller's bytes go away; its next attempt is not before the next poll */
     size_t left = n - op->u.io.done;
+    if (left == 0) return TDL_PENDING;
     char *copy = tdl_sys.alloc(left);
     if (!copy) {
         op->u.io.buf = NULL; /* should another have claimed it, the attempt says so */
@@ -183,7 +220,7 @@ static int shut(tdl_conn *c, int how) {
     if (!c) return TDL_EINVAL;
     int r = tdl_pd_enter_plain(c->pd);
     if (r < 0) return r;
-    r = tdl_sys.shutdown(c->pd->fd, how);
+    r = c->kind == CONN_MEMORY ? tdl_pipe_shut(c, how) : tdl_sys.shutdown(c->pd->fd, how);
     tdl_pd_leave_plain(c->pd);
     return r;
 }
@@ -196,31 +233,44 @@ int tdl_conn_fd(tdl_conn *c) {
     if (!c) return TDL_EINVAL;
     int r = tdl_pd_enter_plain(c->pd);
     if (r < 0) return r;
-    r = c->pd->fd;
+    r = c->kind == CONN_MEMORY ? -EOPNOTSUPP : c->pd->fd;
     tdl_pd_leave_plain(c->pd);
     return r;
 }
 
-int tdl_pd_name(tdl_pd *pd, int (*get)(int, struct sockaddr *, socklen_t *), tdl_address *a) {
+int tdl_pd_name(tdl_pd *pd, int (*get)(int, struct sockaddr *, socklen_t *), tdl_addr *a) {
+    memset(a, 0, sizeof *a);
     int r = tdl_pd_enter_plain(pd);
     if (r < 0) return r;
-    memset(a, 0, sizeof *a);
-    a->n = sizeof a->sa;
-    r = get(pd->fd, (struct sockaddr *)&a->sa, &a->n);
+    socklen_t n = sizeof a->sockaddr;
+    r = pd->fd < 0 ? -EOPNOTSUPP : get(pd->fd, tdl_addr_sa(a), &n);
+    a->length = r < 0 ? 0 : n < sizeof a->sockaddr ? n : sizeof a->sockaddr;
     tdl_pd_leave_plain(pd);
     return r;
 }
 
-int tdl_conn_peername(tdl_conn *c, char *buf, size_t size) {
-    tdl_address a;
-    if (!c || (!buf && size)) return TDL_EINVAL;
-    int r = tdl_pd_name(c->pd, tdl_sys.getpeername, &a);
-    return r < 0 ? r : tdl_address_format(&a, buf, size);
+int tdl_conn_peeraddr(tdl_conn *c, tdl_addr *a) {
+    return c && a ? tdl_pd_name(c->pd, tdl_sys.getpeername, a) : TDL_EINVAL;
 }
 
-int tdl_conn_sockname(tdl_conn *c, char *buf, size_t size) {
-    tdl_address a;
-    if (!c || (!buf && size)) return TDL_EINVAL;
-    int r = tdl_pd_name(c->pd, tdl_sys.getsockname, &a);
-    return r < 0 ? r : tdl_address_format(&a, buf, size);
+int tdl_conn_sockaddr(tdl_conn *c, tdl_addr *a) {
+    return c && a ? tdl_pd_name(c->pd, tdl_sys.getsockname, a) : TDL_EINVAL;
 }
+
+static int name(tdl_conn *c, int (*get)(int, struct sockaddr *, socklen_t *), char *buf, size_t size) {
+    tdl_addr a;
+    if (!c || (!buf && size)) return TDL_EINVAL;
+    int r = tdl_pd_name(c->pd, get, &a);
+    if (r == -EOPNOTSUPP && c->kind == CONN_MEMORY) return snprintf(buf, size, "pipe");
+    return r < 0 ? r : tdl_addr_format(&a, buf, size);
+}
+
+int tdl_conn_peername(tdl_conn *c, char *buf, size_t size) { return name(c, tdl_sys.getpeername, buf, size); }
+
+int tdl_conn_sockname(tdl_conn *c, char *buf, size_t size) { return name(c, tdl_sys.getsockname, buf, size); }
+
+int tdl_conn_set_option(tdl_conn *c, int option, int64_t value) {
+    return c ? tdl_pd_set_option(c->pd, option, value) : TDL_EINVAL;
+}
+
+int64_t tdl_conn_option(tdl_conn *c, int option) { return c ? tdl_pd_option(c->pd, option) : TDL_EINVAL; }

@@ -42,9 +42,12 @@ static int64_t last_frame(tdl_op *op, const tdl_buffer *b) {
     }
 }
 
-/* How much room to read into: never what a caller's limit alone asks for. */
-static size_t step(tdl_op *op, const tdl_buffer *b) {
+/* How much room to read into: never what a caller's limit alone asks for, but
+ * for a message, of which what finds no room is lost. */
+static size_t step(tdl_op *op, const tdl_conn *c) {
+    const tdl_buffer *b = &c->in;
     size_t limit = op->u.io.n, have = tdl_buffer_len(b);
+    if (c->kind == CONN_PACKET) return limit;
     if (op->u.io.how == TDL_FILL_LINE || have == 0) return limit < LARGE ? SMALL : SMALL * 4;
     return have < LARGE ? SMALL : LARGE;
 }
@@ -59,12 +62,13 @@ static int64_t fill_attempt(tdl_op *op) {
             op->u.io.drained = drained;
             return r;
         }
-        size_t room = drained ? 0 : tdl_buffer_room(b, step(op, b));
+        size_t room = drained ? 0 : tdl_buffer_room(b, step(op, c));
         if (!drained && room == 0) return TDL_ENOMEM;
-        int64_t n = drained ? -EAGAIN : tdl_sys.recv(c->pd->fd, b->data + b->end, room);
+        int64_t n = drained ? -EAGAIN : tdl_conn_take(c, b->data + b->end, room);
         if (n == -EINTR) continue;
         if (n == 0) r = last_frame(op, b);
         if (n < 0 && n != -EAGAIN) r = n;
+        if (n == TDL_ETRUNCATED) b->end += room;
         if (n > 0) b->end += (size_t)n;
         tdl_buffer_trim(b);
         c->pd->dir[PD_READ].keep = tdl_buffer_len(b) != 0;
@@ -95,6 +99,7 @@ static const tdl_op_class fill_class = {"IO wait (read)", fill_finish, tdl_pd_ab
 int64_t tdl_conn_fill_op(tdl_op *op, tdl_conn *c, int how, size_t limit) {
     op->extra = 0;
     if (!c || how < TDL_FILL_SOME || how > TDL_FILL_ALL || limit < 1 || limit > LIMIT) return TDL_EINVAL;
+    if (c->kind == CONN_PACKET && how != TDL_FILL_SOME) return TDL_EINVAL;
     op->u.io.object = c;
     op->u.io.attempt = fill_attempt;
     op->u.io.how = (uint8_t)how;

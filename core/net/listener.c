@@ -4,7 +4,6 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/un.h>
 
 #include "net/net.h"
 #include "sys/pool.h"
@@ -15,8 +14,10 @@ enum { BACKLOG = 4096 };
 struct tdl_listener {
     tdl_lock lock;
     tdl_pd *pd;
-    tdl_address bound;
-    char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* to unlink; "" for none */
+    tdl_addr bound;
+    uint8_t kind;             /* of the connections it accepts, CONN_… */
+    uint8_t blocking;         /* adopted: see tdl_conn */
+    char path[TDL_UNIX_PATH]; /* to unlink; "" for none */
 };
 
 static tdl_pool pool = TDL_POOL_INIT(struct tdl_listener);
@@ -25,54 +26,112 @@ int64_t tdl_listener_live(void) { return tdl_pool_live(&pool); }
 
 /* -- Opening -------------------------------------------------------------------------- */
 
-static int bind_and_listen(int fd, const tdl_address *a, const char *network) {
-    int one = 1, zero = 0;
-    if (a->sa.ss_family != AF_UNIX)
-        tdl_sys.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (a->sa.ss_family == AF_INET6)
-        tdl_sys.setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, strcmp(network, "tcp6") == 0 ? &one : &zero, sizeof one);
-    int r = tdl_sys.bind(fd, (const struct sockaddr *)&a->sa, a->n);
-    return r < 0 ? r : tdl_sys.listen(fd, BACKLOG);
+static void closing(void *object) {
+    tdl_listener *l = object;
+    if (l->path[0]) tdl_sys.unlink(l->path);
 }
 
-static int open_socket(tdl_address *a, const char *network) {
-    int fd = tdl_sys.socket(a->sa.ss_family, SOCK_STREAM, 0);
-    if (fd == -EAFNOSUPPORT && strcmp(network, "tcp") == 0 && a->sa.ss_family == AF_INET6) {
+static const tdl_pd_kind kind = {.closing = closing};
+
+static int bind_and_listen(int fd, const tdl_addr *a, const tdl_network *net, const tdl_listen_options *o) {
+    int one = 1, v6only = net->v6only, r = 0;
+    int family = tdl_addr_family(a);
+    if (family != AF_UNIX) tdl_sys.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (family == AF_INET6) tdl_sys.setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only);
+    if (o && (o->flags & TDL_LISTEN_REUSEPORT))
+        r = tdl_sys.setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+    if (r == 0) r = tdl_sys.bind(fd, tdl_addr_const_sa(a), a->length);
+    return r < 0 ? r : tdl_sys.listen(fd, o && o->backlog ? (int)o->backlog : BACKLOG);
+}
+
+int tdl_net_socket(tdl_addr *a, const tdl_network *net) {
+    int fd = tdl_sys.socket(tdl_addr_family(a), net->type, 0);
+    if (fd == -EAFNOSUPPORT && net->family == AF_UNSPEC && tdl_addr_family(a) == AF_INET6) {
         /* a kernel without v6, asked for all interfaces */
         char text[16];
-        snprintf(text, sizeof text, ":%d", tdl_address_port(a));
-        int r = tdl_address_parse(a, "tcp4", text, 1);
+        tdl_network v4 = {AF_INET, net->type, false};
+        snprintf(text, sizeof text, ":%d", tdl_addr_port(a));
+        int r = tdl_addr_parse_on(a, &v4, text, true);
         if (r < 0) return r;
-        fd = tdl_sys.socket(AF_INET, SOCK_STREAM, 0);
+        fd = tdl_sys.socket(AF_INET, net->type, 0);
     }
     return fd;
 }
 
-int tdl_listen(const char *network, const char *address, tdl_listener **out) {
-    tdl_address a;
+int tdl_listen_opts(const char *network, const char *address, const tdl_listen_options *o, tdl_listener **out) {
+    tdl_network net;
+    tdl_addr a;
     int r;
     if (!out) return TDL_EINVAL;
     *out = NULL;
     if (!network || !address) return TDL_EINVAL;
-    if ((r = tdl_address_parse(&a, network, address, 1)) < 0) return r;
+    if (o && (o->size != sizeof *o || (o->flags & ~TDL_LISTEN_ALL) || o->backlog > INT32_MAX)) return TDL_EINVAL;
+    if ((r = tdl_network_parse(&net, network)) < 0) return r;
+    if (net.type == SOCK_DGRAM) return TDL_ENETWORK;
+    if ((r = tdl_addr_parse_on(&a, &net, address, true)) < 0) return r;
     tdl_poller *poller = tdl_my_poller(&r);
     if (!poller) return r;
     tdl_listener *l = tdl_pool_take(&pool);
     if (!l) return TDL_ENOMEM;
-    int fd = r = open_socket(&a, network);
+    int fd = r = tdl_net_socket(&a, &net);
     if (fd < 0) goto no_socket;
-    if ((r = bind_and_listen(fd, &a, network)) < 0) goto no_pd;
-    l->bound.n = sizeof l->bound.sa;
-    if ((r = tdl_sys.getsockname(fd, (struct sockaddr *)&l->bound.sa, &l->bound.n)) < 0) goto no_pd;
-    if (a.sa.ss_family == AF_UNIX) snprintf(l->path, sizeof l->path, "%s", ((struct sockaddr_un *)&a.sa)->sun_path);
-    if ((r = tdl_pd_open(&l->pd, poller, fd, false)) < 0) goto no_pd;
+    if ((r = bind_and_listen(fd, &a, &net, o)) < 0) goto no_pd;
+    if (!(o && (o->flags & TDL_LISTEN_KEEP_PATH))) tdl_addr_path(&a, l->path, sizeof l->path);
+    socklen_t n = sizeof l->bound.sockaddr;
+    if ((r = tdl_sys.getsockname(fd, tdl_addr_sa(&l->bound), &n)) < 0) goto no_name;
+    l->bound.length = n;
+    l->kind = net.type == SOCK_STREAM ? CONN_SOCKET : CONN_PACKET;
+    if ((r = tdl_pd_open(&l->pd, poller, fd, &kind, l)) < 0) goto no_name;
     *out = l;
     return 0;
+no_name:
+    if (l->path[0]) tdl_sys.unlink(l->path);
 no_pd:
     tdl_sys.close(fd);
 no_socket:
     tdl_pool_give(&pool, l);
     return r;
+}
+
+int tdl_listen(const char *network, const char *address, tdl_listener **out) {
+    return tdl_listen_opts(network, address, NULL, out);
+}
+
+int tdl_listener_adopt(int fd, tdl_listener **out) {
+    int r = 0, type = 0, listens = 0;
+    socklen_t n = sizeof type, m = sizeof listens;
+    if (!out) return TDL_EINVAL;
+    *out = NULL;
+    tdl_poller *poller = tdl_my_poller(&r);
+    if (!poller) return r;
+    if ((r = tdl_sys.getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n)) < 0) return r;
+    if ((r = tdl_sys.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &m)) < 0) return r;
+    if (!listens) return TDL_EINVAL;
+    tdl_listener *l = tdl_pool_take(&pool);
+    if (!l) return TDL_ENOMEM;
+    n = sizeof l->bound.sockaddr;
+    if ((r = tdl_sys.getsockname(fd, tdl_addr_sa(&l->bound), &n)) < 0) goto failed;
+    l->bound.length = n;
+    l->kind = type == SOCK_STREAM ? CONN_SOCKET : CONN_PACKET;
+    if ((r = tdl_fd_prepare(fd)) < 0) goto failed;
+    l->blocking = r != 0;
+    if ((r = tdl_pd_open(&l->pd, poller, fd, &kind, l)) < 0) {
+        if (l->blocking) tdl_sys.nonblock(fd, 0);
+        goto failed;
+    }
+    *out = l;
+    return 0;
+failed:
+    tdl_pool_give(&pool, l);
+    return tdl_fd_code(r);
+}
+
+int tdl_listener_release(tdl_listener *l) {
+    if (tdl_forked()) return TDL_EFORKED;
+    if (!l) return TDL_EINVAL;
+    int fd = tdl_pd_disown(l->pd);
+    if (fd >= 0 && l->blocking) tdl_sys.nonblock(fd, 0);
+    return fd;
 }
 
 /* -- Accepting ----------------------------------------------------------------------------- */
@@ -88,7 +147,7 @@ static int64_t accept_attempt(tdl_op *op) {
     tdl_conn *c;
     int r = 0;
     tdl_poller *poller = tdl_op_poller(op, &r);
-    if (poller) r = tdl_conn_make(&c, poller, fd, l->bound.sa.ss_family);
+    if (poller) r = tdl_conn_make(&c, poller, fd, l->kind, tdl_addr_family(&l->bound));
     if (r < 0) {
         tdl_sys.close(fd);
         return r;
@@ -126,34 +185,49 @@ int tdl_listener_port(tdl_listener *l) {
     int r = tdl_pd_enter_plain(l->pd);
     if (r < 0) return r;
     tdl_pd_leave_plain(l->pd);
-    return tdl_address_port(&l->bound);
+    return tdl_addr_port(&l->bound);
 }
 
 int tdl_listener_address(tdl_listener *l, char *buf, size_t size) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!l || (!buf && size)) return TDL_EINVAL;
-    return tdl_address_format(&l->bound, buf, size);
+    return tdl_addr_format(&l->bound, buf, size);
+}
+
+int tdl_listener_addr(tdl_listener *l, tdl_addr *a) {
+    if (tdl_forked()) return TDL_EFORKED;
+    if (!l || !a) return TDL_EINVAL;
+    *a = l->bound;
+    return 0;
 }
 
 void tdl_listener_set_deadline(tdl_listener *l, int64_t when) {
     if (l) tdl_pd_set_deadline(l->pd, PD_READ_BIT, when);
 }
 
+int tdl_listener_set_option(tdl_listener *l, int option, int64_t value) {
+    return l ? tdl_pd_set_option(l->pd, option, value) : TDL_EINVAL;
+}
+
+int64_t tdl_listener_option(tdl_listener *l, int option) { return l ? tdl_pd_option(l->pd, option) : TDL_EINVAL; }
+
+int tdl_listener_fd(tdl_listener *l) {
+    if (!l) return TDL_EINVAL;
+    int r = tdl_pd_enter_plain(l->pd);
+    if (r < 0) return r;
+    r = l->pd->fd;
+    tdl_pd_leave_plain(l->pd);
+    return r;
+}
+
 int tdl_listener_close(tdl_listener *l) {
     if (tdl_forked()) return TDL_EFORKED;
-    if (!l) return TDL_EINVAL;
-    /* whoever it wakes may free the listener */
-    char path[sizeof l->path];
-    memcpy(path, l->path, sizeof path);
-    int r = tdl_pd_close(l->pd);
-    if (r == 0 && path[0]) tdl_sys.unlink(path);
-    return r;
+    return l ? tdl_pd_close(l->pd) : TDL_EINVAL;
 }
 
 static void gone(void *l) { tdl_pool_give(&pool, l); }
 
 void tdl_listener_free(tdl_listener *l) {
     if (!l || tdl_forked()) return;
-    tdl_listener_close(l);
     tdl_pd_release(l->pd, gone, l);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Streams and listeners. A handle is a pooled object around a poll descriptor;
- * it goes when it was freed and the last operation on it has left.
+ * Connections, listeners, datagram sockets and plain descriptors. A handle is a
+ * pooled object around a poll descriptor; it goes when it was freed and the
+ * last operation on it has left.
  */
 #ifndef TDL_NET_NET_H
 #define TDL_NET_NET_H
@@ -10,31 +11,91 @@
 #include "net/address.h"
 #include "netpoll/polldesc.h"
 
+enum { TDL_UNIX_PATH = 112 }; /* a unix address's path and its NUL fit */
+
+/* How a connection moves bytes. */
+enum {
+    CONN_SOCKET, /* a stream socket */
+    CONN_PACKET, /* a socket that keeps the bounds of messages */
+    CONN_FILE,   /* read(2) and write(2): a pipe, a terminal, a device … */
+    CONN_MEMORY  /* one end of an in-memory pipe, see pipe.c; it has no fd */
+};
+
 struct tdl_conn {
     tdl_lock lock; /* for the pool only */
     tdl_pd *pd;
     tdl_buffer in; /* belongs to who owns the read direction */
-    tdl_address remote; /* while it is being dialled */
+    struct tdl_pipe *pipe; /* CONN_MEMORY: what it shares with the other end */
+    uint8_t kind;
+    uint8_t end; /* CONN_MEMORY: which of the two it is */
+    uint8_t is_unix;
+    uint8_t blocking; /* adopted: it was in blocking mode, and is again when released */
+    void (*gone)(tdl_conn *c); /* gives the memory back */
 };
 
+/* A descriptor that the user brought is a connection inside. */
+struct tdl_fd {
+    tdl_conn stream;
+};
+
+/* The memory of one; NULL. */
+tdl_conn *tdl_conn_alloc(int kind);
+void tdl_conn_dealloc(tdl_conn *c);
 /* Makes a connection of fd, registered with poller. On an error the fd is
  * still the caller's. */
-int tdl_conn_make(tdl_conn **c, tdl_poller *poller, int fd, int family);
+int tdl_conn_make(tdl_conn **c, tdl_poller *poller, int fd, int kind, int family);
 int64_t tdl_conn_live(void);
 int64_t tdl_listener_live(void);
+int64_t tdl_dgram_live(void);
+int64_t tdl_fd_live(void);
+/* A socket for an address to bind to; all interfaces of a system without IPv6
+ * are those of IPv4 (a is changed then). The fd or a code. */
+int tdl_net_socket(tdl_addr *a, const tdl_network *net);
 
 /* The poller for a descriptor that this operation creates. */
 tdl_poller *tdl_op_poller(tdl_op *op, int *code);
+/* Makes a descriptor of the user's one that never waits. Whether it was so that
+ * it waited, or -EBADF …. */
+int tdl_fd_prepare(int fd);
+/* The kind of stream and the family of a socket of the user's; TDL_EINVAL for
+ * one that is no stream, or listens. */
+int tdl_fd_kind(int fd, int *family);
+/* What epoll_ctl says of a descriptor of the user's, in words of ours. */
+int tdl_fd_code(int r);
 
 /* accept, dial: the connection comes in op->out. fill: the bytes in op->out
  * and op->extra. write: op->extra is what went out; a task's bytes are copied. */
 int64_t tdl_listener_accept_op(tdl_op *op, tdl_listener *l);
-int64_t tdl_dial_op(tdl_op *op, const char *network, const char *address, int64_t timeout_ns);
+int64_t tdl_dial_op(tdl_op *op, const char *network, const char *address, const tdl_dial_options *o);
+int64_t tdl_dial_list_op(tdl_op *op, const char *network, const tdl_addr *a, int n, const tdl_dial_options *o);
 int64_t tdl_conn_read_op(tdl_op *op, tdl_conn *c, void *buf, size_t n);
 int64_t tdl_conn_write_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n);
 int64_t tdl_conn_fill_op(tdl_op *op, tdl_conn *c, int how, size_t limit);
+int64_t tdl_conn_send_fds_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n, const int *fds, int nfds);
+int64_t tdl_conn_recv_fds_op(tdl_op *op, tdl_conn *c, void *buf, size_t n, int *fds, int *nfds);
+int64_t tdl_fd_wait_op(tdl_op *op, tdl_fd *f, int readiness);
+int64_t tdl_dgram_recv_op(tdl_op *op, tdl_dgram *d, void *buf, size_t n, tdl_addr *from);
+int64_t tdl_dgram_send_op(tdl_op *op, tdl_dgram *d, const void *buf, size_t n, const tdl_addr *to);
+int64_t tdl_dgram_recv_batch_op(tdl_op *op, tdl_dgram *d, tdl_packet *packets, int n);
+int64_t tdl_dgram_send_batch_op(tdl_op *op, tdl_dgram *d, tdl_packet *packets, int n);
+
+/* One attempt to move bytes: their number, 0 for the end, or a negative code;
+ * -EAGAIN: not now. */
+int64_t tdl_conn_take(tdl_conn *c, void *buf, size_t n);
+int64_t tdl_conn_put(tdl_conn *c, const void *buf, size_t n);
+/* An op on n = 0 bytes, which is done at once on what is open. */
+int tdl_pd_nothing(tdl_pd *pd);
+
+/* In-memory pipes. */
+int64_t tdl_pipe_take(tdl_conn *c, void *buf, size_t n);
+int64_t tdl_pipe_put(tdl_conn *c, tdl_op *op);
+int tdl_pipe_shut(tdl_conn *c, int how);
+void tdl_pipe_release(tdl_conn *c);
 
 /* Text of an address that the kernel gives: getsockname or getpeername. */
-int tdl_pd_name(tdl_pd *pd, int (*get)(int, struct sockaddr *, socklen_t *), tdl_address *a);
+int tdl_pd_name(tdl_pd *pd, int (*get)(int, struct sockaddr *, socklen_t *), tdl_addr *a);
+/* Options of the socket behind a descriptor, see sockopt.c. */
+int tdl_pd_set_option(tdl_pd *pd, int option, int64_t value);
+int64_t tdl_pd_option(tdl_pd *pd, int option);
 
 #endif

@@ -77,25 +77,29 @@ static void unlink_pd(tdl_pd *pd) {
 static void read_deadline_fires(void *pd);
 static void write_deadline_fires(void *pd);
 
-int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, bool short_drains) {
+static const tdl_pd_kind plain;
+
+int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kind, void *object) {
     tdl_pd *pd = take_pd();
     if (!pd) return TDL_ENOMEM;
     tdl_lock_take(&pd->lock);
     pd->fd = fd;
+    pd->kind = &plain; /* until it is open */
     if (++pd->seq == 0) pd->seq = 1; /* 0 marks what is no descriptor */
     pd->users = 2; /* the handle, and us: see below */
     pd->closed = 0;
     pd->poller = poller;
     pd->gone = NULL;
-    at_store_rlx(&pd->short_drains, short_drains && tdl_sys.short_drains);
+    at_store_rlx(&pd->short_drains, kind->short_drains && tdl_sys.short_drains);
     for (int d = 0; d < 2; d++) {
         pd->dir[d] = (tdl_direction){.ready = 1}; /* unknown: worth an attempt */
         pd->dir[d].timer.fire = d == PD_READ ? read_deadline_fires : write_deadline_fires;
         pd->dir[d].timer.owner = pd;
     }
+    pd->open = 1;
     link_pd(pd);
     tdl_unlock(&pd->lock);
-    int r = tdl_backend_add(poller, fd, tdl_pd_token(pd));
+    int r = fd >= 0 ? tdl_backend_add(poller, fd, tdl_pd_token(pd)) : 0;
     tdl_lock_take(&pd->lock);
     /* the poller may have gone away meanwhile; it did not close the fd, since
      * there were two users */
@@ -105,7 +109,11 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, bool short_drains) {
         pd->fd = -1;
         pd->seq++;
         pd->closed = 1;
+        pd->open = 0;
         if (pd->poller) unlink_pd(pd);
+    } else {
+        pd->kind = kind;
+        pd->object = object;
     }
     tdl_unlock(&pd->lock);
     if (r < 0)
@@ -115,21 +123,29 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, bool short_drains) {
     return r < 0 ? r : 0;
 }
 
-/* The last user has left a closed descriptor; called with the lock, returns
- * without it. The fd is gone for everybody before its number can be reused. */
-static void really_close(tdl_pd *pd) {
+/* No event, timer or end of the poller finds it any more; with the lock. The fd,
+ * which is gone for everybody before its number can be reused. */
+static int take_out(tdl_pd *pd) {
     int fd = pd->fd;
+    pd->open = 0;
+    pd->fd = -1;
+    pd->seq++;
+    if (pd->poller) {
+        for (int d = 0; d < 2; d++) tdl_timer_disarm(&pd->dir[d].timer);
+        if (fd >= 0) tdl_backend_remove(pd->poller, fd);
+        unlink_pd(pd);
+    }
+    return fd;
+}
+
+/* The last user has left a closed descriptor; called with the lock, returns
+ * without it. */
+static void really_close(tdl_pd *pd) {
     void (*gone)(void *) = pd->gone;
     void *arg = pd->arg;
-    if (fd >= 0) {
-        pd->fd = -1;
-        pd->seq++;
-        if (pd->poller) {
-            for (int d = 0; d < 2; d++) tdl_timer_disarm(&pd->dir[d].timer);
-            tdl_backend_remove(pd->poller, fd);
-            unlink_pd(pd);
-        }
-        tdl_sys.close(fd);
+    if (pd->open) {
+        int fd = take_out(pd);
+        if (fd >= 0) tdl_sys.close(fd);
     }
     tdl_unlock(&pd->lock);
     if (gone) {
@@ -172,18 +188,40 @@ static void wake_all(tdl_pd *pd, tdl_direction *d, int64_t result) {
     }
 }
 
+/* Called and back with the lock. */
+static void begin_close(tdl_pd *pd) {
+    pd->closed = 1;
+    pd->users++; /* us */
+    if (pd->kind->closing) {
+        tdl_unlock(&pd->lock);
+        pd->kind->closing(pd->object);
+        tdl_lock_take(&pd->lock);
+    }
+    wake_all(pd, &pd->dir[PD_READ], TDL_ECLOSED);
+    wake_all(pd, &pd->dir[PD_WRITE], TDL_ECLOSED);
+}
+
 int tdl_pd_close(tdl_pd *pd) {
     tdl_lock_take(&pd->lock);
     if (pd->closed) {
         tdl_unlock(&pd->lock);
         return TDL_ECLOSED;
     }
-    pd->closed = 1;
-    pd->users++; /* us */
-    wake_all(pd, &pd->dir[PD_READ], TDL_ECLOSED);
-    wake_all(pd, &pd->dir[PD_WRITE], TDL_ECLOSED);
+    begin_close(pd);
     drop_user(pd);
     return 0;
+}
+
+int tdl_pd_disown(tdl_pd *pd) {
+    tdl_lock_take(&pd->lock);
+    bool busy = pd->users > 1 || pd->dir[PD_READ].held || pd->dir[PD_READ].keep;
+    int r = pd->closed ? TDL_ECLOSED : busy ? TDL_EBUSY : 0;
+    if (r == 0) {
+        pd->closed = 1;
+        r = take_out(pd);
+    }
+    tdl_unlock(&pd->lock);
+    return r;
 }
 
 void tdl_pd_orphan_all(tdl_poller *p) {
@@ -193,17 +231,18 @@ void tdl_pd_orphan_all(tdl_poller *p) {
         tdl_unlock(&p->lock);
         if (!pd) return;
         tdl_lock_take(&pd->lock);
-        if (pd->poller != p || pd->fd < 0) {
+        if (pd->poller != p || !pd->open) {
             tdl_unlock(&pd->lock); /* its last user was quicker */
             continue;
         }
         for (int d = 0; d < 2; d++) tdl_timer_disarm(&pd->dir[d].timer);
         unlink_pd(pd);
         pd->poller = NULL;
-        pd->closed = 1;
-        pd->users++;
-        wake_all(pd, &pd->dir[PD_READ], TDL_ECLOSED);
-        wake_all(pd, &pd->dir[PD_WRITE], TDL_ECLOSED);
+        if (pd->closed) { /* by another, who looks after it */
+            tdl_unlock(&pd->lock);
+            continue;
+        }
+        begin_close(pd);
         drop_user(pd);
     }
 }
@@ -232,23 +271,34 @@ void tdl_pd_leave_plain(tdl_pd *pd) {
 
 /* -- Deadlines ----------------------------------------------------------------------- */
 
-/* Sees to it that the timer fires no later than the deadline. Under the lock. */
+/* Sees to it that the timer fires no later than the deadline, and the retry.
+ * Under the lock. */
 static int arm(tdl_pd *pd, tdl_direction *d) {
-    if (d->deadline == 0) return 0;
-    return tdl_timer_arm_by(&pd->poller->timers, &d->timer, d->deadline);
+    int64_t when = d->deadline;
+    if (d->retry && (when == 0 || d->retry < when)) when = d->retry;
+    return when ? tdl_timer_arm_by(&pd->poller->timers, &d->timer, when) : 0;
 }
+
+static bool became_ready(tdl_direction *d, tdl_wake *wake);
 
 /* May come late, for a descriptor that is another by now: only its state counts. */
 static void deadline_fires(tdl_pd *pd, tdl_direction *d) {
     tdl_lock_take(&pd->lock);
     bool somebody = d->waiting || d->q.head;
-    if (pd->closed || d->deadline == 0 || !somebody) {
+    if (pd->closed || (d->deadline == 0 && d->retry == 0) || !somebody) {
         tdl_unlock(&pd->lock);
         return;
     }
-    if (tdl_sys.now() < d->deadline) {
+    int64_t now = tdl_sys.now();
+    if (d->deadline == 0 || now < d->deadline) {
+        tdl_wake wake = {0};
+        if (d->retry && now >= d->retry) {
+            d->retry = 0;
+            became_ready(d, &wake);
+        }
         arm(pd, d);
         tdl_unlock(&pd->lock);
+        tdl_wake_up(&wake);
         return;
     }
     pd->users++;
@@ -282,6 +332,12 @@ void tdl_pd_set_timeout(tdl_pd *pd, int64_t ns) {
     tdl_unlock(&pd->lock);
 }
 
+void tdl_pd_retry(tdl_pd *pd, int dir, int64_t ns) {
+    tdl_lock_take(&pd->lock);
+    pd->dir[dir].retry = tdl_sys.now() + ns;
+    tdl_unlock(&pd->lock);
+}
+
 /* -- Operations ------------------------------------------------------------------------ */
 
 enum { QUEUED = 1, OWNER = 2 };
@@ -301,6 +357,8 @@ static void pass_on(tdl_direction *d, tdl_wake *wake) {
 /* The end of an operation that owns its direction; called with the lock. */
 static int64_t leave(tdl_op *op, tdl_pd *pd, tdl_direction *d, int64_t result) {
     tdl_wake wake = {0};
+    d->retry = 0;
+    if (result < 0 && pd->kind->failed) pd->kind->failed(pd->object, op);
     if (op->u.io.hold && d->keep && !pd->closed)
         d->held = op->u.io.held = 1; /* stays owner; only the op is done */
     else
@@ -418,11 +476,43 @@ void tdl_pd_abandon(tdl_op *op) {
     op->u.io.hold = 0;
     tdl_lock_take(&pd->lock);
     if (d->owner == op) {
-        leave(op, pd, d, op->result);
+        leave(op, pd, d, op->result < 0 ? op->result : TDL_ECANCELED);
     } else {
         tdl_queue_remove(&op->node);
         drop_user(pd);
     }
+}
+
+/* -- Several descriptors ------------------------------------------------------------- */
+
+int tdl_pd_take_ready(tdl_pd *pd, int dir) {
+    tdl_direction *d = &pd->dir[dir];
+    tdl_lock_take(&pd->lock);
+    int r = pd->closed ? TDL_ECLOSED : d->ready || d->hup;
+    if (r > 0) d->ready = 0;
+    tdl_unlock(&pd->lock);
+    return r;
+}
+
+int tdl_pd_enlist(tdl_pd *pd, int dir, tdl_op *op, bool publish) {
+    tdl_direction *d = &pd->dir[dir];
+    tdl_lock_take(&pd->lock);
+    int r = pd->closed ? TDL_ECLOSED : d->ready;
+    if (r == 0) {
+        if (publish) tdl_op_publish(op);
+        d->owner = op;
+        d->waiting = 1;
+    }
+    tdl_unlock(&pd->lock);
+    return r;
+}
+
+void tdl_pd_delist(tdl_pd *pd, int dir) {
+    tdl_direction *d = &pd->dir[dir];
+    tdl_lock_take(&pd->lock);
+    d->owner = NULL;
+    d->waiting = 0;
+    tdl_unlock(&pd->lock);
 }
 
 bool tdl_poller_awaited(tdl_poller *p) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Poll descriptors: an fd, registered once with one poller, edge-triggered for
- * both directions, and the ops that use it.
+ * both directions, and the ops that use it. One without an fd (in-memory pipes)
+ * gets its events from who fills and empties it, by tdl_pd_event.
  *
  * Invariants of a direction, under the descriptor's lock:
  *   At most one op owns it (is in its attempt, or waits for readiness); the
@@ -12,9 +13,9 @@
  *   waiting: the owner is enlisted for readiness; only then may it be claimed.
  *   hup: the stream has ended or failed; no further edge will come, so an
  *   attempt is always worth it.
- *   timer is in its heap no later than at the deadline while somebody waits;
- *   an early one is re-armed when it fires, so setting a later deadline is a
- *   store.
+ *   timer is in its heap no later than at the deadline, and at the retry, while
+ *   somebody waits; an early one is re-armed when it fires, so setting a later
+ *   deadline is a store.
  *
  * users counts the ops between enter and leave, and the handle. closed: no op
  * may enter. The fd is closed, and the event's way back cut (seq), by the last
@@ -36,17 +37,33 @@ typedef struct tdl_direction {
     uint8_t held; /* the owner's op is over, but it keeps the direction */
     int64_t deadline; /* 0: none */
     int64_t timeout;  /* 0: none; else each op sets the deadline */
+    int64_t retry;    /* 0: none; else no event will come, and an attempt is worth it then */
     tdl_timer_node timer;
 } tdl_direction;
 
 typedef struct tdl_pd tdl_pd;
 
+/* What a kind of descriptor has that others have not; all may be left 0. */
+typedef struct tdl_pd_kind {
+    bool short_drains; /* see tdl_pd */
+    /* called once, with no lock held, when it is being closed, by whomever:
+     * before those who wait are woken, and with operations perhaps still in
+     * their attempts */
+    void (*closing)(void *object);
+    /* an operation that owned its direction ends in an error; under the pd's
+     * lock, before the next one's turn */
+    void (*failed)(void *object, tdl_op *op);
+} tdl_pd_kind;
+
 struct tdl_pd {
     tdl_lock lock;
-    int fd;
+    int fd; /* -1: it has none, or no more */
     uint32_t index, seq;
     uint32_t users;
+    uint8_t open; /* in its poller's list */
     uint8_t closed;
+    const tdl_pd_kind *kind;
+    void *object;
     /* a short read says that nothing is left. So for TCP, until urgent data is
      * seen (a read stops at its mark). Written under the lock, read without */
     _Atomic uint8_t short_drains;
@@ -58,14 +75,18 @@ struct tdl_pd {
     void *arg;
 };
 
-/* Registers fd, which is non-blocking, with the poller. 0 or a negative code;
- * then the fd is still the caller's. */
-int tdl_pd_open(tdl_pd **pd, tdl_poller *poller, int fd, bool short_drains);
+/* Registers fd, which is non-blocking, with the poller; -1: there is none. 0 or
+ * a negative code; then the fd is still the caller's, and closing was not called. */
+int tdl_pd_open(tdl_pd **pd, tdl_poller *poller, int fd, const tdl_pd_kind *kind, void *object);
 /* Wakes everybody with TDL_ECLOSED; the fd goes with the last user. 0, or
  * TDL_ECLOSED the second time. */
 int tdl_pd_close(tdl_pd *pd);
 /* Gives up the handle: gone(arg) follows when the last op has left. */
 void tdl_pd_release(tdl_pd *pd, void (*gone)(void *), void *arg);
+/* Closes the descriptor but not its fd, which is returned and the caller's from
+ * then on; TDL_ECLOSED; TDL_EBUSY while an operation is under way, or bytes are
+ * buffered. */
+int tdl_pd_disown(tdl_pd *pd);
 /* TDL_ECLOSED, or 0 and the fd stays open until tdl_pd_leave_plain. */
 int tdl_pd_enter_plain(tdl_pd *pd);
 void tdl_pd_leave_plain(tdl_pd *pd);
@@ -85,6 +106,20 @@ bool tdl_pd_holds(tdl_pd *pd, int dir, tdl_op *op);
 /* The finish and abandon of every class that is used with tdl_pd_op. */
 int64_t tdl_pd_finish(tdl_op *op);
 void tdl_pd_abandon(tdl_op *op);
+
+/* Within an attempt that found nothing, where the kernel announces no change:
+ * the next one is due after ns. */
+void tdl_pd_retry(tdl_pd *pd, int dir, int64_t ns);
+
+/* For an op that waits for several descriptors, each of which only it uses.
+ * take_ready: 1 when there may be something to do, which it then forgets, as an
+ * attempt should follow; 0; TDL_ECLOSED. enlist: the op is claimed by the next
+ * event; 0, or 1 when there was one already, or TDL_ECLOSED, and it is not
+ * enlisted. publish: this is the first descriptor. delist: as if it had never
+ * been. */
+int tdl_pd_take_ready(tdl_pd *pd, int dir);
+int tdl_pd_enlist(tdl_pd *pd, int dir, tdl_op *op, bool publish);
+void tdl_pd_delist(tdl_pd *pd, int dir);
 
 /* The poller goes away: closes every descriptor that is registered with it.
  * Ops that are still on their way out find no poller, and need none. */

@@ -39,6 +39,7 @@ static const char *const names[RANKS] = {
     [RANK_JUDGEMENT] = "judgement",
     [RANK_BLOCKED] = "who waits for a lock",
     [RANK_PD] = "poll descriptor",
+    [RANK_PIPE] = "in-memory pipe",
     [RANK_PARK] = "parked tasks",
     [RANK_PDS] = "table of poll descriptors",
     [RANK_POLLER] = "poller",

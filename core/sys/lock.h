@@ -28,6 +28,7 @@ typedef enum tdl_rank {
     RANK_JUDGEMENT, /* of a circle of waiting */
     RANK_BLOCKED, /* who waits for a lock */
     RANK_PD,     /* a poll descriptor */
+    RANK_PIPE,   /* an in-memory pipe */
     RANK_PARK,   /* a host's parked tasks */
     RANK_PDS,    /* the table of poll descriptors */
     RANK_POLLER, /* a poller's list of descriptors */

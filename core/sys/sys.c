@@ -6,8 +6,11 @@
 #include "sys/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
+#include <net/if.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -196,18 +199,81 @@ static int real_setsockopt(int fd, int level, int name, const void *value, sockl
 static int real_getsockname(int fd, struct sockaddr *sa, socklen_t *n) { return (int)rc(getsockname(fd, sa, n)); }
 static int real_getpeername(int fd, struct sockaddr *sa, socklen_t *n) { return (int)rc(getpeername(fd, sa, n)); }
 static int real_shutdown(int fd, int how) { return (int)rc(shutdown(fd, how)); }
+static int64_t real_recvmsg(int fd, struct msghdr *m) { return rc(recvmsg(fd, m, MSG_CMSG_CLOEXEC)); }
+static int64_t real_sendmsg(int fd, const struct msghdr *m) { return rc(sendmsg(fd, m, MSG_NOSIGNAL)); }
+static int real_recvmmsg(int fd, struct mmsghdr *m, unsigned n) {
+    return (int)rc(recvmmsg(fd, m, n, MSG_CMSG_CLOEXEC, NULL));
+}
+static int real_sendmmsg(int fd, struct mmsghdr *m, unsigned n) { return (int)rc(sendmmsg(fd, m, n, MSG_NOSIGNAL)); }
+
+static int64_t real_if_index(const char *name) {
+    unsigned index = if_nametoindex(name);
+    return index ? (int64_t)index : -ENODEV;
+}
+
+static int real_if_name(uint32_t index, char *name) { return if_indextoname(index, name) ? 0 : -errno; }
+
+/* -- Any descriptor ------------------------------------------------------- */
+
+static int64_t real_read(int fd, void *buf, size_t n) { return rc(read(fd, buf, n)); }
+
+/* A broken pipe is an error here and no signal: SIGPIPE is held back, and what
+ * this write has raised is taken. (Only sockets have a flag for that.) */
+static int64_t real_write(int fd, const void *buf, size_t n) {
+    sigset_t pipe_only, before;
+    sigemptyset(&pipe_only);
+    sigaddset(&pipe_only, SIGPIPE);
+    if (pthread_sigmask(SIG_BLOCK, &pipe_only, &before) != 0) return rc(write(fd, buf, n));
+    int64_t r = rc(write(fd, buf, n));
+    if (!sigismember(&before, SIGPIPE)) {
+        if (r == -EPIPE) {
+            struct timespec at_once = {0, 0};
+            while (sigtimedwait(&pipe_only, NULL, &at_once) < 0 && errno == EINTR) {}
+        }
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    return r;
+}
+
+static int real_poll(int fd, int events) {
+    struct pollfd p = {fd, (short)events, 0};
+    int r = (int)rc(poll(&p, 1, 0));
+    return r < 0 ? r : p.revents;
+}
+
+static int real_nonblock(int fd, int on) {
+    int flags = (int)rc(fcntl(fd, F_GETFL));
+    if (flags < 0) return flags;
+    int was = (flags & O_NONBLOCK) != 0;
+    if (was == (on != 0)) return was;
+    int r = (int)rc(fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK));
+    return r < 0 ? r : was;
+}
+
+static int real_dup(int fd) { return (int)rc(fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
 static int real_close(int fd) { return (int)rc(close(fd)); }
 static int real_unlink(const char *path) { return (int)rc(unlink(path)); }
 
 #define TDL_SYS_TABLE                                                          \
     {                                                                          \
-        malloc, realloc, free, real_map, real_unmap, real_guard, real_discard, \
-        real_now, real_futex_wait, real_futex_wake, real_thread, real_membarrier,               \
-        real_epoll_create, real_epoll_ctl, real_epoll_wait, real_eventfd,      \
-        real_eventfd_write, real_socket, real_bind, real_listen, real_accept,  \
-        real_connect, real_recv, real_send, real_getsockopt, real_setsockopt,  \
-        real_getsockname, real_getpeername, real_shutdown, real_close,         \
-        real_unlink, 1, 0                                                         \
+        .alloc = malloc, .resize = realloc, .release = free, .map = real_map,  \
+        .unmap = real_unmap, .guard = real_guard, .discard = real_discard,     \
+        .now = real_now, .futex_wait = real_futex_wait,                        \
+        .futex_wake = real_futex_wake, .thread = real_thread,                  \
+        .membarrier = real_membarrier, .epoll_create = real_epoll_create,      \
+        .epoll_ctl = real_epoll_ctl, .epoll_wait = real_epoll_wait,            \
+        .eventfd = real_eventfd, .eventfd_write = real_eventfd_write,          \
+        .socket = real_socket, .bind = real_bind, .listen = real_listen,       \
+        .accept = real_accept, .connect = real_connect, .recv = real_recv,     \
+        .send = real_send, .getsockopt = real_getsockopt,                      \
+        .setsockopt = real_setsockopt, .getsockname = real_getsockname,        \
+        .getpeername = real_getpeername, .shutdown = real_shutdown,            \
+        .recvmsg = real_recvmsg, .sendmsg = real_sendmsg,                      \
+        .recvmmsg = real_recvmmsg, .sendmmsg = real_sendmmsg,                  \
+        .if_index = real_if_index, .if_name = real_if_name, .read = real_read, \
+        .write = real_write, .poll = real_poll, .nonblock = real_nonblock,     \
+        .dup = real_dup, .close = real_close, .unlink = real_unlink,           \
+        .short_drains = 1                                                      \
     }
 
 const struct tdl_sys tdl_sys_real = TDL_SYS_TABLE;

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 struct epoll_event;
+struct mmsghdr;
 
 struct tdl_sys {
     /* memory */
@@ -55,6 +56,19 @@ struct tdl_sys {
     int (*getsockname)(int fd, struct sockaddr *sa, socklen_t *n);
     int (*getpeername)(int fd, struct sockaddr *sa, socklen_t *n);
     int (*shutdown)(int fd, int how);
+    int64_t (*recvmsg)(int fd, struct msghdr *m); /* descriptors that come are close-on-exec */
+    int64_t (*sendmsg)(int fd, const struct msghdr *m);
+    int (*recvmmsg)(int fd, struct mmsghdr *m, unsigned n);
+    int (*sendmmsg)(int fd, struct mmsghdr *m, unsigned n);
+    int64_t (*if_index)(const char *name);      /* of a network interface; -ENODEV */
+    int (*if_name)(uint32_t index, char *name); /* IF_NAMESIZE bytes; 0 or -ENXIO */
+
+    /* any descriptor */
+    int64_t (*read)(int fd, void *buf, size_t n);
+    int64_t (*write)(int fd, const void *buf, size_t n); /* without SIGPIPE */
+    int (*poll)(int fd, int events); /* what is so now, of POLLIN … */
+    int (*nonblock)(int fd, int on); /* sets the mode; what it was before */
+    int (*dup)(int fd);              /* close-on-exec */
     int (*close)(int fd);
     int (*unlink)(const char *path);
     /* A short recv or send of a stream says that the kernel has nothing more, or

@@ -14,7 +14,9 @@ extern const char *const *net_networks(void);
 /* Listens on a free address of the network, and stores it as text. */
 tdl_listener *net_listen(const char *network, char address[ADDRESS_SIZE]);
 
-/* Two connections, each the other's peer. */
+/* Two connections, each the other's peer; "pipe": in memory, with 64 KiB a
+ * direction. TDL_TEST_PAIR in the environment is the network instead of the one
+ * asked for. */
 void net_pair(const char *network, tdl_conn **a, tdl_conn **b);
 
 /* A connection whose peer is a blocking TCP socket of the test's own. */

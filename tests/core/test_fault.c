@@ -109,6 +109,86 @@ static void traffic_with(struct tdl_sys table) {
     tdl_sys = tdl_sys_real;
 }
 
+/* -- The same for datagrams, messages, descriptors and pipes ---------------------------------- */
+
+static int64_t interrupted_recvmsg(int fd, struct msghdr *m) {
+    return now_and_then() ? -EINTR : tdl_sys_real.recvmsg(fd, m);
+}
+static int64_t interrupted_sendmsg(int fd, const struct msghdr *m) {
+    return now_and_then() ? -EINTR : tdl_sys_real.sendmsg(fd, m);
+}
+static int interrupted_recvmmsg(int fd, struct mmsghdr *m, unsigned n) {
+    return now_and_then() ? -EINTR : tdl_sys_real.recvmmsg(fd, m, n > 3 ? 3 : n);
+}
+static int interrupted_sendmmsg(int fd, struct mmsghdr *m, unsigned n) {
+    return now_and_then() ? -EINTR : tdl_sys_real.sendmmsg(fd, m, n > 2 ? 2 : n);
+}
+static int64_t interrupted_read(int fd, void *b, size_t n) {
+    return now_and_then() ? -EINTR : tdl_sys_real.read(fd, b, n > 2 ? 2 : n);
+}
+static int64_t interrupted_write(int fd, const void *b, size_t n) {
+    return now_and_then() ? -EINTR : tdl_sys_real.write(fd, b, n > 3 ? 3 : n);
+}
+static int interrupted_poll(int fd, int events) { return now_and_then() ? -EINTR : tdl_sys_real.poll(fd, events); }
+
+/* All of it, with every result checked. */
+static void everything_else(void) {
+    tdl_conn  *a, *b;
+    tdl_dgram *x = NULL, *y = NULL;
+    tdl_fd    *r = NULL, *w = NULL;
+    tdl_addr   to;
+    char       buf[64];
+    int        p[2], fds[2] = { 0, 1 }, in[4], n = 4;
+    net_pair("unixpacket", &a, &b);
+    CHECK_RC(tdl_conn_write(a, "message", 7), 7);
+    CHECK_RC(tdl_conn_read(b, buf, sizeof buf), 7);
+    CHECK_RC(tdl_conn_send_fds(a, "fds", 3, fds, 2), 3);
+    CHECK_RC(tdl_conn_recv_fds(b, buf, sizeof buf, in, &n), 3);
+    CHECK_INT(n, 2);
+    for (int i = 0; i < n; i++) close(in[i]);
+    tdl_conn_free(a);
+    tdl_conn_free(b);
+    CHECK_RC(tdl_dgram_listen("udp", "127.0.0.1:0", &x), 0);
+    CHECK_RC(tdl_dgram_listen("udp", "127.0.0.1:0", &y), 0);
+    CHECK_RC(tdl_dgram_sockaddr(y, &to), 0);
+    tdl_packet packets[10];
+    for (int i = 0; i < 10; i++) packets[i] = (tdl_packet){ .data = buf + i, .size = 1, .addr = &to };
+    CHECK_RC(tdl_dgram_sendto(x, "one", 3, &to), 3);
+    CHECK_RC(tdl_dgram_send_batch(x, packets, 10), 10);
+    CHECK_RC(tdl_dgram_recv(y, buf, sizeof buf), 3);
+    for (int i = 0; i < 10; i++) packets[i].addr = NULL;
+    for (int got = 0, k; got < 10; got += k)
+        if (!CHECK((k = tdl_dgram_recv_batch(y, packets, 10)) > 0)) break;
+    tdl_dgram_free(x);
+    tdl_dgram_free(y);
+    REQUIRE(pipe(p) == 0);
+    CHECK_RC(tdl_fd_adopt(p[0], &r), 0);
+    CHECK_RC(tdl_fd_adopt(p[1], &w), 0);
+    CHECK_RC(tdl_fd_wait_writable(w), 0);
+    CHECK_RC(tdl_fd_write(w, "0123456789", 10), 10);
+    CHECK_RC(tdl_fd_wait_readable(r), 0);
+    for (int64_t got = 0, k; got < 10; got += k)
+        if (!CHECK((k = tdl_fd_read(r, buf, sizeof buf)) > 0)) break;
+    tdl_fd_free(r);
+    tdl_fd_free(w);
+}
+
+TEST(eintr_others, "X2 the other calls are interrupted, and move less than asked: nobody sees it") {
+    struct tdl_sys t = tdl_sys_real;
+    t.recvmsg = interrupted_recvmsg;
+    t.sendmsg = interrupted_sendmsg;
+    t.recvmmsg = interrupted_recvmmsg;
+    t.sendmmsg = interrupted_sendmmsg;
+    t.read = interrupted_read;
+    t.write = interrupted_write;
+    t.poll = interrupted_poll;
+    for (int i = 0; i < 20; i++) {
+        tdl_sys = t;
+        check_run(everything_else);
+        tdl_sys = tdl_sys_real;
+    }
+}
+
 TEST(short_io, "X1 the system moves one to three bytes a call: streams are whole") {
     struct tdl_sys t = tdl_sys_real;
     t.recv = short_recv;
@@ -226,6 +306,17 @@ static int64_t f_send(int fd, const void *b, size_t n) { return strikes() ? -EPI
 static int f_setsockopt(int fd, int l, int o, const void *v, socklen_t n) { return strikes() ? -ENOBUFS : tdl_sys_real.setsockopt(fd, l, o, v, n); }
 static int f_getsockname(int fd, struct sockaddr *sa, socklen_t *n) { return strikes() ? -ENOBUFS : tdl_sys_real.getsockname(fd, sa, n); }
 
+static int64_t f_recvmsg(int fd, struct msghdr *m) { return strikes() ? -ENOBUFS : tdl_sys_real.recvmsg(fd, m); }
+static int64_t f_sendmsg(int fd, const struct msghdr *m) { return strikes() ? -ENOBUFS : tdl_sys_real.sendmsg(fd, m); }
+static int f_recvmmsg(int fd, struct mmsghdr *m, unsigned n) { return strikes() ? -ENOMEM : tdl_sys_real.recvmmsg(fd, m, n); }
+static int f_sendmmsg(int fd, struct mmsghdr *m, unsigned n) { return strikes() ? -ENOMEM : tdl_sys_real.sendmmsg(fd, m, n); }
+static int64_t f_read(int fd, void *b, size_t n) { return strikes() ? -EIO : tdl_sys_real.read(fd, b, n); }
+static int64_t f_write(int fd, const void *b, size_t n) { return strikes() ? -EPIPE : tdl_sys_real.write(fd, b, n); }
+static int f_poll(int fd, int events) { return strikes() ? -ENOMEM : tdl_sys_real.poll(fd, events); }
+static int f_nonblock(int fd, int on) { return on && strikes() ? -EACCES : tdl_sys_real.nonblock(fd, on); }
+static int f_dup(int fd) { return strikes() ? -EMFILE : tdl_sys_real.dup(fd); }
+static int f_getsockopt(int fd, int l, int o, void *v, socklen_t *n) { return strikes() ? -ENOBUFS : tdl_sys_real.getsockopt(fd, l, o, v, n); }
+
 /* A descriptor that is closed twice may be a stranger's by then. */
 static int f_close(int fd) {
     int rc = tdl_sys_real.close(fd);
@@ -252,6 +343,16 @@ static struct tdl_sys failing(void) {
     t.send = f_send;
     t.setsockopt = f_setsockopt;
     t.getsockname = f_getsockname;
+    t.recvmsg = f_recvmsg;
+    t.sendmsg = f_sendmsg;
+    t.recvmmsg = f_recvmmsg;
+    t.sendmmsg = f_sendmmsg;
+    t.read = f_read;
+    t.write = f_write;
+    t.poll = f_poll;
+    t.nonblock = f_nonblock;
+    t.dup = f_dup;
+    t.getsockopt = f_getsockopt;
     t.close = f_close;
     return t;
 }
@@ -296,6 +397,117 @@ static void stream_part(void) {
     tdl_conn_free(c);
     if (g) CHECK_RC(tdl_join(g), 0);
     tdl_listener_free(l);
+}
+
+/* Messages and descriptors over a unix connection. */
+static void unix_part(void) {
+    tdl_listener *l = NULL;
+    tdl_conn     *a = NULL, *b = NULL;
+    char          address[64], buf[16];
+    int           fd = 0, in[2], n = 2;
+    int64_t       pid;
+    if (tdl_listen("unixpacket", "@", &l) != 0) return;
+    tdl_listener_set_deadline(l, soon());
+    if (tdl_listener_address(l, address, sizeof address) > 0 && tdl_dial("unixpacket", address, 50 * TDL_MILLISECOND, &a) == 0 &&
+        tdl_listener_accept(l, &b) == 0) {
+        tdl_conn_set_deadline(a, soon());
+        tdl_conn_set_deadline(b, soon());
+        if (tdl_conn_send_fds(a, "fd", 2, &fd, 1) == 2) {
+            int64_t rc = tdl_conn_recv_fds(b, buf, sizeof buf, in, &n);
+            if (rc > 0) CHECK(rc == 2 && n == 1);
+            for (int i = 0; i < n && rc > 0; i++) close(in[i]);
+        }
+        if (tdl_conn_write(a, "message", 7) == 7) {
+            int64_t rc = tdl_conn_fill(b, TDL_FILL_SOME, 100);
+            if (tdl_conn_peek(b, NULL)) tdl_conn_skip(b, rc > 0 ? (size_t)rc : 0);
+        }
+        tdl_conn_peercred(b, &pid, NULL, NULL);
+        tdl_conn_option(b, TDL_READ_BUFFER);
+    }
+    tdl_conn_free(a);
+    tdl_conn_free(b);
+    tdl_listener_free(l);
+}
+
+static void dgram_part(void) {
+    tdl_dgram *x = NULL, *y = NULL;
+    tdl_addr   to, from;
+    char       buf[16], text[64];
+    if (tdl_dgram_listen("udp", "127.0.0.1:0", &x) == 0 && tdl_dgram_sockaddr(x, &to) == 0 &&
+        tdl_addr_format(&to, text, sizeof text) > 0 && tdl_dgram_dial("udp", text, NULL, &y) == 0) {
+        tdl_packet p = { .data = buf, .size = 4, .addr = NULL };
+        tdl_dgram_set_deadline(x, soon());
+        tdl_dgram_set_deadline(y, soon());
+        if (tdl_dgram_send(y, "word", 4) == 4) tdl_dgram_recvfrom(x, buf, sizeof buf, &from);
+        if (tdl_dgram_send_batch(y, &p, 1) == 1) tdl_dgram_recv_batch(x, &p, 1);
+    }
+    tdl_dgram_free(x);
+    tdl_dgram_free(y);
+}
+
+static void fd_part(void) {
+    tdl_fd   *r = NULL, *w = NULL;
+    tdl_conn *c = NULL, *d = NULL;
+    int       p[2];
+    char      buf[16];
+    REQUIRE(pipe(p) == 0);
+    if (tdl_fd_dup(p[1], &w) == 0) tdl_fd_set_deadline(w, soon());
+    if (tdl_fd_adopt(p[0], &r) == 0) {
+        tdl_fd_set_deadline(r, soon());
+        if (w && tdl_fd_wait_writable(w) == 0 && tdl_fd_write(w, "abc", 3) == 3 && tdl_fd_wait_readable(r) == 0)
+            tdl_fd_read(r, buf, 1);
+        CHECK_INT(tdl_fd_release(r), p[0]);
+        if (tdl_conn_adopt(p[0], &c) == 0) {
+            tdl_conn_set_deadline(c, soon());
+            tdl_conn_read(c, buf, sizeof buf);
+        } else {
+            close(p[0]);
+        }
+    } else {
+        CHECK(r == NULL);
+        close(p[0]);
+    }
+    close(p[1]);
+    tdl_fd_free(r);
+    tdl_fd_free(w);
+    tdl_conn_free(c);
+    c = NULL;
+    if (tdl_pipe_new(0, &c, &d) == 0) {
+        tdl_conn_set_deadline(c, tdl_now() + TDL_MILLISECOND);
+        CHECK(tdl_conn_write(c, "unread", 6) < 0);
+    } else {
+        CHECK(c == NULL && d == NULL);
+    }
+    tdl_conn_free(c);
+    tdl_conn_free(d);
+}
+
+static void list_part(void) {
+    tdl_listener *l = NULL;
+    tdl_addr      list[2];
+    tdl_conn     *c = NULL;
+    if (tdl_listen("tcp", "127.0.0.1:0", &l) == 0 && tdl_listener_addr(l, &list[1]) == 0 &&
+        tdl_addr_parse(&list[0], "tcp", "127.0.0.1:1", 0) == 0) { /* where nobody listens */
+        tdl_dial_options o = { .size = sizeof o, .timeout = 50 * TDL_MILLISECOND, .local = "127.0.0.1:0" };
+        int              rc = tdl_dial_list("tcp", list, 2, &o, &c);
+        CHECK((rc == 0) == (c != NULL));
+    }
+    tdl_conn_free(c);
+    tdl_listener_free(l);
+}
+
+static int main_of_net_faults(void *arg) {
+    (void)arg;
+    unix_part();
+    dgram_part();
+    fd_part();
+    list_part();
+    return 0;
+}
+
+static void run_of_net_faults(void) {
+    int rc = tdl_run(main_of_net_faults, NULL);
+    if (rc != 0) CHECK(rc == TDL_ENOMEM || (rc < 0 && rc > -4096));
 }
 
 static void send_bytes_soon(void *arg) {
@@ -349,6 +561,38 @@ static int poll_until(tdl_host *h, uint32_t task) {
 
 static int finish(tdl_host *h, uint32_t task, int rc) { return rc == TDL_PENDING ? poll_until(h, task) : rc; }
 
+/* Descriptors that have to wait behind a full connection, and datagrams. */
+static void host_of_messages(tdl_host *h, uint32_t t, tdl_listener **l, tdl_conn **a, tdl_conn **b) {
+    char       address[64], buf[16];
+    tdl_dgram *d = NULL;
+    tdl_addr   to;
+    int        fd = 0, in[2], n = 2;
+    if (tdl_listen("unix", "@", l) == 0 && tdl_listener_address(*l, address, sizeof address) > 0 &&
+        finish(h, t, tdl_dial_start(h, t, "unix", address, 50 * TDL_MILLISECOND)) == 0) {
+        *a = tdl_val_ptr(&tdl_host_outcomes(h)[t].val);
+        tdl_listener_set_deadline(*l, soon());
+        if (finish(h, t, tdl_listener_accept_start(h, t, *l)) == 0) {
+            *b = tdl_val_ptr(&tdl_host_outcomes(h)[t].val);
+            char *block = calloc(1, 1 << 20);
+            tdl_conn_set_deadline(*a, tdl_now() + 2 * TDL_MILLISECOND);
+            tdl_conn_set_deadline(*b, soon());
+            finish(h, t, tdl_conn_write_start(h, t, *a, block, 1 << 20)); /* full */
+            tdl_conn_set_deadline(*a, tdl_now() + 2 * TDL_MILLISECOND);
+            finish(h, t, tdl_conn_send_fds_start(h, t, *a, "x", 1, &fd, 1));
+            if (finish(h, t, tdl_conn_recv_fds_start(h, t, *b, buf, sizeof buf, in, &n)) > 0)
+                while (n > 0) close(in[--n]);
+            free(block);
+        }
+    }
+    if (tdl_dgram_listen("unixgram", "@", &d) == 0 && tdl_dgram_sockaddr(d, &to) == 0) {
+        tdl_dgram_set_deadline(d, tdl_now() + 2 * TDL_MILLISECOND);
+        while (finish(h, t, tdl_dgram_send_start(h, t, d, "self", 4, &to)) == 4) {} /* until it is full */
+        tdl_dgram_set_deadline(d, soon());
+        finish(h, t, tdl_dgram_recv_start(h, t, d, buf, sizeof buf, &to));
+    }
+    tdl_dgram_free(d);
+}
+
 static void host_of_faults(void) {
     tdl_host     *h = NULL;
     tdl_listener *l = NULL;
@@ -382,6 +626,12 @@ static void host_of_faults(void) {
                 }
             }
         }
+        tdl_listener_free(l);
+        tdl_conn_free(a);
+        tdl_conn_free(b);
+        l = NULL;
+        a = b = NULL;
+        host_of_messages(h, t, &l, &a, &b);
         CHECK_RC(tdl_task_free(h, t), 0);
     }
     tdl_chan_free(ch);
@@ -397,8 +647,9 @@ static void run_of_faults(void) {
 }
 
 static void nothing_left(int k) {
-    static const char *const numbers[] = { "goroutines", "tasks", "channels", "connections", "listeners", "timers" };
-    for (int i = 0; i < 6; i++)
+    static const char *const numbers[] = { "goroutines", "tasks", "channels", "connections", "listeners", "datagrams",
+                                           "descriptors", "timers" };
+    for (int i = 0; i < 8; i++)
         if (!CHECK_INT(tdl_metric(numbers[i]), 0)) fprintf(stderr, "  (%s, with failure %d)\n", numbers[i], k);
 }
 
@@ -424,6 +675,8 @@ static void each_call_fails(void (*scenario)(void)) {
 }
 
 TEST(kth_failure_run, "X4 every call of the system fails once, in runs: errors, no crash, nothing lost") { each_call_fails(run_of_faults); }
+
+TEST(kth_failure_net, "X4 the same in runs with messages, descriptors, datagrams, pipes and lists of addresses") { each_call_fails(run_of_net_faults); }
 
 TEST(kth_failure_host, "X4 every call of the system fails once, in a host: the same") { each_call_fails(host_of_faults); }
 

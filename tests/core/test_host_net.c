@@ -257,7 +257,7 @@ TEST(dial_errors, "H11 a dial's errors come from the start form or by an event")
     char      address[ADDRESS_SIZE];
     CHECK_RC(tdl_host_open("dial", &h), 0);
     uint32_t t = (uint32_t)tdl_task_new(h, 0);
-    CHECK_RC(tdl_dial_start(h, t, "tcp", "nonsense", 0), TDL_EADDRESS);
+    CHECK_RC(tdl_dial_start(h, t, "tcp", "nonsense", 0), TDL_EPORT);
     CHECK_RC(tdl_dial_start(h, t, "tcp", NULL, 0), TDL_EINVAL);
     tdl_listener *l = net_listen("tcp", address);
     CHECK_RC(tdl_dial_start(h, t, "tcp", address, -1), TDL_ETIMEDOUT);

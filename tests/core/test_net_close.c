@@ -69,7 +69,7 @@ TEST_G(after_close, "D21 after close every call on the connection says closed") 
     tdl_conn *a, *b;
     char      buf[8];
     net_pair("tcp", &a, &b);
-    CHECK(tdl_conn_fd(a) >= 0);
+    CHECK(tdl_conn_fd(a) != TDL_ECLOSED);
     CHECK_RC(tdl_conn_close(a), 0);
     CHECK_RC(tdl_conn_close(a), TDL_ECLOSED);
     CHECK_RC(tdl_conn_read(a, buf, sizeof buf), TDL_ECLOSED);

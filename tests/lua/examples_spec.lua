@@ -114,7 +114,7 @@ describe("the example", function()
 
   it("http_server says what is wrong with an address", function()
     local out, status = shell("luajit " .. dir .. "http_server.lua nonsense")
-    assert.equal("listen on nonsense: bad address\n", out)
+    assert.equal("listen on nonsense: bad port\n", out)
     assert.equal(1, status)
   end)
 

@@ -7,7 +7,7 @@ return {
   abi = 1,
   version = "0.1.0",
   -- structures whose size the library is asked for
-  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_event", "tdl_outcome" },
+  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_packet", "tdl_event", "tdl_outcome" },
   const = {
     TDL_ECLOSED = -4097,
     TDL_ETIMEDOUT = -4098,
@@ -28,6 +28,10 @@ return {
     TDL_ESTACK = -4113,
     TDL_ESTACKS = -4114,
     TDL_ESYSTEM = -4115,
+    TDL_ENETWORK = -4120,
+    TDL_EPORT = -4121,
+    TDL_ETRUNCATED = -4122,
+    TDL_ENOPOLL = -4123,
     TDL_PENDING = -4200,
     TDL_NIL = 0,
     TDL_BOOL = 1,
@@ -42,10 +46,23 @@ return {
     TDL_BLOCK_LONG = 2,
     TDL_RECV = 1,
     TDL_SEND = 2,
+    TDL_LISTEN_REUSEPORT = 1,
+    TDL_LISTEN_KEEP_PATH = 2,
+    TDL_LISTEN_ALL = 3,
     TDL_FILL_SOME = 0,
     TDL_FILL_EXACT = 1,
     TDL_FILL_LINE = 2,
     TDL_FILL_ALL = 3,
+    TDL_NODELAY = 1,
+    TDL_KEEPALIVE = 2,
+    TDL_KEEPALIVE_INTERVAL = 3,
+    TDL_KEEPALIVE_COUNT = 4,
+    TDL_LINGER = 5,
+    TDL_READ_BUFFER = 6,
+    TDL_WRITE_BUFFER = 7,
+    TDL_TOS = 8,
+    TDL_TTL = 9,
+    TDL_BROADCAST = 10,
     TDL_WATCHER = 1073741824,
     TDL_READABLE = 1,
     TDL_WRITABLE = 2,
@@ -259,16 +276,54 @@ int tdl_scope_wait(tdl_scope *s);
 int tdl_scope_wait_until(tdl_scope *s, int64_t deadline);
 int tdl_scope_error(tdl_scope *s);
 void tdl_scope_free(tdl_scope *s);
+typedef struct tdl_addr {
+uint32_t length;
+uint32_t unused;
+uint64_t sockaddr[16];
+} tdl_addr;
+int tdl_addr_parse(tdl_addr *a, const char *network, const char *text, int listen);
+int tdl_addr_format(const tdl_addr *a, char *buf, size_t size);
+int tdl_addr_host(const tdl_addr *a, char *buf, size_t size);
+int tdl_addr_port(const tdl_addr *a);
+int tdl_addr_set_port(tdl_addr *a, int port);
+int tdl_addr_equal(const tdl_addr *a, const tdl_addr *b);
+int tdl_addr_set_sockaddr(tdl_addr *a, const void *sockaddr, size_t n);
+const void *tdl_addr_sockaddr(const tdl_addr *a, size_t *n);
 typedef struct tdl_listener tdl_listener;
 typedef struct tdl_conn tdl_conn;
 int tdl_listen(const char *network, const char *address, tdl_listener **l);
+typedef struct tdl_listen_options {
+uint32_t size;
+uint32_t flags;
+uint32_t backlog;
+uint32_t unused;
+} tdl_listen_options;
+int tdl_listen_opts(const char *network, const char *address, const tdl_listen_options *o, tdl_listener **l);
 int tdl_listener_accept(tdl_listener *l, tdl_conn **c);
 int tdl_listener_port(tdl_listener *l);
 int tdl_listener_address(tdl_listener *l, char *buf, size_t size);
+int tdl_listener_addr(tdl_listener *l, tdl_addr *a);
 void tdl_listener_set_deadline(tdl_listener *l, int64_t when);
+int tdl_listener_fd(tdl_listener *l);
 int tdl_listener_close(tdl_listener *l);
 void tdl_listener_free(tdl_listener *l);
 int tdl_dial(const char *network, const char *address, int64_t timeout_ns, tdl_conn **c);
+typedef struct tdl_dial_options {
+uint32_t size;
+uint32_t flags;
+int64_t timeout;
+int64_t deadline;
+int64_t fallback_delay;
+const char *local;
+} tdl_dial_options;
+int tdl_dial_opts(const char *network, const char *address, const tdl_dial_options *o, tdl_conn **c);
+int tdl_dial_list(const char *network, const tdl_addr *addresses, int n, const tdl_dial_options *o,
+tdl_conn **c);
+int tdl_pipe_new(size_t capacity, tdl_conn **a, tdl_conn **b);
+int tdl_conn_adopt(int fd, tdl_conn **c);
+int tdl_listener_adopt(int fd, tdl_listener **l);
+int tdl_conn_release(tdl_conn *c);
+int tdl_listener_release(tdl_listener *l);
 int64_t tdl_conn_read(tdl_conn *c, void *buf, size_t n);
 int64_t tdl_conn_write(tdl_conn *c, const void *buf, size_t n);
 int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit);
@@ -283,8 +338,75 @@ int tdl_conn_close_write(tdl_conn *c);
 int tdl_conn_fd(tdl_conn *c);
 int tdl_conn_peername(tdl_conn *c, char *buf, size_t size);
 int tdl_conn_sockname(tdl_conn *c, char *buf, size_t size);
+int tdl_conn_peeraddr(tdl_conn *c, tdl_addr *a);
+int tdl_conn_sockaddr(tdl_conn *c, tdl_addr *a);
 int tdl_conn_close(tdl_conn *c);
 void tdl_conn_free(tdl_conn *c);
+int64_t tdl_conn_send_fds(tdl_conn *c, const void *buf, size_t n, const int *fds, int nfds);
+int64_t tdl_conn_recv_fds(tdl_conn *c, void *buf, size_t n, int *fds, int *nfds);
+int tdl_conn_peercred(tdl_conn *c, int64_t *pid, int64_t *uid, int64_t *gid);
+int tdl_conn_set_option(tdl_conn *c, int option, int64_t value);
+int tdl_listener_set_option(tdl_listener *l, int option, int64_t value);
+int64_t tdl_conn_option(tdl_conn *c, int option);
+int64_t tdl_listener_option(tdl_listener *l, int option);
+typedef struct tdl_tcp_info {
+uint32_t size;
+uint32_t state;
+int64_t rtt, rtt_var, rtt_min;
+int64_t rto;
+int64_t mss;
+int64_t cwnd, ssthresh;
+int64_t unacked, lost;
+int64_t retransmits;
+int64_t bytes_acked, bytes_received, bytes_unsent;
+int64_t delivery_rate;
+} tdl_tcp_info;
+int tdl_conn_tcp_info(tdl_conn *c, tdl_tcp_info *info);
+typedef struct tdl_dgram tdl_dgram;
+int tdl_dgram_listen(const char *network, const char *address, tdl_dgram **d);
+int tdl_dgram_dial(const char *network, const char *address, const char *from, tdl_dgram **d);
+int tdl_dgram_adopt(int fd, tdl_dgram **d);
+int tdl_dgram_release(tdl_dgram *d);
+int64_t tdl_dgram_recv(tdl_dgram *d, void *buf, size_t n);
+int64_t tdl_dgram_recvfrom(tdl_dgram *d, void *buf, size_t n, tdl_addr *from);
+int64_t tdl_dgram_send(tdl_dgram *d, const void *buf, size_t n);
+int64_t tdl_dgram_sendto(tdl_dgram *d, const void *buf, size_t n, const tdl_addr *to);
+typedef struct tdl_packet {
+void *data;
+size_t size;
+size_t n;
+tdl_addr *addr;
+int32_t code;
+uint32_t unused;
+} tdl_packet;
+int tdl_dgram_recv_batch(tdl_dgram *d, tdl_packet *packets, int n);
+int tdl_dgram_send_batch(tdl_dgram *d, tdl_packet *packets, int n);
+void tdl_dgram_set_deadline(tdl_dgram *d, int64_t when);
+void tdl_dgram_set_read_deadline(tdl_dgram *d, int64_t when);
+void tdl_dgram_set_write_deadline(tdl_dgram *d, int64_t when);
+void tdl_dgram_set_timeout(tdl_dgram *d, int64_t ns);
+int tdl_dgram_set_option(tdl_dgram *d, int option, int64_t value);
+int64_t tdl_dgram_option(tdl_dgram *d, int option);
+int tdl_dgram_sockaddr(tdl_dgram *d, tdl_addr *a);
+int tdl_dgram_peeraddr(tdl_dgram *d, tdl_addr *a);
+int tdl_dgram_fd(tdl_dgram *d);
+int tdl_dgram_close(tdl_dgram *d);
+void tdl_dgram_free(tdl_dgram *d);
+typedef struct tdl_fd tdl_fd;
+int tdl_fd_adopt(int fd, tdl_fd **f);
+int tdl_fd_dup(int fd, tdl_fd **f);
+int tdl_fd_release(tdl_fd *f);
+int tdl_fd_wait_readable(tdl_fd *f);
+int tdl_fd_wait_writable(tdl_fd *f);
+int64_t tdl_fd_read(tdl_fd *f, void *buf, size_t n);
+int64_t tdl_fd_write(tdl_fd *f, const void *buf, size_t n);
+void tdl_fd_set_deadline(tdl_fd *f, int64_t when);
+void tdl_fd_set_read_deadline(tdl_fd *f, int64_t when);
+void tdl_fd_set_write_deadline(tdl_fd *f, int64_t when);
+void tdl_fd_set_timeout(tdl_fd *f, int64_t ns);
+int tdl_fd_number(tdl_fd *f);
+int tdl_fd_close(tdl_fd *f);
+void tdl_fd_free(tdl_fd *f);
 typedef struct tdl_host tdl_host;
 typedef struct tdl_event {
 uint32_t task;
@@ -335,6 +457,22 @@ int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *
 int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n);
 int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
 int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
+int tdl_dial_opts_start(tdl_host *h, uint32_t task, const char *network, const char *address,
+const tdl_dial_options *o);
+int tdl_dial_list_start(tdl_host *h, uint32_t task, const char *network, const tdl_addr *addresses, int n,
+const tdl_dial_options *o);
+int tdl_conn_send_fds_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n,
+const int *fds, int nfds);
+int tdl_conn_recv_fds_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n, int *fds,
+int *nfds);
+int tdl_dgram_recv_start(tdl_host *h, uint32_t task, tdl_dgram *d, void *buf, size_t n, tdl_addr *from);
+int tdl_dgram_send_start(tdl_host *h, uint32_t task, tdl_dgram *d, const void *buf, size_t n,
+const tdl_addr *to);
+int tdl_dgram_recv_batch_start(tdl_host *h, uint32_t task, tdl_dgram *d, tdl_packet *packets, int n);
+int tdl_dgram_send_batch_start(tdl_host *h, uint32_t task, tdl_dgram *d, tdl_packet *packets, int n);
+int tdl_fd_wait_start(tdl_host *h, uint32_t task, tdl_fd *f, int readiness);
+int tdl_fd_read_start(tdl_host *h, uint32_t task, tdl_fd *f, void *buf, size_t n);
+int tdl_fd_write_start(tdl_host *h, uint32_t task, tdl_fd *f, const void *buf, size_t n);
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
 int tdl_dump(int fd);

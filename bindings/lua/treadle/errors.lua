@@ -19,6 +19,10 @@ local TEXT = {
   TDL_EINVAL = "invalid argument",
   TDL_ENOMEM = "out of memory",
   TDL_EADDRESS = "bad address",
+  TDL_EPORT = "bad port",
+  TDL_ENETWORK = "unknown network",
+  TDL_ETRUNCATED = "truncated",
+  TDL_ENOPOLL = "cannot be polled",
   TDL_EEOF = "closed",
   TDL_ETOOLONG = "too long",
   ECONNREFUSED = "connection refused",
@@ -39,6 +43,15 @@ local TEXT = {
   EPERM = "permission denied",
   ENOENT = "no such file or directory",
   EAFNOSUPPORT = "address family not supported",
+  EBADF = "bad descriptor",
+  EDESTADDRREQ = "no destination",
+  EEXIST = "already exists",
+  EMSGSIZE = "message too long",
+  ENAMETOOLONG = "name too long",
+  ENODEV = "no such device",
+  EOPNOTSUPP = "not supported",
+  ENOPROTOOPT = "not supported",
+  ENOTSOCK = "not a socket",
 }
 
 local M = {}

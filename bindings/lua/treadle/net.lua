@@ -119,21 +119,27 @@ local function cut_short(network, address)
   return (network .. address):find("\0", 1, true) ~= nil
 end
 
+--- What an open that failed returns: nil, the text, and the text with the address.
+local function failed(verb, network, address, err)
+  return nil, err, ("%s %s %s: %s"):format(verb, network, address, err)
+end
+
 local M = {}
 
 --- Opens a listening socket.  Does not wait, but works only in treadle.run.
 ---@param network "tcp"|"tcp4"|"tcp6"|"unix"
 ---@param address string "127.0.0.1:7000", "[::1]:0", ":80" (all interfaces); port 0: the system picks one; a path or "@name" for unix
 ---@return treadle.Listener|nil listener
----@return string|nil err "bad address", "address in use", "too many open files", "permission denied", …
+---@return string|nil err "bad address", "bad port", "unknown network", "address in use", "too many open files", …
+---@return string|nil text with an error: the same with the address, for people
 function M.listen(network, address)
   check_name(network, "the network")
   check_name(address, "the address")
   park.need_run()
-  if cut_short(network, address) then return nil, errors.text[const.TDL_EADDRESS] end
+  if cut_short(network, address) then return failed("listen", network, address, errors.text[const.TDL_EADDRESS]) end
   local out = ffi.new "tdl_listener *[1]"
   local rc = C.tdl_listen(network, address, out)
-  if rc < 0 then return nil, fail(rc) end
+  if rc < 0 then return failed("listen", network, address, fail(rc)) end
   return setmetatable({ ptr = ffi.gc(out[0], C.tdl_listener_free) }, Listener)
 end
 
@@ -145,7 +151,8 @@ end
 ---@param address string as for listen; without a host: the loopback
 ---@param options treadle.DialOptions|nil
 ---@return treadle.Conn|nil conn
----@return string|nil err "bad address", "connection refused", "timeout", "cancelled", …
+---@return string|nil err "bad address", "bad port", "connection refused", "timeout", "cancelled", …
+---@return string|nil text with an error: the same with the address, for people
 function M.dial(network, address, options)
   check_name(network, "the network")
   check_name(address, "the address")
@@ -156,9 +163,9 @@ function M.dial(network, address, options)
     if ns < 1 then ns = -1 end
     if seconds == math.huge then ns = 0 end
   end
-  if cut_short(network, address) then return nil, errors.text[const.TDL_EADDRESS] end
+  if cut_short(network, address) then return failed("dial", network, address, errors.text[const.TDL_EADDRESS]) end
   local rc = hold(C.tdl_dial_start(state.host, state.id, network, address, ns))
-  if rc < 0 then return nil, fail(rc) end
+  if rc < 0 then return failed("dial", network, address, fail(rc)) end
   return adopt()
 end
 

@@ -87,8 +87,18 @@ raise_code(mod_state *st, int64_t code, const char *what)
     case TDL_ENOMEM:
         return PyErr_NoMemory();
     case TDL_EADDRESS:
-        PyErr_Format(PyExc_ValueError, "%s: the address or network does not parse", what);
+        PyErr_Format(PyExc_ValueError, "%s: the address does not parse", what);
         return NULL;
+    case TDL_EPORT:
+        PyErr_Format(PyExc_ValueError, "%s: the port is missing or out of range", what);
+        return NULL;
+    case TDL_ENETWORK:
+        PyErr_Format(PyExc_ValueError, "%s: there is no such network, or not for this", what);
+        return NULL;
+    case TDL_ETRUNCATED:
+        return raise_os(PyExc_OSError, EMSGSIZE, what, "the message was longer than the room for it");
+    case TDL_ENOPOLL:
+        return raise_os(PyExc_OSError, EPERM, what, "the descriptor cannot be polled");
     case TDL_EINVAL:
         PyErr_Format(PyExc_ValueError, "%s: argument out of range", what);
         return NULL;
