@@ -5,10 +5,20 @@
  * 1 ms sets STARVING; then unlock hands the lock to the first waiter, and
  * newcomers queue.
  *
- * word: LOCKED changes by CAS, by anybody. WAITERS and STARVING change under
- * the lock only, so unlock may take its short way when neither is set: a
- * waiter sets WAITERS before it looks at LOCKED for the last time, and unlock
- * clears LOCKED by a CAS that fails when WAITERS is set. All seq.
+ * locked: 0 or 1; taken by an exchange, by anybody, and given up by a plain store,
+ * which costs half of what two atomics would. wanted: WAITERS and STARVING; they
+ * change under the lock only, and stay when the queue has become empty, for CALM
+ * unlocks, so that a mutex in demand does not set and clear them all the time.
+ *
+ * No lost wake-up:
+ *
+ *     unlock: locked = 0; [compiler barrier]; read wanted
+ *     waiter: wanted = WAITERS; membarrier; exchange locked
+ *
+ * The membarrier is a full barrier in every running thread: so either unlock sees
+ * WAITERS, and wakes, or the waiter finds the lock free. Who finds WAITERS set
+ * needs none: the one who set it has made it, under the lock. Where the kernel
+ * has none, unlock has a fence of its own.
  *
  * owned: who has it, as sched/blocked.h says.
  */
@@ -16,41 +26,64 @@
 #include "sys/pool.h"
 #include "sys/sys.h"
 
-enum { LOCKED = 1, WAITERS = 2, STARVING = 4 };
-enum { STARVE_NS = 1000000 };
+enum { WAITERS = 1, STARVING = 2 };
+enum { STARVE_NS = 1000000, CALM = 4 };
 
 struct tdl_mutex {
     tdl_lock lock;
-    _Atomic uint32_t word;
+    _Atomic uint32_t locked;
+    _Atomic uint32_t wanted;
+    uint32_t calm; /* under lock: unlocks that found WAITERS and nobody waiting */
     tdl_owned owned;
     tdl_queue q;
 };
 
 static tdl_pool pool = TDL_POOL_INIT(struct tdl_mutex);
 
+/* Whether unlock may do without a fence. Known before the first mutex is given
+ * out, and always the same: relaxed. */
+enum { UNKNOWN, FENCED, CHEAP };
+static _Atomic uint32_t unlocks;
+
 tdl_mutex *tdl_mutex_new(void) {
-    return tdl_forked() ? NULL : tdl_pool_take(&pool);
+    if (tdl_forked()) return NULL;
+    if (at_load_rlx(&unlocks) == UNKNOWN) at_store_rlx(&unlocks, tdl_sys.membarrier() < 0 ? FENCED : CHEAP);
+    return tdl_pool_take(&pool);
 }
 
 void tdl_mutex_free(tdl_mutex *m) {
     if (m && !tdl_forked()) tdl_pool_give(&pool, m);
 }
 
-static inline bool try_lock(tdl_mutex *m) {
-    uint32_t w = at_load_rlx(&m->word);
-    while (!(w & (LOCKED | STARVING)))
-        if (at_cas_seq(&m->word, &w, w | LOCKED)) return true;
-    return false;
+/* seq: pairs with the plain store of unlock, and with the next unlock's look at
+ * wanted */
+static inline bool take(tdl_mutex *m) {
+    return at_load_rlx(&m->locked) == 0 && at_xchg_seq(&m->locked, 1) == 0;
 }
+
+/* Newcomers don't take it from those who starve. */
+static inline bool try_lock(tdl_mutex *m) { return !(at_load_rlx(&m->wanted) & STARVING) && take(m); }
 
 static inline int64_t own(tdl_mutex *m, tdl_op *op) {
     at_store_rlx(&m->owned.who, tdl_op_who(op));
     return 0;
 }
 
-/* Under the lock: WAITERS and STARVING tell of a queue that is not empty. */
+/* Under the lock, its queue having got shorter. */
 static void tidy(tdl_mutex *m) {
-    if (!m->q.head) at_and_seq(&m->word, ~(uint32_t)(WAITERS | STARVING));
+    if (m->q.head) return;
+    uint32_t left = ++m->calm < CALM ? WAITERS : 0;
+    at_store_rlx(&m->wanted, at_load_rlx(&m->wanted) & left);
+}
+
+/* Under the lock: whoever unlocks from now on sees that somebody waits, or has
+ * unlocked before we look. */
+static void announce(tdl_mutex *m) {
+    m->calm = 0;
+    if (at_load_rlx(&m->wanted) & WAITERS) return;
+    at_store_rlx(&m->wanted, at_load_rlx(&m->wanted) | WAITERS);
+    at_fence_seq(); /* pairs with that of a fenced unlock */
+    if (at_load_rlx(&unlocks) == CHEAP) tdl_sys.membarrier(); /* which worked once, and so does always */
 }
 
 static void leave(tdl_op *op) {
@@ -74,13 +107,13 @@ void tdl_mutex_abandon(tdl_op *op) {
 /* Joins the queue, unless the lock has come free: then 0. */
 static int64_t enlist(tdl_op *op, tdl_mutex *m, bool again) {
     tdl_lock_take(&m->lock);
-    at_or_seq(&m->word, WAITERS);
+    announce(m);
     if (try_lock(m)) {
         tidy(m);
         tdl_unlock(&m->lock);
         return 0;
     }
-    if (again && tdl_sys.now() - op->since > STARVE_NS) at_or_seq(&m->word, STARVING);
+    if (again && tdl_sys.now() - op->since > STARVE_NS) at_store_rlx(&m->wanted, WAITERS | STARVING);
     at_store_rlx(&op->u.lock.blocked.granted, 0);
     tdl_op_publish(op);
     if (again)
@@ -152,11 +185,21 @@ int64_t tdl_mutex_lock_op(tdl_op *op, tdl_mutex *m, int64_t deadline) {
     return wait(op, m, false, deadline);
 }
 
-int tdl_mutex_lock_until(tdl_mutex *m, int64_t deadline) {
-    TDL_BLOCKING_FORM(tdl_mutex_lock_op(op, m, deadline));
+TDL_NOINLINE static int lock_slow(tdl_op *op, tdl_mutex *m, int64_t deadline) {
+    int64_t r = tdl_mutex_lock_op(op, m, deadline);
+    return (int)(r == TDL_PENDING ? tdl_op_wait(op) : r);
 }
 
-int tdl_mutex_lock(tdl_mutex *m) { return tdl_mutex_lock_until(m, TDL_FOREVER); }
+TDL_ALWAYS_INLINE int lock_until(tdl_mutex *m, int64_t deadline) {
+    int code;
+    tdl_op *op = tdl_caller_op(&code);
+    if (TDL_UNLIKELY(!op)) return code;
+    if (TDL_UNLIKELY(!m) || TDL_UNLIKELY(!try_lock(m))) return lock_slow(op, m, deadline);
+    return (int)own(m, op);
+}
+
+int tdl_mutex_lock_until(tdl_mutex *m, int64_t deadline) { return lock_until(m, deadline); }
+int tdl_mutex_lock(tdl_mutex *m) { return lock_until(m, TDL_FOREVER); }
 
 /* Which of its tasks is at it, a host does not say: 0. */
 static uint64_t caller(void) {
@@ -176,29 +219,30 @@ int tdl_mutex_trylock(tdl_mutex *m) {
 int tdl_mutex_disown(tdl_mutex *m) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!m) return TDL_EINVAL;
-    if (!(at_load_rlx(&m->word) & LOCKED)) return TDL_ENOTLOCKED;
+    if (!at_load_rlx(&m->locked)) return TDL_ENOTLOCKED;
     at_store_rlx(&m->owned.who, 0);
     return 0;
 }
 
-static int unlock_slow(tdl_mutex *m) {
+/* Gives it up, to the first waiter where they starve, and wakes that one. held:
+ * the caller has it; else it has been given up already, and is to be had back
+ * for that: unless somebody else has it now, who will come here. */
+TDL_NOINLINE static int unlock_slow(tdl_mutex *m, bool held) {
     tdl_lock_take(&m->lock);
-    uint32_t w = at_load_seq(&m->word), was;
-    if (!(w & LOCKED)) {
+    if (!held && !take(m)) {
         tdl_unlock(&m->lock);
-        return TDL_ENOTLOCKED;
+        return 0;
     }
-    bool hand_over = w & STARVING;
-    if (!hand_over) at_and_seq(&m->word, ~(uint32_t)LOCKED);
+    uint32_t was;
+    bool hand_over = at_load_rlx(&m->wanted) & STARVING;
     tdl_node *n = tdl_queue_claim(&m->q, &was);
     if (hand_over && n) {
         /* back to normal when it is the last, or was quick */
-        if (tdl_sys.now() - n->op->since < STARVE_NS) at_and_seq(&m->word, ~(uint32_t)STARVING);
+        if (tdl_sys.now() - n->op->since < STARVE_NS) at_store_rlx(&m->wanted, WAITERS);
         n->op->extra = 1;
-    } else if (hand_over) {
-        at_and_seq(&m->word, ~(uint32_t)LOCKED);
-    } else if (n) {
-        n->op->extra = 0;
+    } else {
+        at_store_rel(&m->locked, 0);
+        if (n) n->op->extra = 0;
     }
     if (n) tdl_blocked_grant(&n->op->u.lock.blocked);
     tidy(m);
@@ -209,9 +253,13 @@ static int unlock_slow(tdl_mutex *m) {
 
 int tdl_mutex_unlock(tdl_mutex *m) {
     if (tdl_forked()) return TDL_EFORKED;
-    if (!m) return TDL_EINVAL;
-    uint32_t w = LOCKED;
+    if (TDL_UNLIKELY(!m)) return TDL_EINVAL;
+    if (TDL_UNLIKELY(!at_load_rlx(&m->locked))) return TDL_ENOTLOCKED;
     at_store_rlx(&m->owned.who, 0);
-    if (TDL_LIKELY(at_cas_seq(&m->word, &w, 0))) return 0;
-    return unlock_slow(m);
+    if (TDL_UNLIKELY(at_load_rlx(&m->wanted))) return unlock_slow(m, true);
+    at_store_rel(&m->locked, 0); /* pairs with take */
+    at_fence_compiler();         /* pairs with the membarrier of announce */
+    if (TDL_UNLIKELY(at_load_rlx(&unlocks) != CHEAP)) at_fence_seq();
+    if (TDL_UNLIKELY(at_load_rlx(&m->wanted))) return unlock_slow(m, false);
+    return 0;
 }
