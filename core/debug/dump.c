@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * The dump of all goroutines, in the form of Go's tracebacks. It runs beside
- * the program, takes no lock and stops nobody: a goroutine that changes while
+ * the program, waits for no lock and stops nobody: a goroutine that changes while
  * it is written may be shown half old, half new.
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,17 +20,14 @@ struct out {
     int error;
 };
 
-static void put(struct out *o, const char *format, ...) {
-    char line[256];
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    if (n > (int)sizeof line - 1) n = (int)sizeof line - 1;
-    for (int at = 0; at < n && !o->error;) {
-        ssize_t w = write(o->fd, line + at, (size_t)(n - at));
+static void put(struct out *o, const char *text, size_t n) {
+    while (n > 0 && !o->error) {
+        ssize_t w = write(o->fd, text, n);
         if (w < 0 && errno != EINTR) o->error = -errno;
-        if (w > 0) at += (int)w;
+        if (w > 0) {
+            text += w;
+            n -= (size_t)w;
+        }
     }
 }
 
@@ -79,13 +75,23 @@ TDL_NO_TSAN static int print_wait(char *text, size_t size, tdl_g *g) {
     return at;
 }
 
+/* The whole line, without its end. */
+TDL_NO_TSAN static int print_g(char *text, size_t size, tdl_g *g, const char *host) {
+    int at = snprintf(text, size, "goroutine %" PRIu64 " [", g->id);
+    at += print_wait(text + at, size - (size_t)at, g);
+    at += snprintf(text + at, size - (size_t)at, "]:%s%s", g->name[0] ? " " : "", g->name);
+    if (host) at += snprintf(text + at, size - (size_t)at, " (task %u of host %s)", g->task, host);
+    if (g->parent) at += snprintf(text + at, size - (size_t)at, " created by goroutine %" PRIu64, g->parent);
+    return at;
+}
+
+enum { LINE = 384 }; /* of which no part can be longer */
+
 TDL_NO_TSAN static void put_g(struct out *o, tdl_g *g, const char *host) {
-    char wait[192];
-    print_wait(wait, sizeof wait, g);
-    put(o, "goroutine %" PRIu64 " [%s]:%s%s", g->id, wait, g->name[0] ? " " : "", g->name);
-    if (host) put(o, " (task %u of host %s)", g->task, host);
-    if (g->parent) put(o, " created by goroutine %" PRIu64, g->parent);
-    put(o, "\n");
+    char line[LINE];
+    int n = print_g(line, LINE - 1, g, host);
+    line[n++] = '\n';
+    put(o, line, (size_t)n);
 }
 
 /* -- All ------------------------------------------------------------------------- */
@@ -105,13 +111,13 @@ TDL_NO_TSAN int tdl_dump(int fd) {
     return o.error;
 }
 
-int tdl_task_waits(tdl_host *h, uint32_t task, char *buf, size_t size) {
-    char wait[192];
+int tdl_task_describe(tdl_host *h, uint32_t task, char *buf, size_t size) {
+    char line[LINE];
     int r = tdl_host_check(h);
     if (r < 0) return r;
     tdl_g *g = tdl_task_find(h, task);
     if (!g || (!buf && size > 0)) return TDL_EINVAL;
-    int n = at_load_acq(&g->status) == G_WAITING && g->pending ? print_wait(wait, sizeof wait, g) : 0;
-    if (size > 0) snprintf(buf, size, "%.*s", n, wait);
+    int n = print_g(line, LINE, g, h->name[0] ? h->name : "unnamed");
+    if (size > 0) snprintf(buf, size, "%s", line);
     return n;
 }

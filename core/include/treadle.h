@@ -1098,9 +1098,9 @@ TDL_API int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
 /* Writes every goroutine with its state, what it waits on and since when, as
  * text to the descriptor. 0 or -errno. Any caller. */
 TDL_API int tdl_dump(int fd);
-/* What the task waits for, and for how long ("chan receive, 0x7f0c2a40, 4.2 s"),
- * cut to size with a final NUL; its full length; 0: it does not wait. Host thread. */
-TDL_API int tdl_task_waits(tdl_host *h, uint32_t task, char *buf, size_t size);
+/* The task's line of the dump ("goroutine 3 [chan receive, 0x7f0c2a40, 4.2 s]: …"),
+ * cut to size with a final NUL; its full length, or TDL_EINVAL. Host thread. */
+TDL_API int tdl_task_describe(tdl_host *h, uint32_t task, char *buf, size_t size);
 /* A number by name: "goroutines", "tasks", "threads", "stacks", "channels",
  * "connections", "listeners", "datagrams" (sockets), "descriptors" (tdl_fd),
  * "timers", "contexts"; TDL_EINVAL for another name. Any caller. */

@@ -160,9 +160,9 @@ int main(int argc, char **argv) {
     int r = tdl_host_poll_opts(h, &ev, 1, -1, flags);
     puts(r == TDL_EDEADLOCK ? "deadlock" : r >= 0 ? "event" : tdl_errname(r));
     if (r == TDL_EDEADLOCK) {
-        char text[100];
-        int  n = tdl_task_waits(h, 0, text, sizeof text);
-        printf("%d %s\n", n > 0, text);
+        char text[200];
+        tdl_task_describe(h, 0, text, sizeof text);
+        puts(text);
         fflush(stdout);
         tdl_dump(1);
     }

@@ -476,7 +476,7 @@ int tdl_fd_write_start(tdl_host *h, uint32_t task, tdl_fd *f, const void *buf, s
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
 int tdl_dump(int fd);
-int tdl_task_waits(tdl_host *h, uint32_t task, char *buf, size_t size);
+int tdl_task_describe(tdl_host *h, uint32_t task, char *buf, size_t size);
 int64_t tdl_metric(const char *name);
 ]],
 }

@@ -25,7 +25,8 @@ local misuse = errors.misuse
 local resume = coroutine.resume
 local tonumber = tonumber
 
-local WATCHER = const.TDL_WATCHER
+local WATCHER, EDEADLOCK = const.TDL_WATCHER, const.TDL_EDEADLOCK
+local TELL = const.TDL_POLL_DEADLOCK -- says so when nothing can end the wait
 local BATCH = 256
 
 local events = ffi.new("tdl_event[?]", BATCH)
@@ -34,7 +35,7 @@ for i = 1, BATCH do who[i], result[i] = 0, 0 end
 local count, at = 0, 0 -- the batch, and the event that was dispatched last
 
 local function drain()
-  local n = C.tdl_host_poll(state.host, events, BATCH, -1)
+  local n = C.tdl_host_poll_opts(state.host, events, BATCH, -1, TELL)
   at = 0
   for i = 1, n do
     local event = events[i - 1]
@@ -84,6 +85,7 @@ local function loop()
       local n = drain()
       if n < 0 then
         count = 0
+        if n == EDEADLOCK then report.deadlock(state, live()) end
         error("treadle: the loop cannot go on: " .. errors.text[n], 0)
       end
     end
@@ -123,7 +125,9 @@ local M = {}
 --- Runs f as the first goroutine and returns its results once it has returned.
 --- Goroutines that are still there are cancelled then, and waited for until they
 --- have unwound.  An error of f is raised; else the first error of a goroutine
---- that nobody has joined, unless on_error was given.
+--- that nobody has joined, unless on_error was given.  When every goroutine waits
+--- and nothing in the process can wake one, the tracebacks of all go to stderr,
+--- they are cancelled, and run raises an error.
 ---@param f fun(): ...
 ---@param options treadle.RunOptions|nil
 ---@return any ...

@@ -29,6 +29,7 @@ local text, misuse, CANCELLED = errors.text, errors.misuse, errors.CANCELLED
 local PENDING, FOREVER = const.TDL_PENDING, const.TDL_FOREVER
 local EINVAL, ECANCELED, EBUSY = const.TDL_EINVAL, const.TDL_ECANCELED, const.TDL_EBUSY
 local EHOST, EFORKED = const.TDL_EHOST, const.TDL_EFORKED
+local EDEADLOCK = const.TDL_EDEADLOCK
 local EUNYIELDABLE = -0x10000 -- our own: the wait was called off, Lua cannot leave this frame
 
 local NO_TASK = 0xffffffff
@@ -144,6 +145,8 @@ local function fail(rc, _)
     misuse "this goroutine has an operation pending that was left by a foreign coroutine.resume"
   elseif rc == EHOST then
     misuse "this object belongs to another thread or to a treadle.run that has ended"
+  elseif rc == EDEADLOCK then
+    misuse "deadlock: this goroutine would wait for itself, or for one that waits for it"
   elseif rc == EFORKED then
     misuse "there is no runtime in the child of a fork"
   end

@@ -42,7 +42,8 @@ end
 local Mutex = {}
 Mutex.__index = Mutex
 
---- Waits until the lock is free and takes it.
+--- Waits until the lock is free and takes it. Goroutines (threads, …) that wait for each other's mutexes are
+--- named on stderr after a second; for the one whose call closed the circle that is an error.
 ---@param timeout number|nil seconds to wait at most; nil: no limit
 ---@return true|nil locked
 ---@return string|nil err "cancelled", "timeout"
@@ -65,6 +66,14 @@ end
 ---@return true
 function Mutex:unlock()
   if C.tdl_mutex_unlock(self.ptr) < 0 then misuse "unlock of an unlocked mutex" end
+  return true
+end
+
+--- The mutex stays locked, but nobody's: for one that another goroutine is to unlock, so that who waits for that
+--- is not taken for one who waits for himself. An error when it is not locked.
+---@return true
+function Mutex:disown()
+  if C.tdl_mutex_disown(self.ptr) < 0 then misuse "disown of an unlocked mutex" end
   return true
 end
 
