@@ -12,8 +12,10 @@
 
 int64_t tdl_now(void) { return tdl_sys.now(); }
 
+int tdl_num_goroutines(void) { return (int)(tdl_g_live() + tdl_tasks_live()); }
+
 static int64_t goroutines(void) { return tdl_num_goroutines(); }
-static int64_t tasks(void) { return at_load_rlx(&tdl_sched.tasks); }
+static int64_t tasks(void) { return tdl_tasks_live(); }
 static int64_t handoffs(void) { return at_load_rlx(&tdl_sched.nretaken); }
 static int64_t threads(void) { return at_load_rlx(&tdl_sched.nthreads); }
 

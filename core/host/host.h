@@ -45,9 +45,10 @@ struct tdl_host {
     tdl_g *chunk[TDL_MAX_TASKS / TASK_CHUNK];
     tdl_g *free; /* linked by next */
     _Atomic uint32_t ntasks; /* numbers ever given out: release; acquire in tdl_task_find */
-    uint32_t live;
+    _Atomic int64_t live; /* tasks; written by the owner only */
     tdl_outcome *outcomes; /* TDL_MAX_TASKS of them, touched as used */
-    tdl_lock park_lock;
+    tdl_biased park_lock; /* its owner: the host's thread */
+    uint64_t id_next, id_end; /* goroutine numbers */
 
     tdl_watcher *watchers;
     int nwatchers;
@@ -82,6 +83,8 @@ static inline int tdl_host_check(tdl_host *h) {
     return h->m == m ? 0 : TDL_EHOST;
 }
 
+/* Tasks of all hosts. */
+int64_t tdl_tasks_live(void);
 /* Every host that was ever open, for dumps; NULL after the last. */
 tdl_host *tdl_host_first(void);
 

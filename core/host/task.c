@@ -6,6 +6,8 @@
 #include "sync/chan.h"
 #include "sys/sys.h"
 
+enum { ID_BATCH = 64 };
+
 /* -- Numbers ---------------------------------------------------------------------------- */
 
 tdl_g *tdl_task_find(tdl_host *h, uint32_t task) {
@@ -62,6 +64,14 @@ static void make_runnable(tdl_host *h, tdl_g *g) {
     tdl_host_push(h, g);
 }
 
+static uint64_t new_id(tdl_host *h) {
+    if (h->id_next == h->id_end) {
+        h->id_next = at_add_rlx(&tdl_sched.ids, ID_BATCH);
+        h->id_end = h->id_next + ID_BATCH;
+    }
+    return ++h->id_next;
+}
+
 int tdl_task_new(tdl_host *h, int run) {
     int r = tdl_host_check(h);
     if (r < 0) return r;
@@ -76,9 +86,8 @@ int tdl_task_new(tdl_host *h, int run) {
     tdl_val_set_nil(&g->op.out);
     g->pending = g->parked = 0;
     g->name[0] = '\0';
-    g->id = at_add_rlx(&tdl_sched.ids, 1) + 1;
-    h->live++;
-    at_add_rlx(&tdl_sched.tasks, 1);
+    g->id = new_id(h);
+    at_store_rlx(&h->live, at_load_rlx(&h->live) + 1);
     at_store_rlx(&g->status, G_RUNNING);
     if (run) make_runnable(h, g);
     return (int)g->task;
@@ -86,8 +95,7 @@ int tdl_task_new(tdl_host *h, int run) {
 
 static void end_task(tdl_host *h, tdl_g *g) {
     at_store_rlx(&g->status, G_DEAD);
-    h->live--;
-    at_add_rlx(&tdl_sched.tasks, -1);
+    at_store_rlx(&h->live, at_load_rlx(&h->live) - 1);
     g->next = h->free;
     h->free = g;
 }
@@ -137,6 +145,12 @@ void tdl_tasks_end(tdl_host *h) {
     for (uint32_t c = 0; c * TASK_CHUNK < n; c++) tdl_sys.release(h->chunk[c]);
 }
 
+int64_t tdl_tasks_live(void) {
+    int64_t n = 0;
+    for (tdl_host *h = tdl_host_first(); h; h = h->next) n += at_load_rlx(&h->live);
+    return n;
+}
+
 /* -- Operations ----------------------------------------------------------------------------- */
 
 tdl_op *tdl_task_op(tdl_host *h, uint32_t task, int *code) {
@@ -182,9 +196,9 @@ int tdl_yield_start(tdl_host *h, uint32_t task) {
 
 static void unpark(tdl_op *op) {
     tdl_g *g = TDL_CONTAINER(op, tdl_g, op);
-    tdl_lock_take(&g->host->park_lock);
+    tdl_biased_take(&g->host->park_lock, true);
     g->parked = 0;
-    tdl_unlock(&g->host->park_lock);
+    tdl_biased_drop(&g->host->park_lock, true);
 }
 
 static int64_t park_finish(tdl_op *op) {
@@ -200,10 +214,10 @@ int tdl_task_park_start(tdl_host *h, uint32_t task, int64_t deadline) {
     if (!op) return code;
     tdl_g *g = TDL_CONTAINER(op, tdl_g, op);
     tdl_op_begin(op, &park_class);
-    tdl_lock_take(&h->park_lock);
+    tdl_biased_take(&h->park_lock, true);
     g->parked = 1;
     tdl_op_publish(op);
-    tdl_unlock(&h->park_lock);
+    tdl_biased_drop(&h->park_lock, true);
     tdl_op_arm(op, deadline);
     return tdl_task_started(op, TDL_PENDING);
 }
@@ -213,12 +227,13 @@ int tdl_task_ready(tdl_host *h, uint32_t task, int result) {
     tdl_g *g = tdl_task_find(h, task);
     if (!g) return TDL_EINVAL;
     uint32_t was = 0;
-    tdl_lock_take(&h->park_lock);
+    bool owner = tdl_m_self() == h->m;
+    tdl_biased_take(&h->park_lock, owner);
     if (g->parked) {
         g->parked = 0;
         was = tdl_op_claim(&g->op);
     }
-    tdl_unlock(&h->park_lock);
+    tdl_biased_drop(&h->park_lock, owner);
     if (was) tdl_op_complete(&g->op, was, result);
     return was != 0;
 }

@@ -173,14 +173,13 @@ uint64_t tdl_goid(void) {
     return g ? g->id : 0;
 }
 
-int tdl_num_goroutines(void) {
+int64_t tdl_g_live(void) {
     int64_t n = at_load_rlx(&tdl_sched.spawned) - at_load_rlx(&tdl_sched.exited);
-    n += at_load_rlx(&tdl_sched.tasks);
     for (int i = 0; i < tdl_nprocs(); i++) {
         tdl_p *p = tdl_sched.p[i];
         n += at_load_rlx(&p->spawned) - at_load_rlx(&p->exited);
     }
-    return (int)n;
+    return n;
 }
 
 /* -- Join and cancel ----------------------------------------------------------- */
@@ -261,7 +260,7 @@ int64_t tdl_sleep_op(tdl_op *op, int64_t ns) {
     if (ns <= 0) return 0;
     int64_t now = tdl_sys.now();
     tdl_op_begin(op, &sleep_class);
-    tdl_op_publish(op);
+    tdl_op_publish_own(op);
     tdl_op_arm(op, ns > TDL_FOREVER - 1 - now ? TDL_FOREVER - 1 : now + ns);
     return TDL_PENDING;
 }

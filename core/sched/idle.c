@@ -10,6 +10,9 @@
  * between them (a ring's tail is a release store), so of the two sides at least
  * one sees the other (Go's rule, proc.go).
  *
+ * One corner of it is need_spinning (Go's golang/go#45867): a call that finds no
+ * idle P leaves word for the next M that goes idle to look everywhere first.
+ *
  * No superfluous one: at most one M is woken to spin at a time; the last
  * spinner that finds work wakes the next.
  *
@@ -77,6 +80,9 @@ void tdl_wake_one(void) {
     tdl_lock_take(&tdl_sched.lock);
     tdl_p *p = tdl_sched.idle;
     if (!p || at_load_rlx(&tdl_sched.stopping)) {
+        /* none is idle any more; but one that is about to be may have been kept
+         * from spinning by our 1, and would not look for what we called about */
+        tdl_sched.need_spinning = true;
         tdl_unlock(&tdl_sched.lock);
         at_sub_seq(&tdl_sched.nspinning, 1);
         return;
@@ -222,6 +228,13 @@ TDL_NO_TSAN void tdl_idle(tdl_m *m, tdl_p *p) {
     bool pending = at_load_rlx(at_load_rlx(&tdl_sched.crowded) ? &tdl_sched.nwoken : &tdl_sched.nglobal) != 0;
     if ((pending && !retired(p)) || at_load_rlx(&tdl_sched.stopping)) {
         tdl_unlock(&tdl_sched.lock);
+        return;
+    }
+    if (!m->spinning && tdl_sched.need_spinning && !retired(p)) {
+        tdl_sched.need_spinning = false;
+        at_add_seq(&tdl_sched.nspinning, 1);
+        tdl_unlock(&tdl_sched.lock);
+        m->spinning = true;
         return;
     }
     tdl_idle_push(p);

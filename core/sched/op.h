@@ -12,6 +12,8 @@
  *     IDLE -> ARMED        the owner, before it enlists (goroutine, thread)
  *     IDLE -> PARKED       the owner, before it enlists (hosted task)
  *     ARMED -> PARKED      the owner, when it no longer runs
+ *     IDLE -> OWN          the owner, a task that only its host's thread can claim
+ *     OWN -> CLAIMED       that thread, without a CAS
  *     ARMED|PARKED -> CLAIMED   exactly one of partner, deadline, cancel, close
  *     CLAIMED -> DONE      the claimer, for an owner that is not parked
  *
@@ -28,7 +30,7 @@
 #include "sched/timers.h"
 #include "treadle.h"
 
-enum { OP_IDLE, OP_ARMED, OP_PARKED, OP_CLAIMED, OP_DONE };
+enum { OP_IDLE, OP_ARMED, OP_PARKED, OP_CLAIMED, OP_DONE, OP_OWN };
 /* A pinned goroutine waits as a thread does. */
 enum { OP_OF_G, OP_OF_THREAD, OP_OF_PINNED, OP_OF_TASK };
 
@@ -110,6 +112,10 @@ struct tdl_op {
  * owner's ARMED -> PARKED. */
 static inline uint32_t tdl_op_claim(tdl_op *op) {
     uint32_t s = at_load_rlx(&op->state);
+    if (s == OP_OWN) {
+        at_store_rlx(&op->state, OP_CLAIMED);
+        return OP_PARKED;
+    }
     while (s == OP_ARMED || s == OP_PARKED)
         if (at_cas_seq(&op->state, &s, OP_CLAIMED)) return s;
     return 0;
@@ -165,6 +171,15 @@ static inline void tdl_op_begin(tdl_op *op, const tdl_op_class *cls) {
 static inline void tdl_op_publish(tdl_op *op) {
     /* release pairs with the CAS of tdl_op_claim: a cancel takes no lock */
     at_store_rel(&op->state, op->kind == OP_OF_TASK ? OP_PARKED : OP_ARMED);
+}
+
+/* The same for what only the caller's own thread can end: a task on local
+ * channels, or asleep. Its host's timers, too, are run by that thread. */
+static inline void tdl_op_publish_own(tdl_op *op) {
+    if (op->kind == OP_OF_TASK)
+        at_store_rlx(&op->state, OP_OWN);
+    else
+        tdl_op_publish(op);
 }
 
 /* Arms the deadline, after the enlisting. Where memory is out the wait ends

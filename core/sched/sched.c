@@ -287,6 +287,7 @@ TDL_NO_TSAN void *tdl_m_main(void *arg) {
     at_store_rlx(&m->busy, 1);
     m->tid = (int)syscall(SYS_gettid);
     tdl_overflow_thread(m);
+    prctl(PR_SET_NAME, "treadle-worker");
     prctl(PR_SET_TIMERSLACK, 1UL); /* a sleep of 50 us ends 6 us late instead of 53 */
 #ifdef TDL_TSAN
     m->g0.fiber = __tsan_get_current_fiber();

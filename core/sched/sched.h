@@ -163,6 +163,8 @@ struct tdl_sched {
     _Atomic uint32_t nidle;  /* length of it; written under lock */
     _Atomic uint32_t nretired_idle; /* retired Ps that sleep; written under lock */
     _Atomic uint32_t nspinning;
+    bool need_spinning;      /* under lock: who goes idle is to look everywhere first */
+    tdl_p *unstaffed;        /* under lock: sysmon is to start a thread for them */
     tdl_m *spare;            /* under lock: Ms without P that sleep */
     tdl_m *loose;            /* under lock: Ms whose goroutine runs without a P */
     tdl_m *ended;            /* under lock: threads to be joined */
@@ -185,7 +187,6 @@ struct tdl_sched {
     _Atomic uint32_t stirs;    /* somebody who slept goes on */
     _Atomic uint64_t ids;
     _Atomic int64_t spawned, exited; /* not by a P */
-    _Atomic int64_t tasks;
     _Atomic uint32_t forked;
     tdl_lock run_lock; /* starting and stopping */
     _Atomic uint32_t in_run;
@@ -284,6 +285,8 @@ void *tdl_m_main(void *arg);
 /* Ends of parking and exiting, on the next stack. */
 void tdl_op_commit(tdl_op *op);
 void tdl_g_ended(tdl_g *g);
+/* Stackful goroutines that exist, those to be joined not. */
+int64_t tdl_g_live(void);
 /* Cancels g, which lives: its caller sees to that. */
 void tdl_g_cancel(tdl_g *g);
 
@@ -317,6 +320,8 @@ void tdl_wake_all(void);
  * spinning (nspinning counts for it) . Called under sched.lock, which it gives
  * up. 0, or TDL_ETHREADS, TDL_ENOMEM … and p is idle. */
 int tdl_p_staff(tdl_p *p);
+/* sysmon's: threads for whom no other could start one. */
+void tdl_staff_all(void);
 /* Is there a spare thread? If not, one is started, and will be soon. */
 bool tdl_spare_ready(void);
 /* Waits, without P, until m gets one; NULL: the thread is to end. */
@@ -344,6 +349,8 @@ int tdl_sysmon_start(void);
 void tdl_sysmon_stop(void);
 /* A P gets busy: it is to watch. */
 void tdl_sysmon_wake(void);
+/* There is something to do for it now. */
+void tdl_sysmon_ring(void);
 
 /* -- How many Ps (procs.c, resize.c) ----------------------------------------------------- */
 

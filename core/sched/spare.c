@@ -61,10 +61,24 @@ bool tdl_spare_ready(void) {
     return ready;
 }
 
-/* nwaking: a stopping runtime waits until we are through. */
+/* p, which nspinning and nwaking count for, gets a new thread, or is idle again. */
+static int staff_new(tdl_p *p) {
+    int r = start_m(p);
+    if (r < 0) {
+        tdl_lock_take(&tdl_sched.lock);
+        tdl_idle_push(p);
+        tdl_unlock(&tdl_sched.lock);
+        at_sub_seq(&tdl_sched.nspinning, 1);
+    }
+    at_sub_seq(&tdl_sched.nwaking, 1);
+    return r;
+}
+
+/* nwaking: a stopping runtime waits until we are through. What a pinned
+ * goroutine has done to its thread (CLONE_FS, namespaces, masks) would pass to a
+ * thread started there: then sysmon starts it, as Go's template thread does. */
 int tdl_p_staff(tdl_p *p) {
     at_add_seq(&tdl_sched.nwaking, 1);
-    int r = 0;
     tdl_m *m = tdl_sched.spare;
     if (m) {
         tdl_sched.spare = m->next;
@@ -75,18 +89,30 @@ int tdl_p_staff(tdl_p *p) {
         at_store_rel(&m->call, CALL_RUN); /* acquire in tdl_m_await_p */
         tdl_unlock(&tdl_sched.lock);
         tdl_sys.futex_wake(word, 1);
-    } else {
-        tdl_unlock(&tdl_sched.lock);
-        r = start_m(p);
-        if (r < 0) {
-            tdl_lock_take(&tdl_sched.lock);
-            tdl_idle_push(p);
-            tdl_unlock(&tdl_sched.lock);
-            at_sub_seq(&tdl_sched.nspinning, 1);
-        }
+        at_sub_seq(&tdl_sched.nwaking, 1);
+        return 0;
     }
-    at_sub_seq(&tdl_sched.nwaking, 1);
-    return r;
+    if (at_load_rlx(&tdl_m_self()->pinned) && !at_load_rlx(&tdl_sched.stopping)) {
+        p->next_idle = tdl_sched.unstaffed;
+        tdl_sched.unstaffed = p;
+        tdl_unlock(&tdl_sched.lock);
+        tdl_sysmon_ring();
+        return 0;
+    }
+    tdl_unlock(&tdl_sched.lock);
+    return staff_new(p);
+}
+
+void tdl_staff_all(void) {
+    tdl_lock_take(&tdl_sched.lock);
+    tdl_p *p = tdl_sched.unstaffed;
+    tdl_sched.unstaffed = NULL;
+    tdl_unlock(&tdl_sched.lock);
+    while (p) {
+        tdl_p *next = p->next_idle;
+        staff_new(p);
+        p = next;
+    }
 }
 
 /* -- Loose --------------------------------------------------------------------------- */
@@ -134,6 +160,7 @@ TDL_NO_TSAN tdl_p *tdl_m_await_p(tdl_m *m) {
         p->m = m;
         at_store_rel(&m->p, p);
         tdl_unlock(&tdl_sched.lock);
+        TDL_TSAN_RELEASE(m); /* to after_switch: the P may be new */
         return p;
     }
     at_store_rlx(&m->call, CALL_NONE);
@@ -152,6 +179,7 @@ TDL_NO_TSAN tdl_p *tdl_m_await_p(tdl_m *m) {
         tdl_unlock(&tdl_sched.lock);
         if (!called) return NULL;
     }
+    TDL_TSAN_RELEASE(m); /* as above */
     return at_load_acq(&m->call) == CALL_RUN ? at_load_rlx(&m->p) : NULL;
 }
 

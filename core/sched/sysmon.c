@@ -11,6 +11,8 @@
  * thousand threads, and whoever waits for I/O, timers, channels or locks is
  * still served at once.
  *
+ * It also starts the threads that a pinned goroutine's thread may not start.
+ *
  * It looks every TICK_NS while some P is busy, and sleeps when none has been
  * for a while. asleep is Dekker's half against tdl_sysmon_wake: sysmon stores it and then
  * looks whether all are idle; a P leaves the idle list and then reads it.
@@ -39,7 +41,8 @@ enum {
 
 static struct {
     _Atomic uint32_t started; /* under sched.lock: there is a thread */
-    _Atomic uint32_t asleep;  /* futex: 1 while it sleeps for long */
+    _Atomic uint32_t asleep;  /* 1 while it sleeps for long, or is about to */
+    _Atomic uint32_t bell;    /* futex: rung to wake it from either sleep */
     pthread_t thread;
     int64_t crowded_until;
     int64_t resized;
@@ -163,10 +166,10 @@ static bool all_idle(void) {
     return at_load_seq(&tdl_sched.nidle) + at_load_seq(&tdl_sched.nretired_idle) == (uint32_t)tdl_nprocs();
 }
 
-/* What it does when it wakes is nothing if all Ps are idle. */
-static void rest(uint32_t state, int64_t until) {
+/* Until the bell rings. What it does when it wakes is nothing if all Ps are idle. */
+static void rest(uint32_t heard, int64_t until) {
     tdl_deadlock_rests();
-    tdl_sys.futex_wait(&mon.asleep, state, until);
+    tdl_sys.futex_wait(&mon.bell, heard, until);
     tdl_deadlock_leaves();
 }
 
@@ -174,7 +177,9 @@ static void *sysmon(void *arg) {
     (void)arg;
     prctl(PR_SET_NAME, "treadle-sysmon");
     for (int quiet = 0; !stopping();) {
+        uint32_t heard = at_load_seq(&mon.bell);
         int64_t now = tdl_sys.now();
+        tdl_staff_all();
         bool busy;
         int64_t tick = look_at_all(now, &busy);
         uncrowd(now);
@@ -184,22 +189,26 @@ static void *sysmon(void *arg) {
         }
         quiet = busy ? 0 : quiet + 1;
         if (quiet < LINGER) {
-            rest(0, now + tick);
+            rest(heard, now + tick);
             continue;
         }
         tdl_deadlock_check(1); /* once more: see deadlock.c */
         at_store_seq(&mon.asleep, 1);
-        while (!stopping() && all_idle() && at_load_seq(&mon.asleep))
-            rest(1, TDL_FOREVER);
+        if (!stopping() && all_idle()) rest(heard, TDL_FOREVER);
         at_store_seq(&mon.asleep, 0);
         quiet = 0;
     }
+    tdl_staff_all(); /* nobody is added once it stops */
     return NULL;
 }
 
+void tdl_sysmon_ring(void) {
+    at_add_seq(&mon.bell, 1);
+    tdl_sys.futex_wake(&mon.bell, 1);
+}
+
 void tdl_sysmon_wake(void) {
-    if (TDL_LIKELY(!at_load_seq(&mon.asleep))) return;
-    if (at_xchg_seq(&mon.asleep, 0)) tdl_sys.futex_wake(&mon.asleep, 1);
+    if (TDL_UNLIKELY(at_load_seq(&mon.asleep)) && at_xchg_seq(&mon.asleep, 0)) tdl_sysmon_ring();
 }
 
 /* Only from start_m, after which the stopping runtime waits: no two at once. */
@@ -221,8 +230,7 @@ int tdl_sysmon_start(void) {
 
 void tdl_sysmon_stop(void) {
     if (!at_load_acq(&mon.started)) return;
-    at_store_seq(&mon.asleep, 2); /* neither wait goes on */
-    tdl_sys.futex_wake(&mon.asleep, 1);
+    tdl_sysmon_ring();
     pthread_join(mon.thread, NULL);
     at_sub_seq(&tdl_sched.nthreads, 1);
     at_store_seq(&mon.started, 0);

@@ -3,31 +3,55 @@
 #include "sched/timers.h"
 
 #include "sched/op.h"
+#include "sched/own.h"
 #include "sched/poll.h"
 #include "sys/sys.h"
 #include "treadle.h"
 
 void tdl_timers_init(tdl_timers *h, struct tdl_poller *poller) {
-    tdl_lock_init(&h->lock, RANK_HEAP);
-    tdl_lock_take(&h->lock); /* of an earlier life: somebody may come late */
+    if (!h->used) tdl_biased_init(&h->lock, RANK_HEAP);
+    h->used = true;
+    tdl_biased_take(&h->lock, false); /* of an earlier life: somebody may come late */
     h->closed = false;
     h->n = h->cap = 0;
     at_store_rlx(&h->quiet, 0);
     h->a = NULL;
     h->poller = poller;
     at_store_rlx(&h->next, TDL_FOREVER);
-    tdl_unlock(&h->lock);
+    tdl_biased_drop(&h->lock, false);
 }
 
 void tdl_timers_destroy(tdl_timers *h) {
-    tdl_lock_take(&h->lock);
+    tdl_biased_take(&h->lock, false);
     for (uint32_t i = 0; i < h->n; i++) h->a[i].t->index = 0;
     tdl_sys.release(h->a);
     h->a = NULL;
     h->n = h->cap = 0;
     h->closed = true;
     at_store_rlx(&h->next, TDL_FOREVER);
-    tdl_unlock(&h->lock);
+    tdl_biased_drop(&h->lock, false);
+}
+
+/* -- Whose heap it is --------------------------------------------------------- */
+
+typedef struct hold {
+    tdl_m *m;
+    uint32_t was_busy;
+    bool owner;
+} hold;
+
+/* Takes the heap's lock; as its owner, and then without an atomic
+ * read-modify-write, where that is the caller. A P stays with its M until drop. */
+static inline void take(tdl_timers *h, hold *c) {
+    c->m = tdl_m_self();
+    tdl_p *p = tdl_p_enter(c->m, &c->was_busy);
+    c->owner = (p && &p->poller.timers == h) || (c->m->host_poller && &c->m->host_poller->timers == h);
+    tdl_biased_take(&h->lock, c->owner);
+}
+
+static inline void drop(tdl_timers *h, hold *c) {
+    tdl_biased_drop(&h->lock, c->owner);
+    tdl_p_leave(c->m, c->was_busy);
 }
 
 /* -- The heap, under its lock --------------------------------------------- */
@@ -88,15 +112,16 @@ static int grow(tdl_timers *h) {
 /* -- Arming and firing ---------------------------------------------------- */
 
 int tdl_timer_arm_by(tdl_timers *h, tdl_timer_node *t, int64_t when) {
-    tdl_lock_take(&h->lock);
+    hold c;
+    take(h, &c);
     if (t->index && t->when <= when) {
-        tdl_unlock(&h->lock);
+        drop(h, &c);
         return 0;
     }
     if (t->index) remove_at(h, t->index - 1);
     int r = h->closed ? TDL_ECLOSED : h->n == h->cap ? grow(h) : 0;
     if (r < 0) {
-        tdl_unlock(&h->lock);
+        drop(h, &c);
         return r;
     }
     t->when = when;
@@ -104,41 +129,48 @@ int tdl_timer_arm_by(tdl_timers *h, tdl_timer_node *t, int64_t when) {
     sift_up(h, h->n++, (struct tdl_timer_entry){when, t});
     bool first = t->index == 1;
     if (first) at_store_rlx(&h->next, when);
-    tdl_unlock(&h->lock);
-    if (first) tdl_poller_retime(h->poller);
+    drop(h, &c);
+    if (first && c.owner)
+        tdl_poller_wake(h->poller); /* we are not in it; but a guest host's loop may be told to look again */
+    else if (first)
+        tdl_poller_retime(h->poller);
     return 0;
 }
 
 void tdl_timer_disarm(tdl_timer_node *t) {
     tdl_timers *h = t->heap;
     if (!h) return;
-    tdl_lock_take(&h->lock);
+    hold c;
+    take(h, &c);
     if (t->index) remove_at(h, t->index - 1);
-    tdl_unlock(&h->lock);
+    drop(h, &c);
     t->heap = NULL;
 }
 
 bool tdl_timers_pending(tdl_timers *h) {
     if (tdl_timers_next(h) == TDL_FOREVER) return false;
-    tdl_lock_take(&h->lock);
+    hold c;
+    take(h, &c);
     bool pending = h->n > at_load_seq(&h->quiet);
-    tdl_unlock(&h->lock);
+    drop(h, &c);
     return pending;
 }
 
 uint32_t tdl_timers_count(tdl_timers *h) {
-    tdl_lock_take(&h->lock);
+    hold c;
+    take(h, &c);
     uint32_t n = h->n;
-    tdl_unlock(&h->lock);
+    drop(h, &c);
     return n;
 }
 
 int tdl_timers_run(tdl_timers *h, int64_t now) {
     int fired = 0;
     while (tdl_timers_next(h) <= now) {
-        tdl_lock_take(&h->lock);
+        hold c;
+        take(h, &c);
         if (h->n == 0 || h->a[0].when > now) {
-            tdl_unlock(&h->lock);
+            drop(h, &c);
             break;
         }
         /* the node is its owner's again as soon as the lock is given up */
@@ -146,7 +178,7 @@ int tdl_timers_run(tdl_timers *h, int64_t now) {
         void *owner = h->a[0].t->owner;
         remove_at(h, 0);
         uint32_t was = fire ? 0 : tdl_op_claim(owner);
-        tdl_unlock(&h->lock);
+        drop(h, &c);
         if (fire) fire(owner);
         if (was) tdl_op_complete(owner, was, TDL_ETIMEDOUT);
         fired++;

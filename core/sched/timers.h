@@ -16,7 +16,7 @@
 #ifndef TDL_SCHED_TIMERS_H
 #define TDL_SCHED_TIMERS_H
 
-#include "sys/lock.h"
+#include "sys/biased.h"
 
 struct tdl_poller;
 typedef struct tdl_timer_node tdl_timer_node;
@@ -35,7 +35,8 @@ struct tdl_timer_entry {
 };
 
 typedef struct tdl_timers {
-    tdl_lock lock;
+    tdl_biased lock; /* its owner: the M that has the P, in the runtime; or the host's thread */
+    bool used;   /* the lock is made: it lasts */
     bool closed; /* its poller is gone: nothing can be armed */
     uint32_t n, cap;
     _Atomic uint32_t quiet;    /* of n: those that are of no account in tdl_timers_pending */

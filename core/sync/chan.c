@@ -16,14 +16,14 @@ int64_t tdl_chan_live(void) { return tdl_pool_live(&pool); }
 tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_m *local_to) {
     if (cap > MAX_CAP || tdl_forked()) return NULL;
     tdl_val *buf = NULL;
-    if (cap && !(buf = tdl_sys.alloc(cap * sizeof *buf))) return NULL;
+    if (cap > 1 && !(buf = tdl_sys.alloc(cap * sizeof *buf))) return NULL;
     tdl_chan *ch = tdl_pool_take(&pool);
     if (!ch) {
         tdl_sys.release(buf);
         return NULL;
     }
     ch->cap = cap;
-    ch->buf = buf;
+    ch->buf = cap == 1 ? &ch->one : buf;
     ch->local = local_to != NULL;
     ch->m = local_to;
     at_store_rlx(&ch->refs, 1);
@@ -45,7 +45,7 @@ void tdl_chan_free(tdl_chan *ch) {
         tdl_val_clear(&ch->buf[ch->head]);
         ch->head = ch->head + 1 == ch->cap ? 0 : ch->head + 1;
     }
-    tdl_sys.release(ch->buf);
+    if (ch->buf != &ch->one) tdl_sys.release(ch->buf);
     tdl_pool_give(&pool, ch);
 }
 
@@ -150,7 +150,10 @@ TDL_NOINLINE static int64_t wait(tdl_op *op, tdl_chan *ch, tdl_queue *q, const t
     op->node.queue = NULL;
     tdl_val_nil(&op->node.val);
     if (v) tdl_val_dup(&op->node.val, v);
-    tdl_op_publish(op);
+    if (ch && ch->local)
+        tdl_op_publish_own(op);
+    else
+        tdl_op_publish(op);
     if (ch) {
         tdl_queue_push(q, &op->node);
         tdl_chan_unlock(ch);

@@ -75,7 +75,12 @@ static const tdl_op_class select_class = {"select", finish, leave};
 
 /* Under all locks. */
 static inline void enlist(tdl_op *op, const tdl_case *cases, int n) {
-    tdl_op_publish(op);
+    bool local = true;
+    for (int i = 0; i < n; i++) local &= !cases[i].chan || cases[i].chan->local;
+    if (local)
+        tdl_op_publish_own(op);
+    else
+        tdl_op_publish(op);
     for (int i = 0; i < n; i++) {
         tdl_node *node = &op->u.sel.nodes[i];
         tdl_chan *ch = cases[i].chan;

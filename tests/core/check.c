@@ -140,7 +140,8 @@ void check_keeps_fds(void) { keeps_fds = 1; }
 
 /* -- What a test must leave as it found it ---------------------------------- */
 
-static const char *const numbers[] = { "goroutines", "tasks", "channels", "connections", "listeners", "datagrams", "descriptors", "timers" };
+static const char *const numbers[] = { "goroutines", "tasks", "channels", "connections", "listeners", "datagrams", "descriptors",
+                                       "timers", "contexts" };
 enum { NUMBERS = sizeof numbers / sizeof *numbers };
 
 typedef struct state {

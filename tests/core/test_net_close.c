@@ -317,8 +317,11 @@ TEST_G(closers_race, "D36 of several who close at once exactly one is the first"
     }
 }
 
+static atomic_int reading;
+
 static void read_then_nothing(void *arg) {
     char byte;
+    atomic_store(&reading, 1);
     CHECK_RC(tdl_conn_read(arg, &byte, 1), TDL_ECLOSED);
 }
 
@@ -328,7 +331,9 @@ TEST_G(free_in_use, "D36 freeing a handle that a read still waits on closes it, 
         crew      c;
         net_pair("tcp", &a, &b);
         crew_open(&c);
+        atomic_store(&reading, 0);
         crew_start(&c, round % 2, read_then_nothing, a);
+        while (!atomic_load(&reading)) tdl_sleep(TDL_MILLISECOND);
         tdl_sleep(20 * TDL_MILLISECOND); /* a read that began after the free would be misuse */
         tdl_conn_free(a);
         crew_close(&c);

@@ -45,9 +45,10 @@ static void pinned_echo(void *arg) {
 TEST_G(stays, "B3 a pinned goroutine stays on its thread through channels, yields and sleeps") {
     stay s = {tdl_chan_new(0), tdl_chan_new(0), 0};
     crew c;
+    check_limit(60);
     crew_open(&c);
     crew_go(&c, pinned_echo, &s);
-    for (int i = 0; i < SCALE(2000); i++) {
+    for (int i = 0; i < SCALE(500); i++) {
         CHECK_RC(send_int(s.in, i), 0);
         CHECK_INT(recv_int(s.out), i);
     }
