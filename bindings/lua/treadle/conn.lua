@@ -16,6 +16,7 @@
 local ffi = require "ffi"
 local library = require "treadle.library"
 local errors = require "treadle.errors"
+local option = require "treadle.option"
 local park = require "treadle.park"
 local time = require "treadle.time"
 local C, const = library.C, library.const
@@ -40,6 +41,7 @@ local LF, CR = 10, 13
 ---@field ptr ffi.cdata* tdl_conn, NULL when closed
 local Conn = {}
 Conn.__index = Conn
+option.mix_into(Conn, NO_CONN, C.tdl_conn_option, C.tdl_conn_set_option)
 
 --- Makes a string of the first n buffered bytes and drops `used` of them.
 local function take(self, n, used)
@@ -238,13 +240,7 @@ end
 ---@return string|nil err "closed"
 function Conn:settimeout(seconds)
   if self.ptr == NO_CONN then return nil, "closed" end
-  local ns = seconds == nil and 0 or time.nanoseconds(seconds)
-  if seconds == math.huge then
-    ns = 0
-  elseif seconds and ns < 1 then
-    ns = 1
-  end
-  C.tdl_conn_set_timeout(self.ptr, ns)
+  C.tdl_conn_set_timeout(self.ptr, time.limit(seconds))
   return true
 end
 
@@ -296,6 +292,110 @@ function Conn:fd()
   return fd
 end
 
+---@class treadle.TcpInfo seconds, bytes, segments
+---@field rtt number round trip, smoothed
+---@field rtt_var number its variation
+---@field rtt_min number the shortest; 0: unknown
+---@field rto number after which a segment is sent again
+---@field mss integer bytes of a segment
+---@field cwnd integer congestion window, in segments
+---@field ssthresh integer slow start's threshold, in segments
+---@field unacked integer segments on their way
+---@field lost integer segments thought lost
+---@field retransmits integer segments sent again, ever
+---@field bytes_acked integer
+---@field bytes_received integer
+---@field bytes_unsent integer
+---@field delivery_rate integer bytes per second, lately
+---@field state integer 1: established; others as in netinet/tcp.h
+
+local TIMES = { "rtt", "rtt_var", "rtt_min", "rto" }
+local COUNTS = {
+  "mss", "cwnd", "ssthresh", "unacked", "lost", "retransmits", "bytes_acked", "bytes_received", "bytes_unsent",
+  "delivery_rate", "state",
+}
+
+--- What the system knows about a TCP connection.
+---@return treadle.TcpInfo|nil info
+---@return string|nil err "closed", "not supported"
+function Conn:tcp_info()
+  if self.ptr == NO_CONN then return nil, "closed" end
+  local info = ffi.new "tdl_tcp_info"
+  info.size = ffi.sizeof(info)
+  local rc = C.tdl_conn_tcp_info(self.ptr, info)
+  if rc < 0 then return nil, fail(rc) end
+  local out = {}
+  for _, name in ipairs(TIMES) do out[name] = tonumber(info[name]) / 1e9 end
+  for _, name in ipairs(COUNTS) do out[name] = tonumber(info[name]) end
+  return out
+end
+
+--- Who the peer of a Unix connection was when it connected or listened.
+---@return { pid: integer, uid: integer, gid: integer }|nil who
+---@return string|nil err "closed", "not supported"
+function Conn:peercred()
+  if self.ptr == NO_CONN then return nil, "closed" end
+  local who = ffi.new "int64_t[3]"
+  local rc = C.tdl_conn_peercred(self.ptr, who, who + 1, who + 2)
+  if rc < 0 then return nil, fail(rc) end
+  return { pid = tonumber(who[0]), uid = tonumber(who[1]), gid = tonumber(who[2]) }
+end
+
+local MOST_FDS = 253
+
+--- Sends descriptors over a Unix connection, together with bytes.  They stay the
+--- sender's, and may be closed at once.
+---@param data string at least one byte
+---@param fds integer[] 1 to 253 descriptors
+---@return integer|nil n bytes
+---@return string|nil err as for write; "bad descriptor", "not supported"
+function Conn:send_fds(data, fds)
+  if type(data) ~= "string" or #data == 0 then misuse "send_fds expects at least one byte" end
+  if type(fds) ~= "table" or #fds < 1 or #fds > MOST_FDS then misuse "send_fds expects a table of 1 to 253 descriptors" end
+  local list = ffi.new("int[?]", #fds, fds)
+  local rc = hold(C.tdl_conn_send_fds_start(state.host, state.id, self.ptr, data, #data, list, #fds))
+  if rc >= 0 then return rc end
+  return write_failed(self, rc, 0)
+end
+
+--- Reads bytes and the descriptors that came with them, which are then the
+--- caller's.  A connection that carries descriptors is read by this alone.
+---@param max integer|nil most bytes; 4096 when nil
+---@param count integer|nil most descriptors; 253 when nil
+---@return string|nil data
+---@return integer[]|string fds perhaps none; or the error: "closed" (end of the stream, or closed here), "truncated"
+---(more came: all are closed), "timeout", …
+function Conn:recv_fds(max, count)
+  max = max == nil and 4096 or check_size(max, "the limit")
+  count = count == nil and MOST_FDS or check_size(count, "the number of descriptors")
+  if max == 0 or count == 0 or count > MOST_FDS then misuse "recv_fds expects room for bytes and for 1 to 253 descriptors" end
+  local bytes, fds, n = ffi.new("char[?]", max), ffi.new("int[?]", count), ffi.new("int[1]", count)
+  local rc = hold(C.tdl_conn_recv_fds_start(state.host, state.id, self.ptr, bytes, max, fds, n))
+  if rc == 0 then return nil, "closed" end
+  if rc < 0 then
+    if rc == EINVAL and self.ptr == NO_CONN and state.id ~= park.NO_TASK then rc = ECLOSED end
+    return nil, fail(rc)
+  end
+  local list = {}
+  for i = 0, n[0] - 1 do list[i + 1] = fds[i] end
+  return ffi_string(bytes, rc), list
+end
+
+--- Gives the descriptor away: it is the caller's then, in the mode that it was
+--- adopted in, and the connection is as closed.
+---@return integer|nil fd
+---@return string|nil err "closed", "busy" (a call is under way, or bytes are buffered), "not supported"
+function Conn:release()
+  local ptr = self.ptr
+  if ptr == NO_CONN then return nil, "closed" end
+  local fd = C.tdl_conn_release(ptr)
+  if fd == EBUSY then return nil, "busy" end
+  if fd < 0 then return nil, fail(fd) end
+  self.ptr = NO_CONN
+  C.tdl_conn_free(ffi.gc(ptr, nil))
+  return fd
+end
+
 --- Closes the connection. Goroutines that wait on it, and every later call, get
 --- nil, "closed". Does not wait.
 ---@return true|nil done
@@ -315,11 +415,17 @@ end
 
 local M = {}
 
+--- A Conn that owns the core's connection.
+---@param ptr ffi.cdata* tdl_conn
+---@return treadle.Conn
+function M.wrap(ptr)
+  return setmetatable({ ptr = ffi.gc(ptr, C.tdl_conn_free) }, Conn)
+end
+
 --- A Conn for a connection that was accepted or dialled by the last operation.
 ---@return treadle.Conn
 function M.adopt()
-  local ptr = ffi.cast("tdl_conn *", state.outcomes[state.cur].val.u.p)
-  return setmetatable({ ptr = ffi.gc(ptr, C.tdl_conn_free) }, Conn)
+  return M.wrap(ffi.cast("tdl_conn *", state.outcomes[state.cur].val.u.p))
 end
 
 return M

@@ -18,6 +18,8 @@
 local library = require "treadle.library"
 local chan = require "treadle.chan"
 local debugging = require "treadle.debugging"
+local dgram = require "treadle.dgram"
+local fd = require "treadle.fd"
 local goroutine = require "treadle.goroutine"
 local loop = require "treadle.loop"
 local net = require "treadle.net"
@@ -51,6 +53,14 @@ return {
   semaphore = sync.semaphore,
   listen = net.listen,
   dial = net.dial,
+  listen_udp = dgram.listen_udp,
+  dial_udp = dgram.dial_udp,
+  listen_unixgram = dgram.listen_unixgram,
+  dial_unixgram = dgram.dial_unixgram,
+  pipe = net.pipe,
+  adopt = net.adopt,
+  adopt_listener = net.adopt_listener,
+  fd = fd.fd,
   num_goroutines = debugging.num_goroutines,
   dump = debugging.dump,
   metric = debugging.metric,

@@ -9,6 +9,7 @@ local ffi = require "ffi"
 local library = require "treadle.library"
 local errors = require "treadle.errors"
 local conn = require "treadle.conn"
+local option = require "treadle.option"
 local park = require "treadle.park"
 local time = require "treadle.time"
 local C, const = library.C, library.const
@@ -26,6 +27,7 @@ local BACK_OFF = 10 * const.TDL_MILLISECOND
 ---@field ptr ffi.cdata* tdl_listener, NULL when closed
 local Listener = {}
 Listener.__index = Listener
+option.mix_into(Listener, NO_LISTENER, C.tdl_listener_option, C.tdl_listener_set_option)
 
 local function accept_slow(self, rc)
   rc = hold(rc)
@@ -126,47 +128,154 @@ end
 
 local M = {}
 
+---@class treadle.ListenOptions
+---@field backlog integer|nil connections that wait to be accepted; 4096 when nil
+---@field reuseport boolean|nil several listeners at one address, each with its share of the connections
+---@field keep_path boolean|nil the path of a Unix socket stays when the listener is closed
+
+local function listen_options(options)
+  if options == nil then return nil end
+  if type(options) ~= "table" then misuse "listen expects a table of options" end
+  local backlog = options.backlog or 0
+  if type(backlog) ~= "number" or backlog % 1 ~= 0 or backlog < 0 or backlog >= 2 ^ 31 then
+    misuse("the backlog is a whole number, not " .. tostring(backlog))
+  end
+  local o = ffi.new "tdl_listen_options"
+  o.size = ffi.sizeof(o)
+  o.backlog = backlog
+  o.flags = (options.reuseport and const.TDL_LISTEN_REUSEPORT or 0)
+    + (options.keep_path and const.TDL_LISTEN_KEEP_PATH or 0)
+  return o
+end
+
 --- Opens a listening socket.  Does not wait, but works only in treadle.run.
----@param network "tcp"|"tcp4"|"tcp6"|"unix"
+---@param network "tcp"|"tcp4"|"tcp6"|"unix"|"unixpacket"
 ---@param address string "127.0.0.1:7000", "[::1]:0", ":80" (all interfaces); port 0: the system picks one; a path or "@name" for unix
+---@param options treadle.ListenOptions|nil
 ---@return treadle.Listener|nil listener
 ---@return string|nil err "bad address", "bad port", "unknown network", "address in use", "too many open files", …
 ---@return string|nil text with an error: the same with the address, for people
-function M.listen(network, address)
+function M.listen(network, address, options)
   check_name(network, "the network")
   check_name(address, "the address")
+  local o = listen_options(options)
   park.need_run()
   if cut_short(network, address) then return failed("listen", network, address, errors.text[const.TDL_EADDRESS]) end
   local out = ffi.new "tdl_listener *[1]"
-  local rc = C.tdl_listen(network, address, out)
+  local rc = C.tdl_listen_opts(network, address, o, out)
   if rc < 0 then return failed("listen", network, address, fail(rc)) end
   return setmetatable({ ptr = ffi.gc(out[0], C.tdl_listener_free) }, Listener)
 end
 
 ---@class treadle.DialOptions
 ---@field timeout number|nil seconds; nil: as long as the system tries; 0 or less: nil, "timeout" at once
+---@field from string|nil the address to come from ("10.0.0.1:0": the system picks the port)
+---@field fallback_delay number|nil seconds until the next of several addresses is tried beside; 0.25 when nil
+
+local function dial_options(options)
+  local o = ffi.new "tdl_dial_options"
+  o.size = ffi.sizeof(o)
+  if options == nil then return o end
+  if type(options) ~= "table" then misuse "dial expects a table of options" end
+  local seconds, delay = options.timeout, options.fallback_delay
+  if seconds ~= nil then
+    local ns = time.nanoseconds(seconds)
+    if ns < 1 then ns = -1 end
+    if seconds == math.huge then ns = 0 end
+    o.timeout = ns
+  end
+  if delay ~= nil then o.fallback_delay = delay == math.huge and -1 or math.max(time.nanoseconds(delay), 1) end
+  if options.from ~= nil then o["local"] = check_name(options.from, "the address to come from") end
+  return o
+end
+
+--- Parses a list of addresses: the array and its length, or nil, the code and the bad one.
+local function parse_list(network, list)
+  if #list == 0 or #list > 256 then misuse "dial expects 1 to 256 addresses" end
+  local addresses = ffi.new("tdl_addr[?]", #list)
+  for i, address in ipairs(list) do
+    local cut = cut_short(network, check_name(address, "an address"))
+    local rc = cut and const.TDL_EADDRESS or C.tdl_addr_parse(addresses + (i - 1), network, address, 0)
+    if rc < 0 then return nil, rc, address end
+  end
+  return addresses, #list
+end
+
+local function dial_list(network, list, o, from)
+  local addresses, n, bad = parse_list(network, list)
+  if not addresses then return failed("dial", network, bad, fail(n)) end
+  local rc = hold(C.tdl_dial_list_start(state.host, state.id, network, addresses, n, o))
+  if rc < 0 then return failed("dial", network, table.concat(list, ", "), fail(rc, from)) end -- o points to from
+  return adopt()
+end
 
 --- Connects; waits until that has succeeded or failed.
----@param network "tcp"|"tcp4"|"tcp6"|"unix"
----@param address string as for listen; without a host: the loopback
+---@param network "tcp"|"tcp4"|"tcp6"|"unix"|"unixpacket"
+---@param address string|string[] as for listen; without a host: the loopback. Of several the first that answers is
+---taken: they are tried in their order, but the families alternating, the next one after a failure or a short delay
 ---@param options treadle.DialOptions|nil
 ---@return treadle.Conn|nil conn
 ---@return string|nil err "bad address", "bad port", "connection refused", "timeout", "cancelled", …
 ---@return string|nil text with an error: the same with the address, for people
 function M.dial(network, address, options)
   check_name(network, "the network")
-  check_name(address, "the address")
-  if options ~= nil and type(options) ~= "table" then misuse "dial expects a table of options" end
-  local ns, seconds = 0, options and options.timeout
-  if seconds ~= nil then
-    ns = time.nanoseconds(seconds)
-    if ns < 1 then ns = -1 end
-    if seconds == math.huge then ns = 0 end
+  if type(address) ~= "table" then check_name(address, "the address") end
+  local from = type(options) == "table" and options.from
+  local o = dial_options(options)
+  if type(address) == "table" then return dial_list(network, address, o, from) end
+  if cut_short(network, address) or from and from:find("\0", 1, true) then
+    return failed("dial", network, address, errors.text[const.TDL_EADDRESS])
   end
-  if cut_short(network, address) then return failed("dial", network, address, errors.text[const.TDL_EADDRESS]) end
-  local rc = hold(C.tdl_dial_start(state.host, state.id, network, address, ns))
-  if rc < 0 then return failed("dial", network, address, fail(rc)) end
+  local rc = hold(C.tdl_dial_opts_start(state.host, state.id, network, address, o))
+  if rc < 0 then return failed("dial", network, address, fail(rc, from)) end -- o points to from
   return adopt()
+end
+
+--- Two connections in memory, each the other's peer.  Does not wait, but works only in treadle.run.
+---@param capacity integer|nil bytes that a direction holds; nil or 0: a write is over when all of it has been read
+---@return treadle.Conn a
+---@return treadle.Conn b
+function M.pipe(capacity)
+  capacity = capacity or 0
+  if type(capacity) ~= "number" or capacity % 1 ~= 0 or capacity < 0 or capacity > 2 ^ 30 then
+    misuse("the capacity is a number of bytes from 0 to 2^30, not " .. tostring(capacity))
+  end
+  park.need_run()
+  local a, b = ffi.new "tdl_conn *[1]", ffi.new "tdl_conn *[1]"
+  local rc = C.tdl_pipe_new(capacity, a, b)
+  if rc < 0 then error("treadle: " .. fail(rc), 2) end
+  return conn.wrap(a[0]), conn.wrap(b[0])
+end
+
+local function check_fd(fd)
+  if type(fd) ~= "number" or fd % 1 ~= 0 or fd < 0 or fd >= 2 ^ 31 then
+    misuse("a descriptor is a number, not " .. tostring(fd))
+  end
+  park.need_run()
+  return fd
+end
+
+--- A connection of a descriptor that the program has: a connected socket, a pipe,
+--- a FIFO, a terminal.  It belongs to the connection from then on.
+---@param fd integer
+---@return treadle.Conn|nil conn
+---@return string|nil err "cannot be polled" (a regular file), "bad descriptor", "invalid argument" (another kind of socket)
+function M.adopt(fd)
+  local out = ffi.new "tdl_conn *[1]"
+  local rc = C.tdl_conn_adopt(check_fd(fd), out)
+  if rc < 0 then return nil, fail(rc) end
+  return conn.wrap(out[0])
+end
+
+--- A listener of a socket that the program has, and that listens.
+---@param fd integer
+---@return treadle.Listener|nil listener
+---@return string|nil err
+function M.adopt_listener(fd)
+  local out = ffi.new "tdl_listener *[1]"
+  local rc = C.tdl_listener_adopt(check_fd(fd), out)
+  if rc < 0 then return nil, fail(rc) end
+  return setmetatable({ ptr = ffi.gc(out[0], C.tdl_listener_free) }, Listener)
 end
 
 return M

@@ -29,6 +29,14 @@ function M.nanoseconds(seconds)
   return seconds * 1e9
 end
 
+--- Nanoseconds for a tdl_…_set_timeout, where 0 means no limit.
+---@param seconds number|nil nil or math.huge: no limit; 0 or less: the shortest there is
+---@return number
+function M.limit(seconds)
+  if seconds == nil or seconds == math.huge then return 0 end
+  return math.max(M.nanoseconds(seconds), 1)
+end
+
 --- The point in time that is so many seconds away; nil: never.
 ---@param seconds number|nil
 ---@return ffi.cdata* int64_t on the clock of tdl_now
