@@ -140,6 +140,8 @@ void tdl_op_arm_timer(tdl_op *op, int64_t deadline) {
 int64_t tdl_op_finish(tdl_op *op) {
     if (tdl_op_sleeps(op->kind))
         op->timer.index = 0;
+    else if (op->timer.heap && op->result == TDL_ETIMEDOUT && op->timer.index == 0)
+        op->timer.heap = NULL; /* it was the timer that claimed the op: it is through with it */
     else if (op->timer.heap)
         tdl_timer_disarm(&op->timer);
     int64_t r = op->cls->finish(op);

@@ -11,7 +11,8 @@
  *
  * Either the owner sees the guest, steps back and queues at the lock as a guest
  * does, or the guest sees the owner inside and waits for the release store of
- * 0. Where the kernel has no membarrier the owner is a guest, too.
+ * 0. Where the kernel has no membarrier, or guests have come too often, the owner
+ * is a guest, too, and it is a lock like any other.
  */
 #ifndef TDL_SYS_BIASED_H
 #define TDL_SYS_BIASED_H
@@ -22,7 +23,8 @@ typedef struct tdl_biased {
     tdl_lock lock;           /* guests, one after the other */
     _Atomic uint32_t inside; /* the owner is in, or about to look */
     _Atomic uint32_t guests; /* one holds the lock; or always, where the owner is one, too */
-    bool biased;             /* there is a membarrier; written once */
+    bool biased;             /* under lock: else guests stays 1 */
+    uint32_t visits;         /* under lock */
 } tdl_biased;
 
 /* Once, before its first use. */
