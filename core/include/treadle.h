@@ -461,8 +461,8 @@ TDL_API tdl_timer *tdl_timer_func(int64_t when, int64_t period, void (*fn)(void 
 
 /* A context says that work is to end: it ends once, by tdl_context_cancel, by
  * its deadline, or because its parent ends, and stays ended. Those that were
- * derived from it end with it, hundreds of them too, and none of them outlives
- * its end in the parent's memory.
+ * derived from it end with it; one that was freed leaves nothing behind in its
+ * parent.
  *
  * Each tdl_context_… that makes one, and tdl_context_ref, makes the caller a
  * holder, who gives it back with one tdl_context_free; a derived context and a

@@ -110,7 +110,6 @@ static tdl_context *settle(tdl_context *c, const struct why *why, tdl_context *l
     c->hooks = NULL;
     for (tdl_hook *h = hooks; h; h = h->next) h->at = NULL;
     tdl_unlock(&c->lock);
-    if (c->parent) unlink_child(c);
     tdl_chan_close(c->done);
     tdl_complete_all(waiting, 0);
     for (tdl_context *child; (child = next_child(c)) != NULL;) {

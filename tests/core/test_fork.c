@@ -113,6 +113,98 @@ static void use_everything(void *arg) {
     CHECK(*tdl_strerror(TDL_EFORKED));
 }
 
+/* What waits for others, and for the end of things. */
+typedef struct bonds {
+    tdl_rwmutex      *rw;
+    tdl_once         *o;
+    tdl_context      *c;
+    tdl_after        *a;
+    tdl_errgroup     *eg;
+    tdl_singleflight *sf;
+    tdl_scope        *s;
+} bonds;
+
+static int no_error(void *arg) { return arg != NULL; }
+
+static int no_value(void *arg, tdl_val *v) {
+    tdl_val_set_nil(v);
+    return arg != NULL;
+}
+
+static void use_bonds(void *arg) {
+    bonds      *b = arg;
+    tdl_val     v;
+    tdl_outcome out;
+    CHECK(tdl_rwmutex_new() == NULL);
+    CHECK_RC(tdl_rwmutex_lock(b->rw), TDL_EFORKED);
+    CHECK_RC(tdl_rwmutex_trylock(b->rw), TDL_EFORKED);
+    CHECK_RC(tdl_rwmutex_unlock(b->rw), TDL_EFORKED);
+    CHECK_RC(tdl_rwmutex_rlock(b->rw), TDL_EFORKED);
+    CHECK_RC(tdl_rwmutex_tryrlock(b->rw), TDL_EFORKED);
+    CHECK_RC(tdl_rwmutex_runlock(b->rw), TDL_EFORKED);
+    CHECK(tdl_once_new() == NULL);
+    CHECK_RC(tdl_once_do(b->o, nothing, NULL), TDL_EFORKED);
+    CHECK_RC(tdl_once_end(b->o), TDL_EFORKED);
+    CHECK(tdl_timer_func(1, 0, nothing, NULL) == NULL);
+    CHECK(tdl_context_with_cancel(b->c) == NULL);
+    CHECK(tdl_context_with_timeout(b->c, 1) == NULL);
+    CHECK(tdl_context_without_cancel(b->c) == NULL);
+    CHECK_RC(tdl_context_cancel(b->c, 0, NULL), TDL_EFORKED);
+    CHECK_RC(tdl_context_wait(b->c), TDL_EFORKED);
+    CHECK_RC(tdl_context_err(b->c), 0);
+    CHECK(tdl_context_after_func(b->c, nothing, NULL) == NULL);
+    CHECK_RC(tdl_after_stop(b->a), TDL_EFORKED);
+    CHECK(tdl_errgroup_new(NULL, 0) == NULL);
+    CHECK_RC(tdl_errgroup_go(b->eg, no_error, NULL), TDL_EFORKED);
+    CHECK_RC(tdl_errgroup_try_go(b->eg, no_error, NULL), TDL_EFORKED);
+    CHECK_RC(tdl_errgroup_done(b->eg, 0), TDL_EFORKED);
+    CHECK_RC(tdl_errgroup_wait(b->eg), TDL_EFORKED);
+    CHECK_RC(tdl_errgroup_error(b->eg), TDL_EFORKED);
+    CHECK(tdl_singleflight_new() == NULL);
+    CHECK_RC(tdl_singleflight_do(b->sf, "k", 1, no_value, NULL, &v, NULL), TDL_EFORKED);
+    CHECK_RC(tdl_singleflight_begin(b->sf, "k", 1, &out), TDL_EFORKED);
+    CHECK_RC(tdl_singleflight_end(b->sf, 1, 0, NULL), TDL_EFORKED);
+    CHECK_RC(tdl_singleflight_forget(b->sf, "k", 1), TDL_EFORKED);
+    CHECK(tdl_scope_new(NULL, TDL_FOREVER) == NULL);
+    CHECK_RC(tdl_scope_go(b->s, no_error, NULL), TDL_EFORKED);
+    CHECK_RC(tdl_scope_done(b->s, 0), TDL_EFORKED);
+    CHECK_RC(tdl_scope_wait(b->s), TDL_EFORKED);
+    CHECK_RC(tdl_scope_error(b->s), TDL_EFORKED);
+    tdl_after_free(b->a);
+    tdl_context_free(b->c);
+    tdl_rwmutex_free(b->rw);
+    tdl_once_free(b->o);
+    tdl_errgroup_free(b->eg);
+    tdl_singleflight_free(b->sf);
+    tdl_scope_free(b->s);
+}
+
+TEST_G(fork_bonds, "K1 fork: locks, contexts, groups and scopes say so in the child; the parent's go on") {
+    bonds b = { tdl_rwmutex_new(), tdl_once_new(), tdl_context_with_timeout(NULL, TDL_HOUR), NULL,
+                tdl_errgroup_new(NULL, 1), tdl_singleflight_new(), NULL };
+    b.a = tdl_context_after_func(b.c, nothing, NULL);
+    b.s = tdl_scope_new(b.c, TDL_FOREVER);
+    CHECK_RC(tdl_rwmutex_rlock(b.rw), 0);
+    CHECK_RC(tdl_errgroup_begin(b.eg), 0);
+    CHECK_RC(tdl_scope_begin(b.s), 0);
+    in_child(use_bonds, &b);
+    CHECK_RC(tdl_rwmutex_runlock(b.rw), 0);
+    CHECK_RC(tdl_errgroup_done(b.eg, 0), 0);
+    CHECK_RC(tdl_scope_done(b.s, 0), 0);
+    CHECK_RC(tdl_rwmutex_lock(b.rw), 0);
+    CHECK_RC(tdl_rwmutex_unlock(b.rw), 0);
+    CHECK_RC(tdl_errgroup_wait(b.eg), 0);
+    CHECK_RC(tdl_scope_wait(b.s), 0);
+    CHECK_INT(tdl_after_stop(b.a), 1);
+    tdl_after_free(b.a);
+    tdl_scope_free(b.s);
+    tdl_context_free(b.c);
+    tdl_rwmutex_free(b.rw);
+    tdl_once_free(b.o);
+    tdl_errgroup_free(b.eg);
+    tdl_singleflight_free(b.sf);
+}
+
 static void receive_until_closed(void *arg) {
     while (tdl_chan_recv(arg, NULL) == 0) {}
 }

@@ -87,6 +87,20 @@ TEST_G(panics, "E8 who leaves by goexit in the middle of it has done it") {
     tdl_once_free(l.o);
 }
 
+static void nothing(void *arg) { (void)arg; }
+
+static void leave_after(void *arg) {
+    tdl_once_do(arg, nothing, NULL);
+    tdl_goexit(); /* after it is done this is no business of its */
+}
+
+TEST_G(leaves_later, "E8 who leaves by goexit when it has long been done does it no harm") {
+    tdl_once *o = tdl_once_new();
+    CHECK_RC(tdl_join(go_joinable(leave_after, o)), 0);
+    CHECK_INT(tdl_once_done(o), 1);
+    tdl_once_free(o);
+}
+
 static void do_again(void *arg) {
     deed *d = arg;
     CHECK_RC(tdl_once_do(d->o, must_not_run, NULL), TDL_EDEADLOCK);

@@ -18,9 +18,9 @@ static void over(tdl_rwmutex *rw) {
     tdl_rwmutex_free(rw);
 }
 
-/* Until a writer waits (or holds). */
-static void until_closed(tdl_rwmutex *rw) {
-    while (tdl_rwmutex_tryrlock(rw) == 0) {
+/* Until a writer waits or holds, or has given up. */
+static void until_closed(tdl_rwmutex *rw, atomic_int *gave_up) {
+    while (!(gave_up && atomic_load(gave_up)) && tdl_rwmutex_tryrlock(rw) == 0) {
         CHECK_RC(tdl_rwmutex_runlock(rw), 0);
         tdl_yield();
     }
@@ -164,30 +164,31 @@ typedef struct visitor {
     tdl_rwmutex *rw;
     int          writes;
     int64_t      until;
-    atomic_int  *clock, *stay; /* 1: keeps it until it is 0 */
-    atomic_int   when;         /* it got in, by the clock; -1 not yet */
+    atomic_int  *clock;
+    atomic_int   when; /* it got in, by the clock; -1 not yet */
+    atomic_int   gave_up;
     int          rc;
 } visitor;
 
 static void visit(void *arg) {
     visitor *v = arg;
     v->rc = v->writes ? tdl_rwmutex_lock_until(v->rw, v->until) : tdl_rwmutex_rlock_until(v->rw, v->until);
+    atomic_store(&v->gave_up, v->rc != 0);
     if (v->rc != 0) return;
     atomic_store(&v->when, atomic_fetch_add(v->clock, 1));
-    while (v->stay && atomic_load(v->stay)) tdl_yield();
     CHECK_RC(v->writes ? tdl_rwmutex_unlock(v->rw) : tdl_rwmutex_runlock(v->rw), 0);
 }
 
 TEST_G(writer_pending, "E4 a writer that waits keeps new readers out, and gets in when the old ones have gone") {
     for (int thread = 0; thread < 2; thread++) {
         atomic_int clock = 0;
-        visitor    w = { tdl_rwmutex_new(), 1, TDL_FOREVER, &clock, NULL, -1, 99 }, r = w;
+        visitor    w = { tdl_rwmutex_new(), 1, TDL_FOREVER, &clock, -1, 0, 99 };
+        visitor    r = { w.rw, 0, TDL_FOREVER, &clock, -1, 0, 99 };
         crew       c;
         crew_open(&c);
         CHECK_RC(tdl_rwmutex_rlock(w.rw), 0);
         crew_start(&c, thread, visit, &w);
-        until_closed(w.rw);
-        r.writes = 0;
+        until_closed(w.rw, NULL);
         crew_start(&c, !thread, visit, &r);
         CHECK_RC(tdl_rwmutex_rlock_until(w.rw, tdl_now() + 5 * MS), TDL_ETIMEDOUT);
         CHECK_INT(atomic_load(&clock), 0);
@@ -201,41 +202,100 @@ TEST_G(writer_pending, "E4 a writer that waits keeps new readers out, and gets i
     }
 }
 
-TEST_G(readers_turn, "E4 readers that came while a writer held it go before the next writer") {
-    enum { READERS = 5 };
-    atomic_int   clock = 0, stay = 1;
-    tdl_rwmutex *rw = tdl_rwmutex_new();
-    visitor      w = { rw, 1, TDL_FOREVER, &clock, NULL, -1, 99 }, r[READERS];
-    crew         c;
-    crew_open(&c);
-    CHECK_RC(tdl_rwmutex_lock(rw), 0);
-    crew_go(&c, visit, &w);
-    tdl_sleep(5 * MS);
-    for (int i = 0; i < READERS; i++) {
-        r[i] = (visitor){ rw, 0, TDL_FOREVER, &clock, &stay, -1, 99 };
-        crew_start(&c, i == 2, visit, &r[i]);
-    }
-    tdl_sleep(20 * MS); /* all wait */
-    CHECK_RC(tdl_rwmutex_unlock(rw), 0);
-    for (int i = 0; i < READERS; i++)
-        while (atomic_load(&r[i].when) < 0) tdl_yield();
-    CHECK_INT(atomic_load(&w.when), -1);
-    CHECK_RC(tdl_rwmutex_tryrlock(rw), TDL_EAGAIN); /* the writer's turn is next */
-    atomic_store(&stay, 0);
-    crew_close(&c);
-    CHECK_INT(w.when, READERS);
-    over(rw);
+/* A task for whom an operation is pending stands on the queue, and that is certain. */
+typedef struct queue {
+    tdl_host    *h;
+    tdl_rwmutex *rw;
+    int          task[6];
+} queue;
+
+static void queue_open(queue *q) {
+    CHECK_RC(tdl_host_open("queue", &q->h), 0);
+    q->rw = tdl_rwmutex_new();
+    for (int i = 0; i < 6; i++) q->task[i] = tdl_task_new(q->h, 0);
+}
+
+static void queue_close(queue *q) {
+    for (int i = 0; i < 6; i++) CHECK_RC(tdl_task_free(q->h, (uint32_t)q->task[i]), 0);
+    CHECK_RC(tdl_host_close(q->h), 0);
+    over(q->rw);
+}
+
+static void come(queue *q, int who, int write, int64_t until, int rc) {
+    uint32_t t = (uint32_t)q->task[who];
+    CHECK_RC(write ? tdl_rwmutex_lock_start(q->h, t, q->rw, until) : tdl_rwmutex_rlock_start(q->h, t, q->rw, until), rc);
+}
+
+/* These, as bits, and no others get in, or get rc. */
+static void got(queue *q, unsigned who, int rc) {
+    tdl_event ev[8];
+    unsigned  were = 0;
+    for (int n, wait = who != 0; (n = tdl_host_poll(q->h, ev, 8, wait ? -1 : 0)) > 0; wait = were != who)
+        for (int i = 0; i < n; i++) {
+            CHECK_RC(ev[i].result, rc);
+            for (unsigned k = 0; k < 6; k++)
+                if ((uint32_t)q->task[k] == ev[i].task) were |= 1u << k;
+        }
+    CHECK_INT(were, who);
+}
+
+TEST(turns, "E4 readers that came while a writer held it go before the next writer, and later ones after") {
+    queue q;
+    queue_open(&q);
+    come(&q, 0, 1, TDL_FOREVER, 0);
+    come(&q, 1, 1, TDL_FOREVER, TDL_PENDING);
+    come(&q, 2, 0, TDL_FOREVER, TDL_PENDING);
+    come(&q, 3, 0, TDL_FOREVER, TDL_PENDING);
+    got(&q, 0, 0);
+    CHECK_RC(tdl_rwmutex_unlock(q.rw), 0); /* 0 */
+    got(&q, 1 << 2 | 1 << 3, 0);
+    come(&q, 4, 0, TDL_FOREVER, TDL_PENDING); /* behind the writer */
+    come(&q, 5, 1, TDL_FOREVER, TDL_PENDING);
+    CHECK_RC(tdl_rwmutex_runlock(q.rw), 0);
+    got(&q, 0, 0);
+    CHECK_RC(tdl_rwmutex_runlock(q.rw), 0);
+    got(&q, 1 << 1, 0);
+    CHECK_RC(tdl_rwmutex_unlock(q.rw), 0); /* 1 */
+    got(&q, 1 << 4, 0);
+    CHECK_RC(tdl_rwmutex_runlock(q.rw), 0);
+    got(&q, 1 << 5, 0);
+    CHECK_RC(tdl_rwmutex_unlock(q.rw), 0);
+    queue_close(&q);
+}
+
+TEST(turns_given_up, "E4 a writer that waits for readers to go gives up: waiting readers get in, then the next writer waits") {
+    queue q;
+    queue_open(&q);
+    come(&q, 0, 0, TDL_FOREVER, 0);
+    come(&q, 1, 1, TDL_FOREVER, TDL_PENDING);
+    come(&q, 2, 1, TDL_FOREVER, TDL_PENDING);
+    come(&q, 3, 0, TDL_FOREVER, TDL_PENDING);
+    CHECK_INT(tdl_task_cancel(q.h, (uint32_t)q.task[1]), 1);
+    tdl_event ev[8];
+    int       n = tdl_host_poll(q.h, ev, 8, -1), all = n;
+    for (int i = 0; i < n; i++) CHECK_RC(ev[i].result, ev[i].task == (uint32_t)q.task[1] ? TDL_ECANCELED : 0);
+    while (all < 2) all += tdl_host_poll(q.h, ev, 8, -1);
+    CHECK_INT(all, 2); /* 1, and 3 */
+    come(&q, 4, 0, TDL_FOREVER, TDL_PENDING); /* 2 is the one that waits now */
+    CHECK_RC(tdl_rwmutex_runlock(q.rw), 0);
+    got(&q, 0, 0);
+    CHECK_RC(tdl_rwmutex_runlock(q.rw), 0);
+    got(&q, 1 << 2, 0);
+    CHECK_RC(tdl_rwmutex_unlock(q.rw), 0);
+    got(&q, 1 << 4, 0);
+    CHECK_RC(tdl_rwmutex_runlock(q.rw), 0);
+    queue_close(&q);
 }
 
 TEST_G(writer_gives_up, "E4 when the writer that waits gives up, the readers behind it get in at once") {
     for (int cancel = 0; cancel < 2; cancel++) {
         atomic_int   clock = 0;
         tdl_rwmutex *rw = tdl_rwmutex_new();
-        visitor      w = { rw, 1, cancel ? TDL_FOREVER : tdl_now() + 30 * MS, &clock, NULL, -1, 99 };
-        visitor      r = { rw, 0, TDL_FOREVER, &clock, NULL, -1, 99 };
+        visitor      w = { rw, 1, cancel ? TDL_FOREVER : tdl_now() + 30 * MS, &clock, -1, 0, 99 };
+        visitor      r = { rw, 0, TDL_FOREVER, &clock, -1, 0, 99 };
         CHECK_RC(tdl_rwmutex_rlock(rw), 0);
         tdl_g *writer = go_joinable(visit, &w);
-        until_closed(rw);
+        until_closed(rw, &w.gave_up);
         tdl_g *reader = go_joinable(visit, &r);
         let_park();
         if (cancel) CHECK_RC(tdl_cancel(writer), 0);
@@ -255,7 +315,7 @@ TEST_G(reader_gives_up, "E4 readers and writers that give up behind a writer lea
     tdl_g       *g[6];
     CHECK_RC(tdl_rwmutex_lock(rw), 0);
     for (int i = 0; i < 6; i++) {
-        v[i] = (visitor){ rw, i % 2, i < 3 ? tdl_now() + 10 * MS : TDL_FOREVER, &clock, NULL, -1, 99 };
+        v[i] = (visitor){ rw, i % 2, i < 3 ? tdl_now() + 10 * MS : TDL_FOREVER, &clock, -1, 0, 99 };
         g[i] = go_joinable(visit, &v[i]);
     }
     let_park();
@@ -474,7 +534,7 @@ static void wait_to_read(void *arg) {
 
 static void leave_them_waiting(void) {
     tdl_go(wait_to_write, NULL);
-    until_closed(outlives);
+    until_closed(outlives, NULL);
     tdl_go(wait_to_read, NULL);
     tdl_go(wait_to_write, NULL);
     let_park();

@@ -187,6 +187,159 @@ TEST_G(short_lived, "C12 100 000 timers made, due at once or far away, and freed
     CHECK_INT(tdl_metric("timers"), before);
 }
 
+/* -- Timers with a function ---------------------------------------------------------------- */
+
+typedef struct alarm_call {
+    tdl_timer  *t;
+    atomic_int  n;
+    atomic_llong last; /* when it was called */
+    atomic_llong goid;
+    int64_t     lasts; /* how long the call does */
+    atomic_int  set, taken_back, over;
+} alarm_call;
+
+static void ring(void *arg) {
+    alarm_call *a = arg;
+    atomic_store(&a->goid, (long long)tdl_goid());
+    atomic_store(&a->last, tdl_now());
+    atomic_fetch_add(&a->n, 1);
+    if (a->lasts) tdl_sleep(a->lasts);
+    atomic_fetch_add(&a->over, 1);
+}
+
+/* Until no goroutine uses it any more, nor will; timers that start some are gone. */
+static void until_over(alarm_call *a) {
+    while (tdl_num_goroutines() > (tdl_goid() != 0) || atomic_load(&a->over) < atomic_load(&a->n)) tdl_sleep(MS);
+}
+
+static void until_rung(alarm_call *a, int n) {
+    while (atomic_load(&a->n) < n) tdl_sleep(MS);
+}
+
+static void rings(void) {
+    alarm_call a = { .n = 0 };
+    int64_t    due = tdl_now() + 10 * MS;
+    a.t = tdl_timer_func(due, 0, ring, &a);
+    REQUIRE(a.t != NULL);
+    CHECK(tdl_timer_chan(a.t) == NULL);
+    until_rung(&a, 1);
+    CHECK(a.last >= due);
+    CHECK(a.goid != 0 && a.goid != (long long)tdl_goid());
+    CHECK_INT(tdl_timer_stop(a.t), 0); /* it was started */
+    due = tdl_now() + 10 * MS;
+    CHECK_INT(tdl_timer_reset(a.t, due, 0), 0);
+    until_rung(&a, 2);
+    CHECK(a.last >= due);
+    CHECK_INT(tdl_timer_reset(a.t, tdl_now() + TDL_HOUR, 0), 0);
+    CHECK_INT(tdl_timer_reset(a.t, tdl_now() + TDL_MINUTE, 0), 1);
+    CHECK_INT(tdl_timer_stop(a.t), 1);
+    CHECK_INT(tdl_timer_stop(a.t), 0);
+    tdl_sleep(5 * MS);
+    CHECK_INT(a.n, 2);
+    tdl_timer_free(a.t);
+    until_over(&a);
+}
+
+TEST_G(func, "C14 a timer with a function starts it in a goroutine of its own; reset starts it again, stop keeps it") { rings(); }
+TEST(func_thread, "C14 the same for a plain thread, without a run") {
+    check_keeps_fds();
+    rings();
+}
+
+TEST_G(func_stopped, "C14 of 100 timers with a function, those that are stopped in time never start it, the others do") {
+    enum { N = 100 };
+    alarm_call a[N];
+    int        stopped[N];
+    for (int i = 0; i < N; i++) {
+        a[i] = (alarm_call){ .n = 0 };
+        a[i].t = tdl_timer_func(tdl_now() + (i % 2 ? 5 : 40) * MS, 0, ring, &a[i]);
+    }
+    tdl_sleep(5 * MS);
+    for (int i = 0; i < N; i++) stopped[i] = tdl_timer_stop(a[i].t);
+    tdl_sleep(50 * MS); /* all would be due */
+    for (int i = 0; i < N; i++) {
+        if (!stopped[i]) until_rung(&a[i], 1);
+        CHECK_INT(a[i].n, !stopped[i]);
+        tdl_timer_free(a[i].t);
+    }
+    for (int i = 0; i < N; i++) until_over(&a[i]);
+}
+
+TEST_G(func_freed, "C14 a timer that is freed does not start its function, one that runs is not disturbed") {
+    alarm_call a = { .lasts = 10 * MS };
+    a.t = tdl_timer_func(tdl_now() + TDL_HOUR, 0, ring, &a);
+    tdl_timer_free(a.t);
+    a.t = tdl_timer_func(1, 0, ring, &a);
+    until_rung(&a, 1);
+    tdl_timer_free(a.t);
+    CHECK_INT(a.n, 1);
+    CHECK(tdl_timer_func(1, 0, NULL, NULL) == NULL);
+    CHECK(tdl_timer_func(1, -1, ring, NULL) == NULL);
+    until_over(&a);
+}
+
+TEST_G(func_period, "C14 with a period the function starts each time, also while it still runs") {
+    int64_t    start = tdl_now();
+    alarm_call a = { .lasts = 20 * MS };
+    a.t = tdl_timer_func(start + 5 * MS, 5 * MS, ring, &a);
+    until_rung(&a, 5);
+    CHECK(tdl_now() >= start + 25 * MS);
+    CHECK_INT(tdl_timer_stop(a.t), 1);
+    int n = a.n;
+    tdl_sleep(15 * MS);
+    CHECK_WITHIN(a.n, n, n + 2); /* some may have been on their way */
+    tdl_timer_free(a.t);
+    until_over(&a);
+}
+
+static void reset_func(void *arg) {
+    alarm_call *a = arg;
+    uint64_t    seed = (uint64_t)(uintptr_t)&seed;
+    for (int i = 0; i < SCALE(1000); i++) {
+        int64_t r = (int64_t)(random_next(&seed) % 200000);
+        int     rc = r % 3 ? tdl_timer_reset(a->t, tdl_now() + r, 0) : tdl_timer_stop(a->t);
+        CHECK_WITHIN(rc, 0, 1);
+        atomic_fetch_add(&a->taken_back, rc);
+        atomic_fetch_add(&a->set, r % 3 != 0);
+        if (i % 16 == 0) tdl_sleep(r / 4);
+    }
+}
+
+TEST_G(func_stress, "C14 several stop and reset one timer: it is called as often as it was set and not taken back") {
+    alarm_call a = { .set = 1 };
+    crew       w;
+    a.t = tdl_timer_func(tdl_now() + TDL_HOUR, 0, ring, &a);
+    crew_open(&w);
+    for (int i = 0; i < 5; i++) crew_start(&w, i == 4, reset_func, &a);
+    crew_close(&w);
+    a.taken_back += tdl_timer_stop(a.t);
+    until_rung(&a, a.set - a.taken_back);
+    tdl_sleep(5 * MS);
+    CHECK_INT(a.n, a.set - a.taken_back);
+    tdl_timer_free(a.t);
+    until_over(&a);
+}
+
+static void func_on_host(int guest) {
+    stage      s;
+    alarm_call a = { .n = 0 };
+    stage_open(&s, "alarm");
+    s.guest = guest;
+    a.t = tdl_timer_func(tdl_now() + 5 * MS, 5 * MS, ring, &a);
+    REQUIRE(a.t != NULL);
+    for (int i = 0; i < 5000 && a.n < 3; i++) stage_poll(&s, MS);
+    CHECK(a.n >= 3);
+    tdl_timer_free(a.t);
+    stage_close(&s);
+    until_over(&a);
+}
+
+TEST(func_host, "C14 a host's timer starts C goroutines, from its loop") {
+    check_keeps_fds();
+    func_on_host(0);
+    func_on_host(1);
+}
+
 /* -- Other callers ----------------------------------------------------------------------------- */
 
 static void take_on_thread(void *arg) {
@@ -235,6 +388,7 @@ static void make_timer(void) { outlived = tdl_timer_new(tdl_now() + 20 * MS, 10 
 TEST(run_over, "C8 a timer does not fire after its run; stop, reset and free are harmless then") {
     check_run(make_timer);
     REQUIRE(outlived != NULL);
+    tdl_chan_try_recv(tdl_timer_chan(outlived), NULL); /* fired in time, if the run took long */
     CHECK_RC(tdl_chan_recv_until(tdl_timer_chan(outlived), NULL, tdl_now() + 60 * MS), TDL_ETIMEDOUT);
     tdl_timer_stop(outlived);
     tdl_timer_free(outlived);
