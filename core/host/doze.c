@@ -49,6 +49,8 @@ int tdl_host_doze(tdl_host *h) {
     at_store_seq(&h->dozing, 1);
     int r = tdl_poller_wait(&h->poller, h->doze);
     bool stuck = r == 0 && nobody(h) && !awaits_signal();
+    /* a thread may have brought something, and ended, before they were counted */
+    if (stuck && (r = tdl_poller_wait(&h->poller, 0)) != 0) stuck = false;
     at_store_seq(&h->dozing, 0);
     tdl_deadlock_stir();
     return stuck ? TDL_EDEADLOCK : r;

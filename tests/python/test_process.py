@@ -53,6 +53,7 @@ def test_ctrl_c(how, waits):
 
         async def main():
             treadle.go(left())
+            asyncio.get_running_loop().call_later(60, print)  # else it is a deadlock
             print("ready", flush=True)
             try:
                 await wait(sys.argv[1])

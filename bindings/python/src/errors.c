@@ -112,6 +112,10 @@ raise_code(mod_state *st, int64_t code, const char *what)
                      "%s: not on this thread (it runs an event loop and must not block, "
                      "or the object belongs to a loop of another thread)", what);
         return NULL;
+    case TDL_EDEADLOCK:
+        PyErr_Format(st->DeadlockError, "%s: deadlock: the caller would wait for itself, or for one that waits for it",
+                     what);
+        return NULL;
     case TDL_ENOTLOCKED:
         PyErr_SetString(PyExc_RuntimeError, "unlock of unlocked mutex");
         return NULL;

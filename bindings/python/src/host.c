@@ -308,8 +308,9 @@ host_dispatch(pyhost *h)
     return rc;
 }
 
-int
-host_poll(pyhost *h, int64_t timeout_ns)
+/* With flags of the core's, TDL_EDEADLOCK is 1: nothing can end the wait. */
+static int
+poll_with(pyhost *h, int64_t timeout_ns, int flags)
 {
     if (h->core == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
@@ -327,12 +328,14 @@ host_poll(pyhost *h, int64_t timeout_ns)
     } else {
         h->dispatching = true; /* nobody enters while the GIL is given up */
         Py_BEGIN_ALLOW_THREADS
-        n = tdl_host_poll(h->core, h->events, BATCH, timeout_ns);
+        n = tdl_host_poll_opts(h->core, h->events, BATCH, timeout_ns, flags);
         Py_END_ALLOW_THREADS
         h->dispatching = false;
     }
     h->ievent = 0;
     h->nevents = n < 0 ? 0 : n;
+    if (n == TDL_EDEADLOCK)
+        return PyErr_CheckSignals() < 0 ? -1 : 1;
     if (n < 0) {
         raise_code(h->st, n, "waiting for events");
         return -1;
@@ -340,6 +343,12 @@ host_poll(pyhost *h, int64_t timeout_ns)
     if (timeout_ns != 0 && PyErr_CheckSignals() < 0)
         return -1;
     return n > 0 ? host_dispatch(h) : 0;
+}
+
+int
+host_poll(pyhost *h, int64_t timeout_ns)
+{
+    return poll_with(h, timeout_ns, 0);
 }
 
 /* -- The object ---------------------------------------------------------- */
@@ -351,11 +360,16 @@ length_of(PyObject *o)
 }
 
 /* The select() of treadle's own loop: runs goroutines until asyncio has
- * something to do or the time is up. */
+ * something to do or the time is up. None: nothing ever will be, if asyncio's
+ * own descriptors bring nothing; only with a second argument that is true. */
 static PyObject *
-host_select(pyhost *h, PyObject *timeout)
+host_select(pyhost *h, PyObject *const *args, Py_ssize_t n)
 {
+    if (n < 1 || n > 2)
+        return PyErr_Format(PyExc_TypeError, "select expects 1 or 2 arguments, got %zd", n);
+    PyObject *timeout = args[0];
     int64_t ns = -1;
+    int flags = n == 2 && args[1] == Py_True ? TDL_POLL_DEADLOCK | TDL_POLL_UNWATCHED : 0;
     if (timeout != Py_None) {
         if (seconds_arg(timeout, "timeout", &ns) < 0)
             return NULL;
@@ -381,8 +395,11 @@ host_select(pyhost *h, PyObject *timeout)
             wait = deadline == TDL_FOREVER ? -1 : deadline - tdl_now();
             if (wait != -1 && wait <= 0)
                 break;
-            if (host_poll(h, wait) < 0)
+            int stuck = poll_with(h, wait, flags);
+            if (stuck < 0)
                 return NULL;
+            if (stuck)
+                Py_RETURN_NONE;
         }
         if (h->core == NULL || h->watch_ready || h->interrupt ||
             length_of(h->ready) > 0 || length_of(h->scheduled) != timers)
@@ -452,6 +469,20 @@ host_spawn(pyhost *h, PyObject *args)
     return g_spawn(h->st, h, coro, name, context == Py_None ? NULL : context, NULL);
 }
 
+/* The core's line about a goroutine, for reports; "" when it has ended. */
+static PyObject *
+host_describe(pyhost *h, PyObject *object)
+{
+    char line[384];
+    if (!g_check(object))
+        return PyErr_Format(PyExc_TypeError, "describe expects a G, not %.100s", Py_TYPE(object)->tp_name);
+    gobj *g = (gobj *)object;
+    bool ours = h->core != NULL && g->host == h && !G_ENDED(g);
+    if (!ours || tdl_task_describe(h->core, g->task, line, sizeof line) < 0)
+        line[0] = '\0';
+    return PyUnicode_FromString(line);
+}
+
 static PyObject *
 host_on_thread(pyhost *h, void *Py_UNUSED(closure))
 {
@@ -512,8 +543,8 @@ host_dealloc(pyhost *h)
 }
 
 static PyMethodDef host_methods[] = {
-    {"select", (PyCFunction)host_select, METH_O,
-     "select(timeout) -> True when asyncio's own descriptors are ready"},
+    {"select", (PyCFunction)(void (*)(void))host_select, METH_FASTCALL,
+     "select(timeout, detect=False) -> True when asyncio's own descriptors are ready"},
     {"interrupt", (PyCFunction)host_interrupt, METH_NOARGS,
      "Makes select return after the current batch."},
     {"close", (PyCFunction)host_close_method, METH_NOARGS, "Closes the host."},
@@ -521,6 +552,7 @@ static PyMethodDef host_methods[] = {
      "Goroutines that have not ended, or failed unseen."},
     {"spawn", (PyCFunction)host_spawn, METH_VARARGS,
      "spawn(coro, name, context) -> G, while the loop does not run yet."},
+    {"describe", (PyCFunction)host_describe, METH_O, "What the core says about a goroutine."},
     {"take_error", (PyCFunction)host_take_error, METH_NOARGS,
      "Reports unseen errors; the first error reported, or None."},
     {NULL, NULL, 0, NULL},

@@ -283,6 +283,11 @@ module_exec(PyObject *module)
     st->Closed = new_exception(module, "Closed",
                                "The connection or listener was closed on this side.",
                                PyExc_OSError);
+    st->DeadlockError = new_exception(module, "DeadlockError",
+                                      "A wait that would never end: in a circle of mutexes, or because all\n"
+                                      "goroutines of a run are asleep.", PyExc_RuntimeError);
+    if (st->DeadlockError == NULL)
+        return -1;
     st->recancel = PyObject_GetAttrString(module, "_recancel");
     if (st->ChannelClosed == NULL || st->Closed == NULL || st->recancel == NULL)
         return -1;
@@ -294,7 +299,7 @@ module_exec(PyObject *module)
 #define EACH_OBJECT(X)                                                                     \
     X(HostType) X(ReaderType) X(OpType) X(GType) X(ChanType) X(SharedChanType) X(CaseType) \
     X(MutexType) X(CondType) X(SemaphoreType) X(WaitGroupType) X(ConnType) X(LinesType)    \
-    X(ListenerType) X(ChannelClosed) X(Closed) X(CancelledError) X(InvalidStateError)      \
+    X(ListenerType) X(ChannelClosed) X(Closed) X(DeadlockError) X(CancelledError) X(InvalidStateError)      \
     X(IncompleteReadError) X(get_running_loop) X(current_tasks) X(current_task)            \
     X(swap_current_task) X(register_task) X(unregister_task) X(iscoroutine) X(recancel)    \
     X(packb) X(unpackb) X(empty_kw_context)

@@ -38,7 +38,7 @@ struct mod_state {
     PyTypeObject *HostType, *ReaderType, *OpType, *GType, *ChanType,
         *SharedChanType, *CaseType, *MutexType, *CondType, *SemaphoreType,
         *WaitGroupType, *ConnType, *LinesType, *ListenerType;
-    PyObject *ChannelClosed, *Closed;
+    PyObject *ChannelClosed, *Closed, *DeadlockError;
     /* asyncio */
     PyObject *CancelledError, *InvalidStateError, *IncompleteReadError;
     PyObject *get_running_loop; /* returns None when there is none */

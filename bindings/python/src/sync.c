@@ -73,6 +73,15 @@ mutex_unlock(mutexobj *m, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+mutex_disown(mutexobj *m, PyObject *Py_UNUSED(ignored))
+{
+    int rc = tdl_mutex_disown(m->core);
+    if (rc < 0)
+        return raise_code(STATE(m), rc, "disown");
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 mutex_aexit(mutexobj *m, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
     return op_value(STATE(m), mutex_unlock(m, NULL));
@@ -105,6 +114,9 @@ static PyMethodDef mutex_methods[] = {
      "try_lock() -> bool: takes it if it is free."},
     {"unlock", (PyCFunction)mutex_unlock, METH_NOARGS,
      "Gives it up; anyone may. RuntimeError if it is not locked."},
+    {"disown", (PyCFunction)mutex_disown, METH_NOARGS,
+     "It stays locked, by nobody: for one that another is to unlock, so that who waits for\n"
+     "that is not taken for one who waits for himself. RuntimeError if it is not locked."},
     {"__aenter__", mutex_lock, METH_NOARGS, NULL},
     {"__aexit__", (PyCFunction)(void (*)(void))mutex_aexit, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},

@@ -17,8 +17,10 @@ from __future__ import annotations
 import asyncio
 import selectors
 import signal
+import sys
 import threading
-from collections.abc import Coroutine, Mapping
+import traceback
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _treadle
@@ -41,12 +43,38 @@ def _set_wakeup_fd(fd: int) -> int | None:
         return None
 
 
+def _handles_interrupt() -> bool:
+    """Is there a handler of the program's for Ctrl-C? (The core knows of those
+    for other signals.)"""
+    handler = signal.getsignal(signal.SIGINT)
+    owner = getattr(getattr(handler, "func", None), "__self__", None)
+    if isinstance(owner, asyncio.Runner):
+        return False
+    return callable(handler) and handler is not signal.default_int_handler
+
+
+def _stack(coro: Any) -> str:
+    """Where a coroutine waits, with all that it awaits; the innermost last."""
+    frames = []
+    while coro is not None:
+        for kind in ("cr", "gi", "ag"):
+            frame = getattr(coro, f"{kind}_frame", None)
+            if frame is not None:
+                frames.append((frame, frame.f_lineno))
+                coro = getattr(coro, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+                break
+        else:
+            break
+    return "".join(traceback.StackSummary.extract(frames).format())
+
+
 class _Selector(selectors.BaseSelector):
     """asyncio's selector, polled through treadle's host once it is open."""
 
     def __init__(self) -> None:
         self._epoll = selectors.EpollSelector()
         self.host: _treadle._Host | None = None
+        self.stuck: Callable[[], bool] | None = None  # is asked when nothing seems to come any more
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.host is None:
@@ -54,10 +82,21 @@ class _Selector(selectors.BaseSelector):
         elif not self.host.on_thread:
             raise RuntimeError("a treadle loop must be run by one thread only")
 
+    @property
+    def watches(self) -> bool:
+        """Is there a descriptor besides that by which threads wake the loop?"""
+        return len(self._epoll.get_map()) > 1
+
     def select(self, timeout: float | None = None) -> _EventList:
         if self.host is None:
             return self._epoll.select(timeout)
-        return self._epoll.select(0) if self.host.select(timeout) else []
+        if timeout is None and self.stuck is not None and not self.watches:
+            ready = self.host.select(None, True)
+            if ready is None and not self.stuck():
+                ready = self.host.select(None)
+        else:
+            ready = self.host.select(timeout)
+        return self._epoll.select(0) if ready else []
 
     def register(
         self, fileobj: FileDescriptorLike, events: int, data: Any = None
@@ -133,6 +172,31 @@ class Loop(asyncio.SelectorEventLoop):
             # wait() does not ask for results: errors are still reported
             await asyncio.wait(left)
 
+    def _detect_deadlock(self) -> None:
+        """Raises DeadlockError from now on when nothing can happen any more."""
+        self._treadle.stuck = self._stuck
+
+    def _stuck(self) -> bool:
+        """Nothing in the process can wake a goroutine or a task: False when a
+        descriptor or a handler of signals might, else the report, and the error."""
+        handlers: dict[int, Any] = self._signal_handlers  # type: ignore[attr-defined]
+        if handlers or _handles_interrupt() or self._treadle.watches:
+            return False
+        message = "all goroutines are asleep - deadlock!"
+        host = self._treadle.host
+        assert host is not None
+        print(f"treadle: {message}\n", file=sys.stderr)
+        goroutines = [g for g in host.goroutines() if not g.done()]
+        for g in goroutines:
+            print(f"{host.describe(g)}\n{_stack(g.get_coro())}", file=sys.stderr)
+        for task in asyncio.all_tasks(self):
+            if not isinstance(task, _treadle.G):
+                print(f"{task!r}\n{_stack(task.get_coro())}", file=sys.stderr)
+        sys.stderr.flush()
+        if _treadle.num_goroutines() > len(goroutines):  # those of other languages
+            _treadle.dump()
+        raise _treadle.DeadlockError(message)
+
     def _spawn_main(self, coro: Coroutine[Any, Any, T], context: Any) -> _treadle.G[T]:
         self._treadle.open(self)
         assert self._treadle.host is not None
@@ -154,7 +218,9 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     Goroutines that are left when main has returned are cancelled and unwound
     before run returns. The first error of a goroutine that nobody awaited is
     raised at the end, unless main raised one itself. Ctrl-C cancels main and
-    then raises KeyboardInterrupt. RuntimeError where a loop is running already.
+    then raises KeyboardInterrupt. When everything waits and nothing in the process
+    can wake anybody, the stacks of all go to stderr and DeadlockError is raised.
+    RuntimeError where a loop is running already.
     """
     if asyncio.events._get_running_loop() is not None:
         raise RuntimeError("treadle.run() cannot be called from a running event loop")
@@ -170,6 +236,7 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
 
     with asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
         runner.get_loop()
+        loop._detect_deadlock()
         loop.set_task_factory(first_as_goroutine)
         result = runner.run(main)
         # Their errors are collected before the Runner closes the loop.
