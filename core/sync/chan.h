@@ -26,6 +26,7 @@ struct tdl_chan {
     tdl_val *buf;
     tdl_queue recvq, sendq;
     struct tdl_m *m; /* local: the only thread that may use it */
+    tdl_val one;     /* the buffer where cap is 1, as timers' is */
 };
 
 static inline void tdl_chan_lock(tdl_chan *ch) {

@@ -5,9 +5,10 @@
  * before a stop or a reset.
  *
  * Under its lock: armed says that it is still to fire, at `when`, and that the
- * node is in the heap of `poller` (or is just being fired: then it looks at
- * armed and when first, and finds that it came too early or in vain). Values
- * are sent under the lock, so that a stop finds them.
+ * node is in the heap of `poller`, for that time or an earlier one (or is just
+ * being fired: then it looks at armed and when first, and finds that it came too
+ * early or in vain). So a reset to a later time is a store. Values are sent under
+ * the lock, so that a stop finds them.
  *
  * It belongs to the poller of whoever made it, and dies with that.
  */
@@ -19,6 +20,7 @@
 struct tdl_timer {
     tdl_lock lock;
     uint8_t armed;
+    uint8_t sent; /* since the last stop or reset: a value may be in the channel */
     int64_t when, period;
     tdl_chan *chan;     /* NULL: it has a function */
     void (*fn)(void *); /* these two never change */
@@ -57,6 +59,7 @@ static void fire(void *owner) {
             tdl_val due;
             tdl_val_set_int(&due, t->when);
             tdl_chan_try_send(t->chan, &due); /* one unread is enough: a slow receiver loses ticks */
+            t->sent = 1;
         }
         fn = t->fn;
         arg = t->arg;
@@ -68,6 +71,45 @@ static void fire(void *owner) {
     }
     tdl_unlock(&t->lock);
     if (fn && !tdl_go(fn, arg)) start_later(t);
+}
+
+/* Under the lock: takes back what was not received. 1 when it was still to fire
+ * or a value was discarded. */
+static inline int take_back(tdl_timer *t) {
+    int pending = t->armed;
+    if (TDL_UNLIKELY(t->sent)) {
+        t->sent = 0;
+        if (tdl_chan_try_recv(t->chan, NULL) == 0) pending = 1;
+    }
+    return pending;
+}
+
+int tdl_timer_stop(tdl_timer *t) {
+    if (tdl_forked()) return TDL_EFORKED;
+    if (!t) return TDL_EINVAL;
+    tdl_lock_take(&t->lock);
+    int r = take_back(t);
+    t->armed = 0;
+    tdl_timer_disarm(&t->node);
+    tdl_unlock(&t->lock);
+    return r;
+}
+
+static int start(tdl_timer *t, int64_t when, int64_t period) {
+    tdl_lock_take(&t->lock);
+    int r = take_back(t);
+    t->when = when;
+    t->period = period;
+    int e = tdl_timer_arm_by(&t->poller->timers, &t->node, when);
+    t->armed = e == 0;
+    tdl_unlock(&t->lock);
+    return e < 0 ? e : r;
+}
+
+int tdl_timer_reset(tdl_timer *t, int64_t when, int64_t period) {
+    if (tdl_forked()) return TDL_EFORKED;
+    if (!t || period < 0) return TDL_EINVAL;
+    return start(t, when, period);
 }
 
 static tdl_timer *make(int64_t when, int64_t period, void (*fn)(void *), void *arg) {
@@ -83,7 +125,7 @@ static tdl_timer *make(int64_t when, int64_t period, void (*fn)(void *), void *a
     t->fn = fn;
     t->arg = arg;
     if (!fn) t->chan = tdl_chan_new(1);
-    if ((fn || t->chan) && tdl_timer_reset(t, when, period) >= 0) return t;
+    if ((fn || t->chan) && start(t, when, period) >= 0) return t;
     tdl_timer_free(t);
     return NULL;
 }
@@ -92,37 +134,6 @@ tdl_timer *tdl_timer_new(int64_t when, int64_t period) { return make(when, perio
 
 tdl_timer *tdl_timer_func(int64_t when, int64_t period, void (*fn)(void *), void *arg) {
     return fn ? make(when, period, fn, arg) : NULL;
-}
-
-/* Under the lock: takes back what was not received. 1 when it was still to fire
- * or a value was discarded. */
-static int disarm(tdl_timer *t) {
-    bool pending = t->armed;
-    t->armed = 0;
-    tdl_timer_disarm(&t->node);
-    return tdl_chan_try_recv(t->chan, NULL) == 0 || pending;
-}
-
-int tdl_timer_stop(tdl_timer *t) {
-    if (tdl_forked()) return TDL_EFORKED;
-    if (!t) return TDL_EINVAL;
-    tdl_lock_take(&t->lock);
-    int r = disarm(t);
-    tdl_unlock(&t->lock);
-    return r;
-}
-
-int tdl_timer_reset(tdl_timer *t, int64_t when, int64_t period) {
-    if (tdl_forked()) return TDL_EFORKED;
-    if (!t || period < 0) return TDL_EINVAL;
-    tdl_lock_take(&t->lock);
-    int r = disarm(t);
-    t->when = when;
-    t->period = period;
-    int e = tdl_timer_arm_by(&t->poller->timers, &t->node, when);
-    t->armed = e == 0;
-    tdl_unlock(&t->lock);
-    return e < 0 ? e : r;
 }
 
 tdl_chan *tdl_timer_chan(tdl_timer *t) { return t ? t->chan : NULL; }

@@ -8,55 +8,51 @@
 
 enum { SLAB = 64 }; /* objects cut from one allocation */
 
-/* What a free object consists of. */
-struct free_object {
-    tdl_lock lock;
-    struct free_object *next;
-};
+/* Under the lock: another slab, and room on the free list for what it holds. */
+static bool grow(tdl_pool *pool) {
+    if (pool->total + SLAB > pool->room) {
+        size_t room = pool->room ? 2 * pool->room : SLAB;
+        void **list = tdl_sys.resize(pool->free, room * sizeof *list);
+        if (!list) return false;
+        pool->free = list;
+        pool->room = room;
+    }
+    pool->fresh = tdl_alloc_zeroed(pool->size * SLAB);
+    if (!pool->fresh) return false;
+    pool->nfresh = SLAB;
+    pool->total += SLAB;
+    return true;
+}
 
 void *tdl_pool_take(tdl_pool *pool) {
+    tdl_lock *o = NULL;
     tdl_lock_take(&pool->lock);
-    struct free_object *o = pool->free;
-    if (o) {
-        pool->free = o->next;
-    } else {
-        if (pool->nfresh == 0) {
-            pool->fresh = tdl_alloc_zeroed(pool->size * SLAB);
-            if (!pool->fresh) {
-                tdl_unlock(&pool->lock);
-                return NULL;
-            }
-            pool->nfresh = SLAB;
-        }
-        o = (struct free_object *)pool->fresh;
+    if (pool->nfree) {
+        o = pool->free[--pool->nfree];
+    } else if (pool->nfresh || grow(pool)) {
+        o = (tdl_lock *)pool->fresh;
         pool->fresh += pool->size;
         pool->nfresh--;
-        tdl_lock_init(&o->lock, pool->rank);
+        tdl_lock_init(o, pool->rank);
     }
-    pool->live++;
     tdl_unlock(&pool->lock);
-    /* a late holder of the object's own lock may be looking at its fields */
-    tdl_lock_take(&o->lock);
-    memset((char *)o + sizeof(tdl_lock), 0, pool->size - sizeof(tdl_lock));
-    tdl_unlock(&o->lock);
+    TDL_TSAN_ACQUIRE(o); /* from who came late, and looked at its fields under its lock */
     return o;
 }
 
 void tdl_pool_give(tdl_pool *pool, void *object) {
-    struct free_object *o = object;
-    tdl_lock_take(&o->lock);
-    memset((char *)o + sizeof(tdl_lock), 0, pool->size - sizeof(tdl_lock));
-    tdl_unlock(&o->lock);
+    tdl_lock *o = object;
+    tdl_lock_take(o); /* somebody late may be looking at its fields */
+    memset(o + 1, 0, pool->size - sizeof *o);
+    tdl_unlock(o);
     tdl_lock_take(&pool->lock);
-    o->next = pool->free;
-    pool->free = o;
-    pool->live--;
+    pool->free[pool->nfree++] = o;
     tdl_unlock(&pool->lock);
 }
 
 int64_t tdl_pool_live(tdl_pool *pool) {
     tdl_lock_take(&pool->lock);
-    int64_t n = pool->live;
+    int64_t n = (int64_t)(pool->total - pool->nfresh - pool->nfree);
     tdl_unlock(&pool->lock);
     return n;
 }

@@ -6,8 +6,9 @@
  * stale event) may therefore still take the object's lock, and sees under it
  * that the object is no longer his.
  *
- * Invariant: the first member of a pooled object is its tdl_lock, which is
- * initialised once, when the memory is new, and never again.
+ * Invariants: the first member of a pooled object is its tdl_lock, which is
+ * initialised once, when the memory is new, and never again. The rest of a free
+ * object is zero, so that taking one need not touch it.
  */
 #ifndef TDL_SYS_POOL_H
 #define TDL_SYS_POOL_H
@@ -17,10 +18,12 @@
 typedef struct tdl_pool {
     tdl_lock lock;
     size_t size;   /* of one object */
-    void *free;    /* given back, linked through the word after the lock; under lock */
+    void **free;   /* given back, the last one on top; under lock */
+    size_t nfree;  /* of these; under lock */
+    size_t room;   /* for all objects that there are; under lock */
+    size_t total;  /* how many that is; under lock */
     char *fresh;   /* the slab objects are cut from; under lock */
     size_t nfresh; /* objects left in it; under lock */
-    int64_t live;  /* taken and not given back; under lock */
     tdl_rank rank; /* of the objects' locks */
 } tdl_pool;
 
