@@ -28,11 +28,19 @@ static uint64_t next(uint64_t *s) { /* splitmix64 (Steele, Lea, Flood 2014) */
     return z ^ (z >> 31);
 }
 
-/* Mostly none; some pauses of up to 2 us, some yields, rarely a sleep. */
+static void compute(uint64_t steps) {
+    for (volatile uint64_t i = 0; i < steps; i++) {
+    }
+}
+
+/* Mostly none; some pauses, of up to 2 us or, so that others come and steal, 30
+ * us; some yields, rarely a sleep. */
 static void delay(uint64_t *seed) {
     uint64_t r = next(seed) % 4096;
     if (r < 256)
-        for (uint64_t i = 0; i < r; i++) atomic_signal_fence(memory_order_seq_cst);
+        compute(4 * r);
+    else if (r < 264)
+        compute(20000);
     else if (r < 272)
         tdl_yield();
     else if (r == 272)
@@ -41,6 +49,7 @@ static void delay(uint64_t *seed) {
 
 typedef struct pair {
     int            how;
+    int            pinned; /* one of the two has a thread to itself */
     long long      rounds;
     uint64_t       seed;
     tdl_chan      *there, *back;
@@ -93,12 +102,15 @@ static void take(pair *p, int back) {
 static void one(void *arg) {
     pair    *p = arg;
     uint64_t seed = p->seed;
+    if (p->pinned) tdl_pin();
     for (long long i = 0; i < p->rounds; i++) {
         delay(&seed);
         give(p, 0);
         take(p, 1);
         if (i % 64 == 63) atomic_fetch_add(&moved, 128);
     }
+    atomic_fetch_add(&moved, 2 * (p->rounds % 64));
+    if (p->pinned) tdl_unpin();
     tdl_waitgroup_done(p->all);
 }
 
@@ -122,12 +134,15 @@ typedef struct step {
 static int run_step(void *arg) {
     step *s = arg;
     int   npairs = s->n * PAIRS_A_P;
+    /* those of the pinned cross threads each time: a tenth of the work is theirs */
+    long long rounds = s->parks / 2 + npairs, of_pinned = rounds / 10 / s->n;
+    long long of_others = (rounds - of_pinned * s->n) / (npairs - s->n) + 1;
     pair *pairs = calloc((size_t)npairs, sizeof *pairs);
     tdl_waitgroup *all = tdl_waitgroup_new();
     tdl_waitgroup_add(all, 2 * npairs);
     for (int i = 0; i < npairs; i++) {
         pair *p = &pairs[i];
-        *p = (pair){.how = i % WAYS, .rounds = s->parks / (2 * npairs) + 1, .seed = next(&s->seed), .all = all};
+        *p = (pair){.how = i % WAYS, .pinned = i % PAIRS_A_P == 0, .rounds = i % PAIRS_A_P == 0 ? of_pinned : of_others, .seed = next(&s->seed), .all = all};
         p->there = tdl_chan_new(p->how == BY_BUFFER ? 1 : 0);
         p->back = tdl_chan_new(0);
         p->ping = tdl_sema_new(0);
@@ -176,6 +191,6 @@ int main(int argc, char **argv) {
         must(tdl_run(run_step, &s), "run");
         printf("park: %2d processors: %lld parks, %.1f s\n", s.n, s.parks, (double)(tdl_now() - begin) / 1e9);
     }
-    printf("park: %lld parks, none lost\n", total);
+    printf("park: %lld parks, none lost\n", (long long)atomic_load(&moved));
     return 0;
 }
