@@ -35,6 +35,8 @@ static const struct {
     {TDL_EPORT, "TDL_EPORT", "port missing or out of range"},
     {TDL_ETRUNCATED, "TDL_ETRUNCATED", "message truncated"},
     {TDL_ENOPOLL, "TDL_ENOPOLL", "descriptor cannot be polled"},
+    {TDL_ESIM, "TDL_ESIM", "crosses the border of a simulation"},
+    {TDL_ELIMIT, "TDL_ELIMIT", "the simulation has reached its limit"},
     {TDL_PENDING, "TDL_PENDING", "pending"},
 };
 
@@ -76,6 +78,8 @@ size_t tdl_abi_size(const char *type) {
     if (strcmp(type, "tdl_event") == 0) return sizeof(tdl_event);
     if (strcmp(type, "tdl_outcome") == 0) return sizeof(tdl_outcome);
     if (strcmp(type, "tdl_go_options") == 0) return sizeof(tdl_go_options);
+    if (strcmp(type, "tdl_sim_options") == 0) return sizeof(tdl_sim_options);
+    if (strcmp(type, "tdl_sim_report") == 0) return sizeof(tdl_sim_report);
     if (strcmp(type, "tdl_addr") == 0) return sizeof(tdl_addr);
     if (strcmp(type, "tdl_listen_options") == 0) return sizeof(tdl_listen_options);
     if (strcmp(type, "tdl_dial_options") == 0) return sizeof(tdl_dial_options);

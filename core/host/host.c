@@ -277,7 +277,7 @@ tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap) {
 
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v) {
     if (!ch || !ch->local || !v) return TDL_EINVAL;
-    if (tdl_chan_check(ch)) return TDL_EHOST;
+    if (tdl_chan_check(ch)) return tdl_chan_refuses(ch);
     if (i < ch->count) {
         *v = ch->buf[(ch->head + i) % ch->cap];
         return 0;

@@ -3,7 +3,6 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include <sched.h>
 #include <stdlib.h>
 
 #include "sched/sched.h"
@@ -24,7 +23,7 @@ static void thread_ends(void *m) {
 /* Only the forking thread lives on. Locks that others held stay held: from here
  * on nothing that could wait is entered. */
 static void in_child(void) {
-    at_store_seq(&tdl_sched.forked, 1);
+    at_or_seq(&tdl_sched.special, TDL_SPECIAL_FORKED);
     if (tdl_self) tdl_self->deny = TDL_EFORKED;
 }
 
@@ -55,13 +54,33 @@ TDL_NO_TSAN TDL_NOINLINE tdl_m *tdl_m_self(void) {
 
 void tdl_m_adopt(tdl_m *m) { tdl_self = m; }
 
-void tdl_thread_yield(void) { sched_yield(); }
+void tdl_thread_yield(void) { tdl_sys.yield(); }
+
+int tdl_special(uint32_t bubble) {
+    if (at_load_rlx(&tdl_sched.special) & TDL_SPECIAL_FORKED) return TDL_EFORKED;
+    tdl_sys.call();
+    return bubble && !tdl_m_self()->bubble && bubble == at_load_rlx(&tdl_sched.bubble) ? TDL_ESIM : 0;
+}
+
+int tdl_border(uint32_t bubble) {
+    uint32_t own = tdl_m_self()->bubble;
+    if (own == bubble) return 0;
+    return own || bubble == at_load_rlx(&tdl_sched.bubble) ? TDL_ESIM : 0;
+}
+
+tdl_m *tdl_caller_denied(tdl_m *m, int *code) {
+    if (m->deny < 0) {
+        *code = m->deny;
+        return NULL;
+    }
+    tdl_sys.enter();
+    return tdl_m_self();
+}
 
 TDL_NO_TSAN uint32_t tdl_random(uint32_t n) { /* xorshift32 (Marsaglia 2003) */
     tdl_m *m = tdl_m_self();
     uint32_t x = m->rng;
-    if (x == 0) x = (uint32_t)((uintptr_t)m >> 6) ^ (uint32_t)tdl_sys.now() ^ 0x9e3779b9u;
-    if (x == 0) x = 1;
+    if (x == 0 && (x = tdl_sys.entropy()) == 0) x = 1;
     x ^= x << 13;
     x ^= x >> 17;
     x ^= x << 5;

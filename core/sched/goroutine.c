@@ -112,9 +112,9 @@ TDL_NO_TSAN static tdl_g *new_g(tdl_m *m, int cls, void (*fn)(void *), void *arg
 #define SITE __builtin_return_address(0)
 
 tdl_g *tdl_go(void (*fn)(void *), void *arg) {
-    tdl_m *m = tdl_m_self();
     int code;
-    if (!fn || tdl_forked()) return NULL;
+    if (!fn || tdl_refused(at_load_rlx(&tdl_sched.bubble)) < 0) return NULL;
+    tdl_m *m = tdl_m_self();
     if (!m->g && tdl_runtime_start() < 0) return NULL;
     tdl_g *g = new_g(m, STACK_DEFAULT, fn, arg, SITE, &code);
     if (g) tdl_g_start(g);
@@ -124,15 +124,12 @@ tdl_g *tdl_go(void (*fn)(void *), void *arg) {
 static tdl_g *go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts, const void *site, int *code) {
     static const tdl_go_options none = {.size = sizeof none};
     if (!opts) opts = &none;
-    tdl_m *m = tdl_m_self();
     *code = TDL_EINVAL;
     if (!fn || opts->size < sizeof *opts || (opts->flags & ~(uint32_t)TDL_GO_JOINABLE)) return NULL;
     int cls = *code = tdl_stack_class(opts->stack);
     if (cls < 0) return NULL;
-    if (tdl_forked()) {
-        *code = TDL_EFORKED;
-        return NULL;
-    }
+    if ((*code = tdl_refused(at_load_rlx(&tdl_sched.bubble))) < 0) return NULL;
+    tdl_m *m = tdl_m_self();
     if (!m->g && (*code = tdl_runtime_start()) < 0) return NULL;
     tdl_g *g = new_g(m, cls, fn, arg, site, code);
     if (!g) return NULL;
@@ -211,6 +208,7 @@ int64_t tdl_join_op(tdl_op *op, tdl_g *g, int64_t deadline) {
     if (op == &g->op) return TDL_EDEADLOCK;
     tdl_lock_take(&g->join_lock);
     int r = g->joining ? TDL_EBUSY : g->ended ? 0 : tdl_deadline_check(deadline);
+    if (r == 0 && !g->ended) r = tdl_may_wait(at_load_rlx(&tdl_sched.bubble));
     if (r != 0 || g->ended) {
         if (r == 0) g->joining = 1;
         tdl_unlock(&g->join_lock);
@@ -240,7 +238,8 @@ void tdl_g_cancel(tdl_g *g) {
 }
 
 int tdl_cancel(tdl_g *g) {
-    if (tdl_forked()) return TDL_EFORKED;
+    int no = tdl_refused(at_load_rlx(&tdl_sched.bubble));
+    if (no < 0) return no;
     if (!joinable(g)) return TDL_EINVAL;
     tdl_g_cancel(g);
     return 0;

@@ -209,7 +209,7 @@ TDL_NO_TSAN static bool wait_in_poller(tdl_p *p, bool was_called) {
     uint32_t nobody = 0;
     bool watcher = tdl_nprocs() > 1 && (was_called || somebody_busy()) &&
                    at_cas_seq(&tdl_sched.watching, &nobody, 1);
-    int64_t trim = tdl_stack_to_trim() ? tdl_stack_trim(tdl_sys.now()) : TDL_FOREVER;
+    int64_t trim = tdl_stack_to_trim() && !tdl_sys.simulated ? tdl_stack_trim(tdl_sys.now()) : TDL_FOREVER;
     tdl_poller_announce(&p->poller);
     int64_t until = tdl_timers_next(&p->poller.timers);
     if (trim < until) until = trim;

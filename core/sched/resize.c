@@ -32,8 +32,11 @@ int tdl_procs_wanted(void) {
     return limited(n > 0 ? n : tdl_procs_default());
 }
 
+int tdl_procs_swap(int n) { return at_xchg_seq(&wanted, n); }
+
 int tdl_gomaxprocs(int n) {
-    if (tdl_forked()) return TDL_EFORKED;
+    int no = tdl_refused(at_load_rlx(&tdl_sched.bubble));
+    if (no < 0) return no;
     int before = at_load_acq(&tdl_sched.running) ? (int)at_load_rlx(&tdl_sched.active) : tdl_procs_wanted();
     if (n < 1) return before;
     at_store_rlx(&wanted, limited(n));

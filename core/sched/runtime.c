@@ -34,6 +34,9 @@ int tdl_p_open(int id) {
     tdl_stacks_reset(&p->stacks);
     p->budget_full = 1;
     p->spin_credit = 1;
+    p->rounds = 0;
+    p->front_left = 0;
+    at_store_rlx(&p->asked, 0);
     at_store_rlx(&p->budget, 1);
     at_store_rlx(&p->attended, 0);
     at_store_rlx(&p->in_call, 0);
@@ -99,6 +102,7 @@ TDL_NO_TSAN tdl_poller *tdl_my_poller(int *code) {
         return NULL;
     }
     if (m->host) return m->host_poller;
+    if ((*code = tdl_may_wait(at_load_rlx(&tdl_sched.bubble))) < 0) return NULL;
     uint32_t was;
     tdl_p *p = tdl_p_enter(m, &was);
     if (p) at_store_rlx(&p->attended, 1); /* it has an M: us */
@@ -199,9 +203,15 @@ static int stop_rest(void) {
     return 0;
 }
 
-static void stop_all(void) {
-    at_store_seq(&tdl_sched.running, 0);
-    stop_rest();
+int tdl_runtime_stop(void) {
+    tdl_lock_take(&tdl_sched.run_lock);
+    int r = 0;
+    if (at_load_rlx(&tdl_sched.running) || tdl_nprocs()) {
+        at_store_seq(&tdl_sched.running, 0);
+        r = stop_rest();
+    }
+    tdl_unlock(&tdl_sched.run_lock);
+    return r;
 }
 
 /* -- Run ---------------------------------------------------------------------------- */
@@ -219,9 +229,9 @@ static void call_main(void *arg) {
 
 int tdl_run(int (*main_g)(void *), void *arg) {
     tdl_m *m = tdl_m_self();
-    if (m->deny) return m->deny;
+    if (m->deny < 0) return m->deny;
     if (!main_g) return TDL_EINVAL;
-    if (m->g) return TDL_EBUSY;
+    if (m->g || tdl_may_wait(at_load_rlx(&tdl_sched.bubble)) < 0) return TDL_EBUSY;
     if (at_xchg_seq(&tdl_sched.in_run, 1)) return TDL_EBUSY;
     struct main_call call = {main_g, arg, 0};
     bool ours = !at_load_acq(&tdl_sched.running);
@@ -235,9 +245,7 @@ int tdl_run(int (*main_g)(void *), void *arg) {
     }
     /* one that others had started goes on when we could not run in it */
     if (r == 0 || (started && ours)) {
-        tdl_lock_take(&tdl_sched.run_lock);
-        stop_all();
-        tdl_unlock(&tdl_sched.run_lock);
+        tdl_runtime_stop();
     }
     at_store_seq(&tdl_sched.in_run, 0);
     return r < 0 ? r : call.result;

@@ -130,7 +130,7 @@ TDL_NO_TSAN void tdl_yield(void) {
     tdl_m *m = tdl_m_self();
     tdl_g *g = m->g;
     if (!g || g->pins || m->on_system) {
-        if (!m->deny) tdl_thread_yield();
+        if (m->deny >= 0) tdl_thread_yield();
         return;
     }
     uint32_t was;
@@ -183,7 +183,7 @@ static tdl_g *steal_half(tdl_p *p, tdl_runq *q) {
 static tdl_g *steal_last(tdl_m *m, tdl_p *p, tdl_p *victim) {
     tdl_g *g = at_load_rlx(&victim->runnext);
     if (g) {
-        for (int i = 0; i < RUNNEXT_GRACE; i++) at_pause();
+        for (int i = 0; i < RUNNEXT_GRACE && !tdl_sys.simulated; i++) at_pause();
         if (at_cas_seq(&victim->runnext, &g, NULL)) return g;
     }
     if (at_load_rlx(&victim->poller.npd) == 0 || at_load_rlx(&p->asked) - at_load_rlx(&victim->asked) < BUDGET_NS)
@@ -258,6 +258,7 @@ TDL_NO_TSAN static tdl_g *find(tdl_m *m, tdl_p *p) {
             if (!g) g = tdl_take_global(p, RUNQ_SIZE / 2);
             if (!g && tdl_start_spinning(m)) g = steal(m, p);
         }
+        if (TDL_UNLIKELY(m->deny) && g) g = tdl_sys.look(g);
         if (g) {
             if (m->spinning) tdl_stop_spinning(m);
             TDL_TSAN_RELEASE(p);
@@ -285,19 +286,18 @@ TDL_NO_TSAN void *tdl_m_main(void *arg) {
     tdl_m_adopt(m);
     tdl_deadlock_rests();
     at_store_rlx(&m->busy, 1);
-    m->tid = (int)syscall(SYS_gettid);
-    tdl_overflow_thread(m);
-    prctl(PR_SET_NAME, "treadle-worker");
-    prctl(PR_SET_TIMERSLACK, 1UL); /* a sleep of 50 us ends 6 us late instead of 53 */
+    if (!tdl_sys.simulated) {
+        m->tid = (int)syscall(SYS_gettid);
+        tdl_overflow_thread(m);
+        prctl(PR_SET_NAME, "treadle-worker");
+        prctl(PR_SET_TIMERSLACK, 1UL); /* a sleep of 50 us ends 6 us late instead of 53 */
+    }
 #ifdef TDL_TSAN
     m->g0.fiber = __tsan_get_current_fiber();
     __tsan_release(m); /* the thread's beginning: who runs here sees its errno made */
 #endif
 #ifdef TDL_ASAN
-    pthread_attr_t attr;
-    pthread_getattr_np(pthread_self(), &attr);
-    pthread_attr_getstack(&attr, &m->stack_low, &m->stack_size);
-    pthread_attr_destroy(&attr);
+    tdl_sys.stack(&m->stack_low, &m->stack_size);
 #endif
     run(m);
     tdl_overflow_thread_ends(m);

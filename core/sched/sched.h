@@ -74,6 +74,7 @@ struct tdl_g {
     uint8_t pending; /* host thread: an op or an event is outstanding */
     uint8_t queued;  /* host thread: in the ready list */
     uint8_t parked;  /* under host's park lock */
+    uint64_t sim; /* a simulation's note: see sim/choose.c */
     char name[TDL_NAME];
 #ifdef TDL_TSAN
     void *fiber;
@@ -92,6 +93,12 @@ typedef struct tdl_stacks {
 typedef struct tdl_p tdl_p;
 typedef struct tdl_m tdl_m;
 
+/* tdl_m.deny of a thread in a simulation: its blocking forms begin with a point
+ * where others may run (core/sim). */
+enum { TDL_SIMULATED = 1 };
+/* Bits of tdl_sched.special. */
+enum { TDL_SPECIAL_FORKED = 1, TDL_SPECIAL_SIMULATED = 2 };
+
 /* What is to be done once a goroutine's stack has been left. */
 enum { AFTER_NOTHING, AFTER_PARK, AFTER_YIELD, AFTER_REJOIN, AFTER_ABANDON, AFTER_EXIT };
 
@@ -102,7 +109,8 @@ struct tdl_m {
     tdl_g *g;               /* the goroutine it runs; NULL on its own stack */
     _Atomic(tdl_p *) p;     /* worker Ms: see own.h. Written under sched.lock */
     _Atomic uint32_t busy;  /* in the runtime: see own.h */
-    int deny;               /* why blocking forms are refused: TDL_EHOST, TDL_EFORKED, or 0 */
+    int deny;               /* why blocking forms are refused: TDL_EHOST, TDL_EFORKED …, or 0; TDL_SIMULATED: they are not */
+    uint32_t bubble;        /* the simulation in which it runs; 0: none */
     struct tdl_host *host;  /* host Ms: the host opened last */
     struct tdl_poller *host_poller;
     uint32_t rng;           /* see tdl_random */
@@ -187,7 +195,8 @@ struct tdl_sched {
     _Atomic uint32_t stirs;    /* somebody who slept goes on */
     _Atomic uint64_t ids;
     _Atomic int64_t spawned, exited; /* not by a P */
-    _Atomic uint32_t forked;
+    _Atomic uint32_t special; /* the process is forked, or simulates: see tdl_refused */
+    _Atomic uint32_t bubble;  /* the number of the simulation that runs; 0: none */
     tdl_lock run_lock; /* starting and stopping */
     _Atomic uint32_t in_run;
 };
@@ -196,9 +205,22 @@ extern struct tdl_sched tdl_sched;
 
 static inline int tdl_nprocs(void) { return at_load_acq(&tdl_sched.np); }
 
-/* Is this the child of a fork? Every call that takes a lock asks first: its
- * holder may not exist here. */
-static inline bool tdl_forked(void) { return TDL_UNLIKELY(at_load_rlx(&tdl_sched.forked)); }
+/* The beginning of each call that takes a lock: 0, or why it may not go on.
+ * TDL_EFORKED: in the child of a fork the holder of a lock may not exist.
+ * TDL_ESIM: the object was made in a simulation (bubble, 0: in none, or there is
+ * no object) that the caller is not in. Inside, others may run here: what the
+ * caller knows of its M is to be asked after it. */
+int tdl_special(uint32_t bubble);
+static inline int tdl_refused(uint32_t bubble) {
+    return TDL_UNLIKELY(at_load_rlx(&tdl_sched.special)) ? tdl_special(bubble) : 0;
+}
+static inline bool tdl_forked(void) { return TDL_UNLIKELY(tdl_refused(0)); }
+
+/* May the caller wait on an object of this bubble? 0 or TDL_ESIM. */
+int tdl_border(uint32_t bubble);
+static inline int tdl_may_wait(uint32_t bubble) {
+    return TDL_UNLIKELY(at_load_rlx(&tdl_sched.special)) ? tdl_border(bubble) : 0;
+}
 
 /* -- The calling thread ----------------------------------------------------- */
 
@@ -227,12 +249,10 @@ uint32_t tdl_random(uint32_t n);
 
 /* Start of every blocking form: the caller's op, or NULL and in *code why it
  * may not block (TDL_EHOST, TDL_EFORKED, TDL_ECANCELED). */
+tdl_m *tdl_caller_denied(tdl_m *m, int *code);
 static inline tdl_op *tdl_caller_op(int *code) {
     tdl_m *m = tdl_m_self();
-    if (TDL_UNLIKELY(m->deny)) {
-        *code = m->deny;
-        return NULL;
-    }
+    if (TDL_UNLIKELY(m->deny) && !(m = tdl_caller_denied(m, code))) return NULL;
     tdl_g *g = m->g;
     if (!g) return &m->op;
     if (TDL_UNLIKELY(at_load_rlx(&g->cancelled))) {
@@ -356,6 +376,8 @@ void tdl_sysmon_ring(void);
 
 /* How many there are to be at the next start. */
 int tdl_procs_wanted(void);
+/* Sets what the program has asked for (0: nothing); what it was before. */
+int tdl_procs_swap(int n);
 /* Opens the P of that id, the next, if need be; under run_lock. 0 or a negative code. */
 int tdl_p_open(int id);
 /* Changes their number, if the runtime runs. 0 or a negative code. */
@@ -406,6 +428,8 @@ void tdl_overflow_thread_ends(tdl_m *m);
 
 /* Starts the Ps if they do not run. 0 or a negative code. */
 int tdl_runtime_start(void);
+/* Stops them, as the end of tdl_run does, if they run. 0, or TDL_EBUSY. */
+int tdl_runtime_stop(void);
 /* The poller that the calling thread's descriptors belong to; a plain thread's
  * belong to the first P. NULL and *code. */
 tdl_poller *tdl_my_poller(int *code);

@@ -92,7 +92,7 @@ int tdl_p_staff(tdl_p *p) {
         at_sub_seq(&tdl_sched.nwaking, 1);
         return 0;
     }
-    if (at_load_rlx(&tdl_m_self()->pinned) && !at_load_rlx(&tdl_sched.stopping)) {
+    if (at_load_rlx(&tdl_m_self()->pinned) && !at_load_rlx(&tdl_sched.stopping) && !tdl_sys.simulated) {
         p->next_idle = tdl_sched.unstaffed;
         tdl_sched.unstaffed = p;
         tdl_unlock(&tdl_sched.lock);
@@ -223,7 +223,7 @@ void tdl_threads_reap(void) {
     tdl_unlock(&tdl_sched.lock);
     while (m) {
         tdl_m *next = m->next;
-        pthread_join(m->thread, NULL);
+        tdl_sys.join(&m->thread);
         TDL_TSAN_ACQUIRE(&m->after); /* from every goroutine that ran on it */
         tdl_sys.release(m);
         m = next;

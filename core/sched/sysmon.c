@@ -231,7 +231,7 @@ int tdl_sysmon_start(void) {
 void tdl_sysmon_stop(void) {
     if (!at_load_acq(&mon.started)) return;
     tdl_sysmon_ring();
-    pthread_join(mon.thread, NULL);
+    tdl_sys.join(&mon.thread);
     at_sub_seq(&tdl_sched.nthreads, 1);
     at_store_seq(&mon.started, 0);
 }

@@ -11,6 +11,14 @@ static tdl_pool pool = TDL_POOL_INIT(struct tdl_chan);
 
 int64_t tdl_chan_live(void) { return tdl_pool_live(&pool); }
 
+uint32_t tdl_chan_bubble(const tdl_chan *ch) { return tdl_pool_bubble(&pool, ch); }
+
+int tdl_chan_refuses(const tdl_chan *ch) {
+    if (ch->local) return ch->m == tdl_m_self() ? 0 : TDL_EHOST;
+    uint32_t bubble = tdl_chan_bubble(ch);
+    return bubble == at_load_rlx(&tdl_sched.bubble) ? tdl_may_wait(bubble) : 0; /* else it is over */
+}
+
 /* -- Making and freeing ------------------------------------------------------- */
 
 tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_m *local_to) {
@@ -25,6 +33,7 @@ tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_m *local_to) {
     ch->cap = cap;
     ch->buf = cap == 1 ? &ch->one : buf;
     ch->local = local_to != NULL;
+    ch->checked = ch->local || tdl_chan_bubble(ch);
     ch->m = local_to;
     at_store_rlx(&ch->refs, 1);
     return ch;
@@ -139,6 +148,7 @@ static const tdl_op_class recv_class = {"chan receive", finish, leave};
 TDL_NOINLINE static int64_t wait(tdl_op *op, tdl_chan *ch, tdl_queue *q, const tdl_op_class *cls,
                                  const tdl_val *v, int64_t deadline) {
     int r = deadline == TDL_FOREVER ? 0 : tdl_deadline_check(deadline);
+    if (r == 0 && ch) r = tdl_may_wait(tdl_chan_bubble(ch));
     if (r != 0) {
         if (ch) tdl_chan_unlock(ch);
         return r;
@@ -166,7 +176,7 @@ TDL_NOINLINE static int64_t wait(tdl_op *op, tdl_chan *ch, tdl_queue *q, const t
  * a send here. */
 TDL_ALWAYS_INLINE int64_t start_send(tdl_op *op, tdl_chan *ch, const tdl_val *v, int64_t deadline) {
     if (TDL_UNLIKELY(!tdl_chan_carries(ch, v))) return TDL_EINVAL;
-    if (tdl_chan_check(ch)) return TDL_EHOST;
+    if (tdl_chan_check(ch)) return tdl_chan_refuses(ch);
     if (TDL_UNLIKELY(!ch)) return wait(op, NULL, NULL, &send_class, v, deadline);
     tdl_wake wake;
     tdl_chan_lock(ch);
@@ -183,7 +193,7 @@ TDL_ALWAYS_INLINE int64_t start_recv(tdl_op *op, tdl_chan *ch, tdl_val *v, int64
     if (TDL_UNLIKELY(!ch || tdl_chan_check(ch))) {
         tdl_val_nil(&op->out);
         tdl_val_nil(v);
-        if (ch) return TDL_EHOST;
+        if (ch) return tdl_chan_refuses(ch);
         return wait(op, NULL, NULL, &recv_class, NULL, deadline);
     }
     tdl_wake wake;
@@ -236,7 +246,7 @@ int tdl_chan_try_send(tdl_chan *ch, const tdl_val *v) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!v || !tdl_chan_carries(ch, v)) return TDL_EINVAL;
     if (!ch) return TDL_EAGAIN;
-    if (tdl_chan_check(ch)) return TDL_EHOST;
+    if (tdl_chan_check(ch)) return tdl_chan_refuses(ch);
     tdl_wake wake;
     tdl_chan_lock(ch);
     int r = tdl_chan_send_locked(ch, v, &wake);
@@ -248,7 +258,7 @@ int tdl_chan_try_send(tdl_chan *ch, const tdl_val *v) {
 int tdl_chan_try_recv(tdl_chan *ch, tdl_val *v) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!ch) return TDL_EAGAIN;
-    if (tdl_chan_check(ch)) return TDL_EHOST;
+    if (tdl_chan_check(ch)) return tdl_chan_refuses(ch);
     tdl_wake wake;
     tdl_val got;
     tdl_chan_lock(ch);
@@ -271,7 +281,7 @@ static int64_t closed_result(tdl_node *n) {
 int tdl_chan_close(tdl_chan *ch) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!ch) return TDL_EINVAL;
-    if (tdl_chan_check(ch)) return TDL_EHOST;
+    if (tdl_chan_check(ch)) return tdl_chan_refuses(ch);
     tdl_chan_lock(ch);
     if (ch->closed) {
         tdl_chan_unlock(ch);

@@ -22,6 +22,7 @@ struct tdl_chan {
     tdl_lock lock;
     uint32_t cap, count, head;
     uint8_t closed, local;
+    uint8_t checked; /* local, or made in a simulation: see tdl_chan_check */
     _Atomic uint32_t refs;
     tdl_val *buf;
     tdl_queue recvq, sendq;
@@ -36,10 +37,15 @@ static inline void tdl_chan_unlock(tdl_chan *ch) {
     if (!ch->local) tdl_unlock(&ch->lock);
 }
 
-/* 0, or TDL_EHOST for a local channel on another thread than its host's. */
-static inline int tdl_chan_check(const tdl_chan *ch) {
-    return TDL_UNLIKELY(ch && ch->local) && ch->m != tdl_m_self() ? TDL_EHOST : 0;
+/* Why the caller may not use it: TDL_EHOST, a local channel on another thread than
+ * its host's; TDL_ESIM, one that was made in a simulation that the caller is not
+ * in; 0. */
+int tdl_chan_refuses(const tdl_chan *ch);
+static inline bool tdl_chan_check(const tdl_chan *ch) {
+    return TDL_UNLIKELY(ch && ch->checked) && tdl_chan_refuses(ch) < 0;
 }
+/* The simulation in which it was made; 0: in none. */
+uint32_t tdl_chan_bubble(const tdl_chan *ch);
 
 /* A reference means something only to its host, so only a local channel takes
  * one; what is no type at all, none does. */

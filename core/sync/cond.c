@@ -70,6 +70,7 @@ static const tdl_op_class wait_class = {"sync.Cond.Wait", finish, abandon};
 int64_t tdl_cond_wait_op(tdl_op *op, tdl_cond *c, int64_t deadline) {
     if (!c) return TDL_EINVAL;
     int r = tdl_deadline_check(deadline);
+    if (r == 0) r = tdl_may_wait(tdl_pool_bubble(&pool, c));
     if (r != 0) return r;
     tdl_op_begin(op, &wait_class);
     op->node.object = c;
@@ -99,8 +100,8 @@ int tdl_cond_wait_until(tdl_cond *c, int64_t deadline) {
 int tdl_cond_wait(tdl_cond *c) { return tdl_cond_wait_until(c, TDL_FOREVER); }
 
 int tdl_cond_signal(tdl_cond *c) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!c) return TDL_EINVAL;
+    TDL_REFUSE(c);
     uint32_t was;
     tdl_lock_take(&c->lock);
     tdl_node *n = tdl_queue_claim(&c->q, &was);
@@ -110,8 +111,8 @@ int tdl_cond_signal(tdl_cond *c) {
 }
 
 int tdl_cond_broadcast(tdl_cond *c) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!c) return TDL_EINVAL;
+    TDL_REFUSE(c);
     tdl_lock_take(&c->lock);
     tdl_node *list = tdl_queue_claim_all(&c->q);
     tdl_unlock(&c->lock);

@@ -58,8 +58,8 @@ void tdl_errgroup_free(tdl_errgroup *eg) {
 tdl_context *tdl_errgroup_context(tdl_errgroup *eg) { return eg ? eg->context : NULL; }
 
 int tdl_errgroup_error(tdl_errgroup *eg) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!eg) return TDL_EINVAL;
+    TDL_REFUSE(eg);
     tdl_lock_take(&eg->lock);
     int error = eg->error;
     tdl_unlock(&eg->lock);
@@ -67,8 +67,8 @@ int tdl_errgroup_error(tdl_errgroup *eg) {
 }
 
 int tdl_errgroup_set_limit(tdl_errgroup *eg, uint32_t limit) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!eg) return TDL_EINVAL;
+    TDL_REFUSE(eg);
     tdl_lock_take(&eg->lock);
     bool busy = eg->active > 0;
     if (!busy) eg->limit = limit;
@@ -99,8 +99,8 @@ static int64_t wait(tdl_op *op, tdl_errgroup *eg, tdl_queue *q, const tdl_op_cla
 /* -- Places ----------------------------------------------------------------------- */
 
 int tdl_errgroup_done(tdl_errgroup *eg, int result) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!eg) return TDL_EINVAL;
+    TDL_REFUSE(eg);
     uint32_t was = 0;
     tdl_node *next = NULL, *waiting = NULL;
     tdl_lock_take(&eg->lock);

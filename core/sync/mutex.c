@@ -179,6 +179,7 @@ int64_t tdl_mutex_lock_op(tdl_op *op, tdl_mutex *m, int64_t deadline) {
     if (!m) return TDL_EINVAL;
     if (TDL_LIKELY(try_lock(m))) return own(m, op);
     int r = tdl_deadline_check(deadline);
+    if (r == 0) r = tdl_may_wait(tdl_pool_bubble(&pool, m));
     if (r != 0) return r;
     tdl_op_begin(op, &lock_class);
     begin(op, m);
@@ -209,16 +210,16 @@ static uint64_t caller(void) {
 }
 
 int tdl_mutex_trylock(tdl_mutex *m) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!m) return TDL_EINVAL;
+    TDL_REFUSE(m);
     if (!try_lock(m)) return TDL_EAGAIN;
     at_store_rlx(&m->owned.who, caller());
     return 0;
 }
 
 int tdl_mutex_disown(tdl_mutex *m) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!m) return TDL_EINVAL;
+    TDL_REFUSE(m);
     if (!at_load_rlx(&m->locked)) return TDL_ENOTLOCKED;
     at_store_rlx(&m->owned.who, 0);
     return 0;
@@ -252,8 +253,8 @@ TDL_NOINLINE static int unlock_slow(tdl_mutex *m, bool held) {
 }
 
 int tdl_mutex_unlock(tdl_mutex *m) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (TDL_UNLIKELY(!m)) return TDL_EINVAL;
+    TDL_REFUSE(m);
     if (TDL_UNLIKELY(!at_load_rlx(&m->locked))) return TDL_ENOTLOCKED;
     at_store_rlx(&m->owned.who, 0);
     if (TDL_UNLIKELY(at_load_rlx(&m->wanted))) return unlock_slow(m, true);

@@ -72,8 +72,8 @@ int tdl_once_begin_until(tdl_once *o, int64_t deadline) {
 int tdl_once_begin(tdl_once *o) { return tdl_once_begin_until(o, TDL_FOREVER); }
 
 int tdl_once_end(tdl_once *o) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!o) return TDL_EINVAL;
+    TDL_REFUSE(o);
     tdl_lock_take(&o->lock);
     if (at_load_rlx(&o->state) != RUNNING) {
         tdl_unlock(&o->lock);

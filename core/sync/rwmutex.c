@@ -155,14 +155,14 @@ static int go(tdl_rwmutex *rw, _Atomic uint32_t *units) {
 }
 
 int tdl_rwmutex_runlock(tdl_rwmutex *rw) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!rw) return TDL_EINVAL;
+    TDL_REFUSE(rw);
     return go(rw, my_units(rw));
 }
 
 int tdl_rwmutex_unlock(tdl_rwmutex *rw) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!rw) return TDL_EINVAL;
+    TDL_REFUSE(rw);
     tdl_lock_take(&rw->lock);
     if (!rw->held) {
         tdl_unlock(&rw->lock);

@@ -93,8 +93,8 @@ void tdl_scope_free(tdl_scope *s) {
 tdl_context *tdl_scope_context(tdl_scope *s) { return s ? s->context : NULL; }
 
 int tdl_scope_error(tdl_scope *s) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!s) return TDL_EINVAL;
+    TDL_REFUSE(s);
     tdl_lock_take(&s->lock);
     int error = s->error;
     tdl_unlock(&s->lock);
@@ -104,8 +104,8 @@ int tdl_scope_error(tdl_scope *s) {
 /* -- Children -------------------------------------------------------------------- */
 
 int tdl_scope_begin(tdl_scope *s) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!s) return TDL_EINVAL;
+    TDL_REFUSE(s);
     tdl_lock_take(&s->lock);
     int r = s->left ? TDL_ECLOSED : s->over ? TDL_ECANCELED : 0;
     if (r == 0) {

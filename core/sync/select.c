@@ -121,6 +121,8 @@ static int64_t select_with(tdl_op *op, const tdl_case *cases, int n, int64_t dea
         return i;
     }
     int r = deadline == TDL_FOREVER ? 0 : tdl_deadline_check(deadline);
+    for (int i = 0; i < n && r == 0; i++)
+        if (cases[i].chan) r = tdl_may_wait(tdl_chan_bubble(cases[i].chan));
     if (r == 0) {
         tdl_op_begin(op, &select_class);
         op->u.sel.n = n;
@@ -141,7 +143,7 @@ int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline
     if (n < 0 || n > MAX_CASES || (n > 0 && !cases)) return TDL_EINVAL;
     for (int i = 0; i < n; i++) {
         if (cases[i].op != TDL_SEND && cases[i].op != TDL_RECV) return TDL_EINVAL;
-        if (tdl_chan_check(cases[i].chan)) return TDL_EHOST;
+        if (tdl_chan_check(cases[i].chan)) return tdl_chan_refuses(cases[i].chan);
         if (cases[i].op == TDL_SEND && (!cases[i].val || !tdl_chan_carries(cases[i].chan, cases[i].val)))
             return TDL_EINVAL;
     }

@@ -76,6 +76,7 @@ int64_t tdl_sema_acquire_op(tdl_op *op, tdl_sema *s, uint32_t n, int64_t deadlin
         return 0;
     }
     int r = tdl_deadline_check(deadline);
+    if (r == 0) r = tdl_may_wait(tdl_pool_bubble(&pool, s));
     if (r != 0) {
         tdl_unlock(&s->lock);
         return r;
@@ -97,8 +98,8 @@ int tdl_sema_acquire_until(tdl_sema *s, uint32_t n, int64_t deadline) {
 int tdl_sema_acquire(tdl_sema *s, uint32_t n) { return tdl_sema_acquire_until(s, n, TDL_FOREVER); }
 
 int tdl_sema_try_acquire(tdl_sema *s, uint32_t n) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!s) return TDL_EINVAL;
+    TDL_REFUSE(s);
     tdl_lock_take(&s->lock);
     bool got = !s->q.head && s->permits >= n;
     if (got) s->permits -= n;
@@ -107,8 +108,8 @@ int tdl_sema_try_acquire(tdl_sema *s, uint32_t n) {
 }
 
 int tdl_sema_release(tdl_sema *s, uint32_t n) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!s) return TDL_EINVAL;
+    TDL_REFUSE(s);
     tdl_lock_take(&s->lock);
     s->permits += n;
     grant(s);

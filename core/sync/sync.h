@@ -5,6 +5,13 @@
 
 #include "sched/ops.h"
 
+/* The beginning of a call that does not block, on an object of the file's pool. */
+#define TDL_REFUSE(object)                                                     \
+    do {                                                                       \
+        int no_ = tdl_refused(tdl_pool_bubble(&pool, (object)));               \
+        if (TDL_UNLIKELY(no_ < 0)) return no_;                                 \
+    } while (0)
+
 int64_t tdl_mutex_lock_op(tdl_op *op, tdl_mutex *m, int64_t deadline);
 int64_t tdl_rwmutex_lock_op(tdl_op *op, tdl_rwmutex *rw, int64_t deadline);
 int64_t tdl_rwmutex_rlock_op(tdl_op *op, tdl_rwmutex *rw, int64_t deadline);

@@ -85,8 +85,8 @@ static inline int take_back(tdl_timer *t) {
 }
 
 int tdl_timer_stop(tdl_timer *t) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!t) return TDL_EINVAL;
+    TDL_REFUSE(t);
     tdl_lock_take(&t->lock);
     int r = take_back(t);
     t->armed = 0;
@@ -107,8 +107,8 @@ static int start(tdl_timer *t, int64_t when, int64_t period) {
 }
 
 int tdl_timer_reset(tdl_timer *t, int64_t when, int64_t period) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!t || period < 0) return TDL_EINVAL;
+    TDL_REFUSE(t);
     return start(t, when, period);
 }
 

@@ -36,8 +36,8 @@ static int64_t finish(tdl_op *op) {
 static const tdl_op_class wait_class = {"sync.WaitGroup.Wait", finish, leave};
 
 int tdl_waitgroup_add(tdl_waitgroup *wg, int n) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!wg) return TDL_EINVAL;
+    TDL_REFUSE(wg);
     tdl_lock_take(&wg->lock);
     if (wg->n + n < 0) {
         tdl_unlock(&wg->lock);
@@ -62,6 +62,7 @@ int64_t tdl_waitgroup_wait_op(tdl_op *op, tdl_waitgroup *wg, int64_t deadline) {
     if (!wg) return TDL_EINVAL;
     tdl_lock_take(&wg->lock);
     int r = wg->n == 0 ? 0 : tdl_deadline_check(deadline);
+    if (wg->n != 0 && r == 0) r = tdl_may_wait(tdl_pool_bubble(&pool, wg));
     if (wg->n == 0 || r != 0) {
         tdl_unlock(&wg->lock);
         return r;

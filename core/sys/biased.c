@@ -2,8 +2,6 @@
  * The guests' side of tdl_biased. */
 #include "sys/biased.h"
 
-#include <sched.h>
-
 #include "sys/sys.h"
 
 /* Guests that come this often pay more than the owner saves: the bias ends. */
@@ -22,12 +20,12 @@ void tdl_biased_guest_enter(tdl_biased *b) {
     tdl_lock_take(&b->lock);
     at_store_seq(&b->guests, 1);
     if (!b->biased) return; /* the owner is never inside */
-    while (tdl_sys.membarrier() < 0) sched_yield(); /* it worked once: an injected fault */
+    while (tdl_sys.membarrier() < 0) tdl_sys.yield(); /* it worked once: an injected fault */
     for (int i = 0; at_load_acq(&b->inside); i++) {
         if (i < 1000)
             at_pause();
         else
-            sched_yield();
+            tdl_sys.yield();
     }
     b->biased = ++b->visits < VISITS;
 }

@@ -3,8 +3,7 @@
  * order, in builds that have it. */
 #include "sys/lock.h"
 
-#include <sched.h>
-#include <time.h>
+#include "sys/sys.h"
 
 #ifdef TDL_LOCK_RANKS
 #include <stdio.h>
@@ -17,11 +16,10 @@ void tdl_lock_wait(tdl_lock *l) {
             at_pause();
         }
         if (round < 16) {
-            sched_yield();
+            tdl_sys.yield();
         } else {
             /* the holder has been preempted behind somebody else's work */
-            struct timespec nap = {0, 50000};
-            nanosleep(&nap, NULL);
+            tdl_sys.nap(50000);
         }
     }
 }
@@ -50,14 +48,11 @@ static const char *const names[RANKS] = {
     [RANK_CENSUS] = "census of stacks",
 };
 
-/* What the thread holds: how many of each rank, and which of them has the
- * highest address. No lock is held over a switch, so it is a thread's, not a
+/* What the thread holds. No lock is held over a switch, so it is a thread's, not a
  * goroutine's; TSan, for which it is several fibers', does not look. */
-static _Thread_local struct {
-    uint32_t n;
-    tdl_lock *top;
-    const char *where;
-} holding[RANKS] __attribute__((tls_model("initial-exec")));
+static _Thread_local tdl_held holding[RANKS] __attribute__((tls_model("initial-exec")));
+
+tdl_held *tdl_lock_holding(void) { return holding; }
 
 static void nobody(char *text, size_t size) { snprintf(text, size, "a thread"); }
 

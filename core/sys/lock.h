@@ -88,6 +88,15 @@ void tdl_lock_none_held_at(const char *where);
 #define tdl_unlock(l) tdl_unlock_at((l), TDL_WHERE)
 #define tdl_lock_none_held() tdl_lock_none_held_at(TDL_WHERE)
 
+/* What a thread holds of one rank: how many, and which has the highest address. A
+ * simulation keeps them, RANKS of them, for each of its virtual threads. */
+typedef struct tdl_held {
+    uint32_t n;
+    tdl_lock *top;
+    const char *where;
+} tdl_held;
+tdl_held *tdl_lock_holding(void);
+
 /* Writes who the caller is, for the report; set by sched/. */
 extern void (*tdl_lock_caller)(char *text, size_t size);
 

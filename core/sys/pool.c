@@ -8,6 +8,8 @@
 
 enum { SLAB = 64 }; /* objects cut from one allocation */
 
+static size_t stride(const tdl_pool *pool) { return (pool->size + sizeof(uint32_t) + 7) & ~(size_t)7; }
+
 /* Under the lock: another slab, and room on the free list for what it holds. */
 static bool grow(tdl_pool *pool) {
     if (pool->total + SLAB > pool->room) {
@@ -17,7 +19,7 @@ static bool grow(tdl_pool *pool) {
         pool->free = list;
         pool->room = room;
     }
-    pool->fresh = tdl_alloc_zeroed(pool->size * SLAB);
+    pool->fresh = tdl_alloc_zeroed(stride(pool) * SLAB);
     if (!pool->fresh) return false;
     pool->nfresh = SLAB;
     pool->total += SLAB;
@@ -31,12 +33,14 @@ void *tdl_pool_take(tdl_pool *pool) {
         o = pool->free[--pool->nfree];
     } else if (pool->nfresh || grow(pool)) {
         o = (tdl_lock *)pool->fresh;
-        pool->fresh += pool->size;
+        pool->fresh += stride(pool);
         pool->nfresh--;
         tdl_lock_init(o, pool->rank);
     }
     tdl_unlock(&pool->lock);
     TDL_TSAN_ACQUIRE(o); /* from who came late, and looked at its fields under its lock */
+    uint32_t bubble = tdl_sys.simulated ? tdl_sys.bubble() : 0;
+    if (o) *(uint32_t *)(void *)((char *)o + pool->size) = bubble;
     return o;
 }
 

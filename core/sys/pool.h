@@ -17,7 +17,7 @@
 
 typedef struct tdl_pool {
     tdl_lock lock;
-    size_t size;   /* of one object */
+    size_t size;   /* of one object; its bubble lies behind it */
     void **free;   /* given back, the last one on top; under lock */
     size_t nfree;  /* of these; under lock */
     size_t room;   /* for all objects that there are; under lock */
@@ -32,6 +32,10 @@ typedef struct tdl_pool {
 
 /* An object, zeroed but for its lock; NULL when memory is out. */
 void *tdl_pool_take(tdl_pool *pool);
+/* The simulation in which it was taken: tdl_sys.bubble; 0: in none. */
+static inline uint32_t tdl_pool_bubble(const tdl_pool *pool, const void *object) {
+    return object ? *(const uint32_t *)(const void *)((const char *)object + pool->size) : 0;
+}
 /* Nobody holds its lock, or is to find anything in it. */
 void tdl_pool_give(tdl_pool *pool, void *object);
 /* Objects in use. */

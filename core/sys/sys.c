@@ -12,6 +12,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -147,6 +148,34 @@ static int real_membarrier(void) {
     return s < 0 ? s : (int)rc(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0));
 }
 
+static int real_join(const void *thread) { return -pthread_join(*(const pthread_t *)thread, NULL); }
+
+static void real_yield(void) { sched_yield(); }
+
+static void real_nap(int64_t ns) {
+    struct timespec ts = {ns / 1000000000, ns % 1000000000};
+    nanosleep(&ts, NULL);
+}
+
+static void real_stack(void **low, size_t *size) {
+    pthread_attr_t attr;
+    *low = NULL;
+    *size = 0;
+    if (pthread_getattr_np(pthread_self(), &attr) != 0) return;
+    pthread_attr_getstack(&attr, low, size);
+    pthread_attr_destroy(&attr);
+}
+
+static uint32_t real_entropy(void) {
+    static _Thread_local char here; /* one address per thread */
+    return (uint32_t)((uintptr_t)&here >> 6) ^ (uint32_t)real_now() ^ 0x9e3779b9u;
+}
+
+/* Not simulated: nothing to do. */
+static void real_point(void) {}
+static struct tdl_g *real_look(struct tdl_g *g) { return g; }
+static uint32_t real_bubble(void) { return 0; }
+
 /* -- Polling -------------------------------------------------------------- */
 
 static int real_epoll_create(void) { return (int)rc(epoll_create1(EPOLL_CLOEXEC)); }
@@ -260,6 +289,8 @@ static int real_unlink(const char *path) { return (int)rc(unlink(path)); }
         .unmap = real_unmap, .guard = real_guard, .discard = real_discard,     \
         .now = real_now, .futex_wait = real_futex_wait,                        \
         .futex_wake = real_futex_wake, .thread = real_thread,                  \
+        .join = real_join, .yield = real_yield, .nap = real_nap,               \
+        .stack = real_stack, .entropy = real_entropy,                          \
         .membarrier = real_membarrier, .epoll_create = real_epoll_create,      \
         .epoll_ctl = real_epoll_ctl, .epoll_wait = real_epoll_wait,            \
         .eventfd = real_eventfd, .eventfd_write = real_eventfd_write,          \
@@ -273,7 +304,8 @@ static int real_unlink(const char *path) { return (int)rc(unlink(path)); }
         .if_index = real_if_index, .if_name = real_if_name, .read = real_read, \
         .write = real_write, .poll = real_poll, .nonblock = real_nonblock,     \
         .dup = real_dup, .close = real_close, .unlink = real_unlink,           \
-        .short_drains = 1                                                      \
+        .short_drains = 1, .enter = real_point, .call = real_point,            \
+        .look = real_look, .bubble = real_bubble                               \
     }
 
 const struct tdl_sys tdl_sys_real = TDL_SYS_TABLE;

@@ -34,6 +34,11 @@ struct tdl_sys {
     int (*futex_wait)(void *word, uint32_t expected, int64_t deadline); /* 0, -EAGAIN, -EINTR, -ETIMEDOUT */
     int (*futex_wake)(void *word, int count);
     int (*thread)(void *(*fn)(void *), void *arg, void *pthread); /* joinable; 0 or -errno */
+    int (*join)(const void *pthread); /* waits for its end */
+    void (*yield)(void);              /* lets another thread run */
+    void (*nap)(int64_t ns);
+    void (*stack)(void **low, size_t *size); /* of the calling thread */
+    uint32_t (*entropy)(void);               /* where a thread's random numbers begin */
     int (*membarrier)(void); /* a full barrier in every running thread of the process; 0 or -errno */
 
     /* polling */
@@ -76,6 +81,11 @@ struct tdl_sys {
      * whose calls are short for another reason sets 0. */
     int short_drains;
     int simulated; /* one thread, a clock of its own: nothing may run beside it */
+    /* Called while that is set. Others may run before these three return: */
+    void (*enter)(void); /* a blocking call begins */
+    void (*call)(void);  /* any other call begins, perhaps one of the core's, under a lock */
+    struct tdl_g *(*look)(struct tdl_g *g); /* an M is about to run g: what it runs instead; NULL: it looks again */
+    uint32_t (*bubble)(void); /* which simulation the calling thread is in; 0: none */
 };
 
 extern struct tdl_sys tdl_sys;

@@ -7,7 +7,7 @@ return {
   abi = 1,
   version = "0.1.0",
   -- structures whose size the library is asked for
-  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_packet", "tdl_event", "tdl_outcome" },
+  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_packet", "tdl_event", "tdl_outcome", "tdl_sim_options", "tdl_sim_report" },
   const = {
     TDL_ECLOSED = -4097,
     TDL_ETIMEDOUT = -4098,
@@ -32,6 +32,8 @@ return {
     TDL_EPORT = -4121,
     TDL_ETRUNCATED = -4122,
     TDL_ENOPOLL = -4123,
+    TDL_ESIM = -4124,
+    TDL_ELIMIT = -4125,
     TDL_PENDING = -4200,
     TDL_NIL = 0,
     TDL_BOOL = 1,
@@ -69,6 +71,14 @@ return {
     TDL_MAX_TASKS = 1048576,
     TDL_POLL_DEADLOCK = 1,
     TDL_POLL_UNWATCHED = 2,
+    TDL_SIM_RANDOM = 0,
+    TDL_SIM_PCT = 1,
+    TDL_SIM_OK = 0,
+    TDL_SIM_DEADLOCK = 1,
+    TDL_SIM_LEFT = 2,
+    TDL_SIM_STEPS = 3,
+    TDL_SIM_TIME = 4,
+    TDL_SIM_LOST = 5,
     TDL_VERSION_MAJOR = 0,
     TDL_VERSION_MINOR = 1,
     TDL_VERSION_PATCH = 0,
@@ -475,6 +485,31 @@ int tdl_fd_read_start(tdl_host *h, uint32_t task, tdl_fd *f, void *buf, size_t n
 int tdl_fd_write_start(tdl_host *h, uint32_t task, tdl_fd *f, const void *buf, size_t n);
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
+typedef struct tdl_sim_options {
+uint32_t size;
+int32_t strategy;
+uint64_t seed;
+int32_t procs;
+int32_t depth;
+uint64_t max_steps;
+int64_t start_ns;
+int64_t max_ns;
+} tdl_sim_options;
+typedef struct tdl_sim_report {
+uint64_t seed, hash;
+uint64_t steps, switches;
+int64_t ns;
+int32_t reason;
+int32_t result;
+int32_t left;
+const char *text;
+const char *dump;
+} tdl_sim_report;
+int tdl_sim_run(const tdl_sim_options *o, int (*main_g)(void *), void *arg, tdl_sim_report *r);
+int tdl_sim_begin(const tdl_sim_options *o);
+int tdl_sim_end(tdl_sim_report *r);
+int tdl_sim_wait(void);
+uint64_t tdl_sim_random(void);
 int tdl_dump(int fd);
 int tdl_task_describe(tdl_host *h, uint32_t task, char *buf, size_t size);
 int64_t tdl_metric(const char *name);
