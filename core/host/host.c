@@ -170,7 +170,22 @@ static bool due(tdl_host *h) {
     return --h->budget < 0 || (h->budget % 8 == 0 && tdl_sys.now() - h->asked > BUDGET_NS);
 }
 
+/* Simulated: any of the ready ones comes first. */
+TDL_NOINLINE static void shuffle(tdl_host *h) {
+    uint32_t n = 0;
+    for (tdl_g *g = h->head; g; g = g->next) n++;
+    uint32_t k = n ? tdl_random(n) : 0;
+    for (; k > 0; k--) { /* turn it round until that one heads it */
+        tdl_g *g = h->head;
+        h->head = g->next;
+        g->next = NULL;
+        h->tail->next = g;
+        h->tail = g;
+    }
+}
+
 static tdl_g *next_ready(tdl_host *h) {
+    if (TDL_UNLIKELY(tdl_sys.simulated)) shuffle(h);
     tdl_g *g = h->head;
     if (!g) return NULL;
     h->head = g->next;
@@ -230,6 +245,10 @@ int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_
     int r = tdl_host_check(h);
     if (r < 0) return r;
     if (!events || max < 1 || (flags & ~(TDL_POLL_DEADLOCK | TDL_POLL_UNWATCHED))) return TDL_EINVAL;
+    if (TDL_UNLIKELY(tdl_sys.simulated)) {
+        if ((r = tdl_sys.over()) < 0) return r;
+        max = 1; /* who gets ready meanwhile may come before those who are */
+    }
     tdl_poller_retract(&h->poller);
     tdl_host_collect(h);
     if (h->head ? due(h) : timeout_ns == 0) ask(h);
@@ -241,7 +260,7 @@ int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_
     for (;;) {
         tdl_poller_announce(&h->poller);
         int64_t ns = tdl_host_quiet(h) ? sleep_ns(h, until) : 0;
-        if (ns < 0 && left_alone(h, flags))
+        if (ns < 0 && left_alone(h, flags) && !tdl_sys.simulated)
             r = tdl_host_doze(h);
         else
             r = ns != 0 ? tdl_poller_wait(&h->poller, ns) : 0;
@@ -250,6 +269,7 @@ int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_
         n = drain(h, events, max);
         if (n > 0 || taken_wake(h) || r == -EINTR) return n;
         if (r == TDL_EDEADLOCK) return r;
+        if (r == -EDEADLK) return tdl_sys.over();
         if (until != TDL_FOREVER && tdl_sys.now() >= until) return 0;
     }
 }

@@ -3,6 +3,7 @@
 #include "host/host.h"
 #include "net/net.h"
 #include "sched/ops.h"
+#include "sim/sim.h"
 #include "sync/chan.h"
 #include "sync/sync.h"
 
@@ -18,6 +19,8 @@
 enum { IO_MAX = 1 << 30 };
 
 int tdl_sleep_start(tdl_host *h, uint32_t task, int64_t ns) { START_FORM(tdl_sleep_op(op, ns)); }
+
+int tdl_sim_wait_start(tdl_host *h, uint32_t task) { START_FORM(tdl_sim_wait_op(op)); }
 
 int tdl_join_start(tdl_host *h, uint32_t task, tdl_g *g, int64_t deadline) {
     START_FORM(tdl_join_op(op, g, deadline));

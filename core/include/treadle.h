@@ -1042,6 +1042,7 @@ TDL_API int  tdl_task_ready(tdl_host *h, uint32_t task, int result);
  * return, unless said otherwise. */
 TDL_API int tdl_yield_start(tdl_host *h, uint32_t task); /* always pending: comes after what is runnable now */
 TDL_API int tdl_sleep_start(tdl_host *h, uint32_t task, int64_t ns);
+TDL_API int tdl_sim_wait_start(tdl_host *h, uint32_t task);
 TDL_API int tdl_join_start(tdl_host *h, uint32_t task, tdl_g *g, int64_t deadline);
 TDL_API int tdl_chan_send_start(tdl_host *h, uint32_t task, tdl_chan *ch, const tdl_val *v, int64_t deadline);
 TDL_API int tdl_chan_recv_start(tdl_host *h, uint32_t task, tdl_chan *ch, int64_t deadline);

@@ -52,7 +52,7 @@ TDL_NO_TSAN TDL_NOINLINE tdl_m *tdl_m_self(void) {
 }
 #endif
 
-void tdl_m_adopt(tdl_m *m) { tdl_self = m; }
+TDL_NO_TSAN void tdl_m_adopt(tdl_m *m) { tdl_self = m; }
 
 void tdl_thread_yield(void) { tdl_sys.yield(); }
 

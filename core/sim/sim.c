@@ -25,7 +25,7 @@ static struct {
 
 /* -- Beginning ---------------------------------------------------------------------- */
 
-static int take_options(const tdl_sim_options *o) {
+TDL_NO_TSAN static int take_options(const tdl_sim_options *o) {
     static const tdl_sim_options none = {.size = sizeof none};
     enum { MAX_DEPTH = 1 + sizeof tdl_sim.change_at / sizeof *tdl_sim.change_at };
     if (!o) o = &none;
@@ -42,7 +42,7 @@ static int take_options(const tdl_sim_options *o) {
     return 0;
 }
 
-static void reset(void) {
+TDL_NO_TSAN static void reset(void) {
     tdl_sim.number++;
     tdl_sim.now = tdl_sim.opts.start_ns;
     tdl_sim.id_base = at_load_rlx(&tdl_sched.ids);
@@ -52,6 +52,7 @@ static void reset(void) {
     tdl_sim.reason = TDL_SIM_OK;
     tdl_sim.left = 0;
     tdl_sim.last_steps = 0;
+    tdl_sim.told = false;
     tdl_sim.dump[0] = '\0';
     memset(tdl_sim.pollers, 0, sizeof tdl_sim.pollers);
     memset(&tdl_sim.clock, 0, sizeof tdl_sim.clock);
@@ -62,7 +63,7 @@ static void reset(void) {
     tdl_sim_strategy();
 }
 
-static void install(tdl_m *m) {
+TDL_NO_TSAN static void install(tdl_m *m) {
     tdl_sim.outside = tdl_sys;
     tdl_sim.driver = pthread_self();
     tdl_sim_fill_table(&tdl_sys);
@@ -77,7 +78,7 @@ static void install(tdl_m *m) {
     tdl_sim.busy = false;
 }
 
-static void uninstall(tdl_m *m) {
+TDL_NO_TSAN static void uninstall(tdl_m *m) {
     m->deny = 0;
     m->bubble = 0;
     m->rng = before.rng;
@@ -88,7 +89,7 @@ static void uninstall(tdl_m *m) {
     tdl_sys = tdl_sim.outside;
 }
 
-int tdl_sim_begin(const tdl_sim_options *o) {
+TDL_NO_TSAN int tdl_sim_begin(const tdl_sim_options *o) {
     tdl_m *m = tdl_m_self();
     if (m->deny < 0) return m->deny;
     if (m->g || tdl_nprocs() || at_load_seq(&tdl_sched.in_run)) return TDL_EBUSY;
@@ -128,7 +129,7 @@ static int code(int reason) {
     }
 }
 
-int tdl_sim_end(tdl_sim_report *r) {
+TDL_NO_TSAN int tdl_sim_end(tdl_sim_report *r) {
     if (!tdl_sim_mine()) return TDL_EINVAL;
     tdl_m *m = tdl_m_self();
     if (m->g || m->host || at_load_seq(&tdl_sched.in_run)) return TDL_EBUSY;
@@ -154,7 +155,7 @@ int tdl_sim_end(tdl_sim_report *r) {
     return result;
 }
 
-static void take_dump(void) {
+TDL_NO_TSAN static void take_dump(void) {
     int fd = memfd_create("dump", MFD_CLOEXEC);
     if (fd < 0) return;
     tdl_dump(fd);
@@ -164,7 +165,7 @@ static void take_dump(void) {
 }
 
 /* Completes an op, if it can still be claimed, as a thread would that is nobody's. */
-static bool complete(tdl_op *op, int64_t result) {
+TDL_NO_TSAN static bool complete(tdl_op *op, int64_t result) {
     tdl_m *m = tdl_m_self();
     tdl_m_adopt(&tdl_sim.clock);
     uint32_t was = tdl_op_claim(op);
@@ -173,7 +174,7 @@ static bool complete(tdl_op *op, int64_t result) {
     return was != 0;
 }
 
-void tdl_sim_finish(int reason) {
+TDL_NO_TSAN void tdl_sim_finish(int reason) {
     if (tdl_sim.reason) return;
     tdl_sim.reason = reason;
     take_dump();
@@ -188,6 +189,12 @@ _Noreturn void tdl_sim_hangs(void) {
               text(tdl_sim.reason), tdl_sim.dump);
 }
 
+TDL_NO_TSAN int tdl_sim_told(void) {
+    if (tdl_sim.told || !tdl_sim.reason) return 0;
+    tdl_sim.told = true;
+    return code(tdl_sim.reason);
+}
+
 /* -- When nobody can go on ---------------------------------------------------------------- */
 
 TDL_NO_TSAN static bool work_is_left(void) {
@@ -199,7 +206,7 @@ TDL_NO_TSAN static bool work_is_left(void) {
     return false;
 }
 
-void tdl_sim_quiet(void) {
+TDL_NO_TSAN void tdl_sim_quiet(void) {
     if (work_is_left()) tdl_sim_finish(TDL_SIM_LOST);
     tdl_op **waits = tdl_sim.waiter ? &tdl_sim.waiter : &tdl_sim.ender;
     if (tdl_sim.nready) return;
@@ -218,13 +225,13 @@ void tdl_sim_quiet(void) {
 
 /* -- Waiting until the others sleep -------------------------------------------------------- */
 
-static tdl_op **place(tdl_op *op) { return op == tdl_sim.ender ? &tdl_sim.ender : &tdl_sim.waiter; }
+TDL_NO_TSAN static tdl_op **place(tdl_op *op) { return op == tdl_sim.ender ? &tdl_sim.ender : &tdl_sim.waiter; }
 
-static void leave(tdl_op *op) {
+TDL_NO_TSAN static void leave(tdl_op *op) {
     if (*place(op) == op) *place(op) = NULL;
 }
 
-static int64_t finish(tdl_op *op) {
+TDL_NO_TSAN static int64_t finish(tdl_op *op) {
     leave(op);
     return op->result;
 }
@@ -232,7 +239,7 @@ static int64_t finish(tdl_op *op) {
 static const tdl_op_class wait_class = {"simulation wait", finish, leave};
 static const tdl_op_class end_class = {"main has returned", finish, leave};
 
-static int64_t start(tdl_op *op, tdl_op **where, const tdl_op_class *cls) {
+TDL_NO_TSAN static int64_t start(tdl_op *op, tdl_op **where, const tdl_op_class *cls) {
     if (*where) return TDL_EBUSY;
     tdl_op_begin(op, cls);
     op->node.object = NULL;
@@ -242,13 +249,13 @@ static int64_t start(tdl_op *op, tdl_op **where, const tdl_op_class *cls) {
     return TDL_PENDING;
 }
 
-int64_t tdl_sim_wait_op(tdl_op *op) {
+TDL_NO_TSAN int64_t tdl_sim_wait_op(tdl_op *op) {
     return tdl_sim_mine() ? start(op, &tdl_sim.waiter, &wait_class) : TDL_EINVAL;
 }
 
 int tdl_sim_wait(void) { TDL_BLOCKING_FORM(tdl_sim_wait_op(op)); }
 
-uint64_t tdl_sim_random(void) { return tdl_sim_mine() ? tdl_sim_number64() : 0; }
+TDL_NO_TSAN uint64_t tdl_sim_random(void) { return tdl_sim_mine() ? tdl_sim_number64() : 0; }
 
 /* -- A whole run ---------------------------------------------------------------------------- */
 
@@ -259,7 +266,7 @@ struct main_call {
 };
 
 /* Goroutines that could still run, the calling one excepted. */
-static int others(void) {
+TDL_NO_TSAN static int others(void) {
     int n = 0;
     tdl_g *g, *self = tdl_m_self()->g;
     for (uint32_t i = 0; (g = tdl_stack_g(i)) != NULL; i++) {
@@ -271,7 +278,7 @@ static int others(void) {
 
 static int await_end(void) { TDL_BLOCKING_FORM(start(op, &tdl_sim.ender, &end_class)); }
 
-static int main_g(void *arg) {
+TDL_NO_TSAN static int main_g(void *arg) {
     struct main_call *c = arg;
     c->result = c->fn(c->arg);
     await_end();

@@ -94,6 +94,7 @@ struct tdl_sim {
     tdl_op *ender;  /* main has returned, and waits for the others: time is over */
     int reason;     /* TDL_SIM_…, once it is known */
     int left;       /* goroutines that were there then */
+    bool told;      /* to the host */
     uint64_t last_steps; /* taken since */
     char *dump;
 
@@ -157,6 +158,8 @@ bool tdl_sim_requeues(void);
 void tdl_sim_quiet(void);
 /* The simulation is over, for this reason: main, or the host, is told. */
 void tdl_sim_finish(int reason);
+/* Once it is over, the code of that, for a host; then 0. */
+int tdl_sim_told(void);
 /* It has been told, and does not come to its end. */
 _Noreturn void tdl_sim_hangs(void);
 

@@ -84,6 +84,13 @@ static int sim_membarrier(void) { return tdl_sim_mine() ? 0 : outside()->membarr
 static void sim_enter(void) { tdl_sim_point(POINT_ENTRY); }
 static void sim_call(void) { tdl_sim_point(POINT_CALL); }
 static tdl_g *sim_look(tdl_g *g) { return tdl_sim_mine() ? tdl_sim_look(g) : g; }
+
+static int sim_over(void) {
+    if (!tdl_sim_mine()) return 0;
+    tdl_sim_point(POINT_ENTRY);
+    return tdl_sim_told();
+}
+
 static uint32_t sim_bubble(void) { return tdl_sim_mine() ? tdl_sim.number : 0; }
 
 /* -- Polling ----------------------------------------------------------------------------- */
@@ -180,4 +187,5 @@ void tdl_sim_fill_table(struct tdl_sys *t) {
     t->call = sim_call;
     t->look = sim_look;
     t->bubble = sim_bubble;
+    t->over = sim_over;
 }

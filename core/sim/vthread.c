@@ -104,6 +104,7 @@ TDL_NO_TSAN static bool leaves(int kind) {
 
 TDL_NO_TSAN void tdl_sim_point(int kind) {
     if (!tdl_sim_mine() || tdl_sim.busy) return;
+    if (kind == POINT_CALL && tdl_m_self()->host) return; /* a garbage collector's, perhaps */
     tdl_sim.busy = true;
     step(tdl_sim.current, kind);
     tdl_vthread *next = tdl_sim_choose(kind);
@@ -242,7 +243,7 @@ TDL_NO_TSAN static tdl_vthread *slot(void) {
     return *at;
 }
 
-int tdl_vthread_driver(void) {
+TDL_NO_TSAN int tdl_vthread_driver(void) {
     tdl_sim.nthreads = tdl_sim.nready = 0;
     tdl_vthread *v = slot();
     if (!v) return TDL_ENOMEM;
@@ -250,7 +251,7 @@ int tdl_vthread_driver(void) {
     v->priority = 0;
     make_ready(v);
 #ifdef TDL_ASAN
-    tdl_sim.outside.stack((void **)&v->own_low, &v->own_size);
+    tdl_sys.stack((void **)&v->own_low, &v->own_size); /* still the real one */
 #endif
     return 0;
 }

@@ -175,6 +175,7 @@ static uint32_t real_entropy(void) {
 static void real_point(void) {}
 static struct tdl_g *real_look(struct tdl_g *g) { return g; }
 static uint32_t real_bubble(void) { return 0; }
+static int real_over(void) { return 0; }
 
 /* -- Polling -------------------------------------------------------------- */
 
@@ -305,7 +306,7 @@ static int real_unlink(const char *path) { return (int)rc(unlink(path)); }
         .write = real_write, .poll = real_poll, .nonblock = real_nonblock,     \
         .dup = real_dup, .close = real_close, .unlink = real_unlink,           \
         .short_drains = 1, .enter = real_point, .call = real_point,            \
-        .look = real_look, .bubble = real_bubble                               \
+        .look = real_look, .bubble = real_bubble, .over = real_over            \
     }
 
 const struct tdl_sys tdl_sys_real = TDL_SYS_TABLE;

@@ -85,6 +85,7 @@ struct tdl_sys {
     void (*enter)(void); /* a blocking call begins */
     void (*call)(void);  /* any other call begins, perhaps one of the core's, under a lock */
     struct tdl_g *(*look)(struct tdl_g *g); /* an M is about to run g: what it runs instead; NULL: it looks again */
+    int (*over)(void);        /* a host polls; others may run: 0, or once, by what code it has ended */
     uint32_t (*bubble)(void); /* which simulation the calling thread is in; 0: none */
 };
 

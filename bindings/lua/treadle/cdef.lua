@@ -445,6 +445,7 @@ int tdl_task_park_start(tdl_host *h, uint32_t task, int64_t deadline);
 int tdl_task_ready(tdl_host *h, uint32_t task, int result);
 int tdl_yield_start(tdl_host *h, uint32_t task);
 int tdl_sleep_start(tdl_host *h, uint32_t task, int64_t ns);
+int tdl_sim_wait_start(tdl_host *h, uint32_t task);
 int tdl_join_start(tdl_host *h, uint32_t task, tdl_g *g, int64_t deadline);
 int tdl_chan_send_start(tdl_host *h, uint32_t task, tdl_chan *ch, const tdl_val *v, int64_t deadline);
 int tdl_chan_recv_start(tdl_host *h, uint32_t task, tdl_chan *ch, int64_t deadline);
