@@ -17,12 +17,15 @@
 
 local library = require "treadle.library"
 local chan = require "treadle.chan"
+local context = require "treadle.context"
 local debugging = require "treadle.debugging"
 local dgram = require "treadle.dgram"
 local fd = require "treadle.fd"
 local goroutine = require "treadle.goroutine"
+local group = require "treadle.group"
 local loop = require "treadle.loop"
 local net = require "treadle.net"
+local rwmutex = require "treadle.rwmutex"
 local scope = require "treadle.scope"
 local select_ = require "treadle.select"
 local shared = require "treadle.shared"
@@ -47,10 +50,16 @@ return {
   try_select = select_.try_select,
   after_op = select_.after_op,
   timer = timer.timer,
+  after_func = timer.after_func,
   waitgroup = sync.waitgroup,
   mutex = sync.mutex,
   cond = sync.cond,
   semaphore = sync.semaphore,
+  rwmutex = rwmutex.rwmutex,
+  once = rwmutex.once,
+  background = context.background,
+  errgroup = group.errgroup,
+  singleflight = group.singleflight,
   listen = net.listen,
   dial = net.dial,
   listen_udp = dgram.listen_udp,

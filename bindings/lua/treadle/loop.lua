@@ -16,13 +16,14 @@ local interpose = require "treadle.interpose"
 local park = require "treadle.park"
 local report = require "treadle.report"
 local task = require "treadle.task"
+local watchdog = require "treadle.watchdog"
 local C, const = library.C, library.const
 
 local state, SENTINEL, NO_TASK = park.state, park.SENTINEL, park.NO_TASK
 local coroutines, ids, watchers = state.coroutines, state.ids, state.watchers
 local finished, stray, live = task.finished, task.stray, task.live
 local misuse = errors.misuse
-local resume = coroutine.resume
+local resume = coroutine.resume -- or the watchdog's, in a run that has one
 local tonumber = tonumber
 
 local WATCHER, EDEADLOCK = const.TDL_WATCHER, const.TDL_EDEADLOCK
@@ -107,6 +108,7 @@ local function open()
 end
 
 local function close()
+  watchdog.finish()
   interpose.restore()
   C.tdl_host_close(state.host)
   state.host, state.outcomes = park.NO_HOST, nil
@@ -121,6 +123,9 @@ local M = {}
 ---@class treadle.RunOptions
 ---@field on_error fun(task: treadle.Task, err: any, trace: string)|nil told of each error that ends a goroutine
 ---  and that nobody waits for; it may not wait. Without it they go to stderr and run raises the first at its end.
+---@field watchdog number|nil seconds; a goroutine that keeps the others waiting for longer is reported, with its
+---  traceback: while it runs if it is interpreted, else when it next waits. TDL_DEBUG=watchdog=100 (ms) sets it, too.
+---@field on_hog fun(task: treadle.Task, seconds: number, trace: string)|nil told instead of stderr; it may not wait
 
 --- Runs f as the first goroutine and returns its results once it has returned.
 --- Goroutines that are still there are cancelled then, and waited for until they
@@ -136,8 +141,10 @@ function M.run(f, options)
   if options ~= nil and type(options) ~= "table" then misuse "run expects a table of options" end
   local on_error = options and options.on_error
   if on_error ~= nil and type(on_error) ~= "function" then misuse "on_error must be a function" end
+  local limit, on_hog = watchdog.check(options)
   if state.running then misuse "run inside run" end
   open()
+  resume = watchdog.begin(limit, on_hog)
   report.begin(on_error)
   local main = task.spawn(nil, f, 0)
   task.set_main(main)

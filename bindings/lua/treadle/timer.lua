@@ -11,6 +11,7 @@ local library = require "treadle.library"
 local errors = require "treadle.errors"
 local chan = require "treadle.chan"
 local park = require "treadle.park"
+local task = require "treadle.task"
 local time = require "treadle.time"
 local C, const = library.C, library.const
 
@@ -121,7 +122,53 @@ end
 
 function Timer:drained() end -- luacheck: ignore 212
 
+--- A function that is called after a delay; from treadle.after_func.
+---@class treadle.AfterFunc
+---@field timer treadle.Timer
+---@field waiter treadle.Task|nil waits for the timer
+local AfterFunc = {}
+AfterFunc.__index = AfterFunc
+
+local function await(self)
+  self.waiter = task.spawn(nil, function()
+    if self.timer:recv() then
+      self.waiter = nil
+      self.f(unpack(self.arguments, 1, self.n))
+    end
+  end, 0)
+end
+
+--- Keeps the function from being called until a reset. It does not wait for one that runs.
+---@return boolean pending it was still to be called
+function AfterFunc:stop()
+  if not self.timer:stop() then return false end
+  if self.waiter then self.waiter:cancel() end
+  self.waiter = nil
+  return true
+end
+
+--- Has it called so many seconds from now, in place of any call to come.
+---@param delay number
+---@return boolean pending it was still to be called
+function AfterFunc:reset(delay)
+  local pending = self.timer:reset(delay)
+  if not self.waiter then await(self) end
+  return pending
+end
+
 local M = {}
+
+--- Calls f(...) after a delay, in a goroutine of its own.
+---@param delay number seconds; 0 or less: soon
+---@param f function
+---@param ... any its arguments
+---@return treadle.AfterFunc
+function M.after_func(delay, f, ...)
+  if type(f) ~= "function" then misuse("after_func expects a function, got " .. type(f)) end
+  local self = setmetatable({ timer = M.timer(delay), f = f, n = select("#", ...), arguments = { ... } }, AfterFunc)
+  await(self)
+  return self
+end
 
 --- A timer that fires after a delay and, with a period, again every period after
 --- that, as long as the run lasts. When nobody receives in time, times are left
