@@ -70,7 +70,9 @@ TDL_NO_TSAN __attribute__((no_sanitize("address"))) static size_t used(tdl_g *g)
 }
 
 TDL_NO_TSAN void tdl_census_begins(tdl_g *g) {
+    uint64_t id = g->id;
     tdl_stack_clear(g);
+    g->id = id;
     g->counted = true;
 }
 

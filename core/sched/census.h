@@ -13,7 +13,7 @@
 /* Relaxed: when it is set, goroutines are counted from some time on. */
 extern _Atomic int tdl_census_on;
 
-/* g was taken, and is not initialised yet. */
+/* g was taken, and has only its number yet. */
 void tdl_census_begins(tdl_g *g);
 /* g's stack is no longer in use; g->counted. */
 void tdl_census_ends(tdl_g *g);

@@ -83,16 +83,16 @@ TDL_NO_TSAN static tdl_g *new_g(tdl_m *m, int cls, void (*fn)(void *), void *arg
     if (!g) return NULL;
     TDL_TSAN_ACQUIRE(g);
     if (TDL_UNLIKELY(at_load_rlx(&tdl_census_on))) tdl_census_begins(g);
+#ifdef TDL_ASAN
     size_t size;
     void *low = tdl_stack_low(g, &size);
-#ifdef TDL_ASAN
     __asan_unpoison_memory_region(low, size);
     g->fake_stack = NULL;
 #endif
 #ifdef TDL_TSAN
     g->fiber = __tsan_create_fiber(0);
 #endif
-    g->sp = tdl_switch_prepare(low, size, tdl_g_entry);
+    g->sp = tdl_switch_prepare((char *)g - STACK_SMALLEST, STACK_SMALLEST, tdl_g_entry);
     g->fn = fn;
     g->arg = arg;
     g->site = site;

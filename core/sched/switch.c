@@ -42,12 +42,14 @@ __attribute__((no_sanitize("address"))) TDL_NO_TSAN void tdl_switch(void **save_
     swapcontext(&here, (ucontext_t *)load_sp);
 }
 
+enum { ROOM = 4096 }; /* as if a stack had this size: only its end is used */
+
 void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
     size_t room = (sizeof(ucontext_t) + 63) & ~(size_t)63;
     ucontext_t *uc = (ucontext_t *)((((uintptr_t)low + size) & ~(uintptr_t)15) - room);
     getcontext(uc);
-    uc->uc_stack.ss_sp = low;
-    uc->uc_stack.ss_size = size - room;
+    uc->uc_stack.ss_sp = (char *)uc - ROOM;
+    uc->uc_stack.ss_size = ROOM;
     uc->uc_link = NULL;
     makecontext(uc, entry, 0);
     return uc;
@@ -70,7 +72,6 @@ static void over(unsigned high, unsigned low) {
 
 void tdl_switch_call(void *left_sp, void (*fn)(void *), void *arg) {
     struct over o = {.fn = fn, .arg = arg};
-    enum { ROOM = 64 * 1024 }; /* only its end is used */
     ucontext_t uc;
     getcontext(&uc);
     uc.uc_stack.ss_sp = (char *)left_sp - GAP - 1024 - ROOM;
@@ -139,14 +140,13 @@ __asm__(".pushsection .text\n"
         ".popsection\n");
 
 void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
-    uintptr_t top = ((uintptr_t)low + size) & ~(uintptr_t)15;
-    uintptr_t *sp = (uintptr_t *)top;
-    *--sp = 0;                           /* end of the chain */
-    *--sp = 0;                           /* keeps the call in tdl_switch_start aligned */
-    *--sp = begin(1);                    /* where tdl_switch returns to */
-    *--sp = 0;                           /* rbp */
-    *--sp = (uintptr_t)entry;            /* rbx */
-    for (int i = 0; i < 4; i++) *--sp = 0; /* r12 to r15 */
+    uintptr_t *sp = (uintptr_t *)(((uintptr_t)low + size) & ~(uintptr_t)15) - 9;
+    /* 0 to 3: r15 to r12, of no matter */
+    sp[4] = (uintptr_t)entry; /* rbx */
+    sp[5] = 0;                /* rbp */
+    sp[6] = begin(1);         /* where tdl_switch returns to */
+    sp[7] = 0;                /* keeps the call in tdl_switch_start aligned */
+    sp[8] = 0;                /* end of the chain */
     return sp;
 }
 
@@ -219,8 +219,7 @@ __asm__(".pushsection .text\n"
         ".popsection\n");
 
 void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
-    uintptr_t top = ((uintptr_t)low + size) & ~(uintptr_t)15;
-    uintptr_t *sp = (uintptr_t *)(top - 160);
+    uintptr_t *sp = (uintptr_t *)((((uintptr_t)low + size) & ~(uintptr_t)15) - 160);
     memset(sp, 0, 160);
     sp[1] = begin(4);         /* x30 */
     sp[2] = (uintptr_t)entry; /* x19 */

@@ -17,7 +17,7 @@
 void tdl_switch(void **save_sp, void *load_sp);
 
 /* Prepares a stack so that the first switch to it calls entry(), which must not
- * return. Returns the stack pointer to load. */
+ * return. Returns the stack pointer to load. Of low and size only the end counts. */
 void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void));
 
 /* Calls fn(arg) on another stack, which was left by tdl_switch with this stack

@@ -36,7 +36,10 @@ __attribute__((noinline)) static int dig(int64_t n) {
     return room[3];
 }
 
-static void dig_g(void *arg) { CHECK_INT(dig(*(int64_t *)arg), 1); }
+static void dig_g(void *arg) {
+    CHECK(tdl_goid() != 0);
+    CHECK_INT(dig(*(int64_t *)arg), 1);
+}
 
 /* -- Sizes ---------------------------------------------------------------------------- */
 
@@ -472,4 +475,54 @@ TEST(system_thread, "T in a plain thread the system's stack is its own, and wait
     CHECK_RC(tdl_system_stack(on_system, &v), 0);
     CHECK_INT(v.ran, 1);
     CHECK_INT(v.id, 0);
+}
+
+/* -- Memory ------------------------------------------------------------------------------------------ */
+
+static void parks(void *arg) {
+    atomic_fetch_add(&here, 1);
+    CHECK_RC(tdl_chan_recv(arg, NULL), TDL_ECLOSED);
+}
+
+static void selects(void *arg) {
+    tdl_val  v;
+    tdl_case two[] = { { arg, &v, TDL_RECV, 0 }, { NULL, NULL, TDL_RECV, 0 } };
+    atomic_fetch_add(&here, 1);
+    CHECK_INT(tdl_select(two, 2, tdl_now() + TDL_HOUR), 0);
+}
+
+static int pages_of(tdl_g *g) {
+    size_t        size;
+    char         *low = tdl_stack_low(g, &size), *end = tdl_stack_end(g);
+    unsigned char there[64];
+    int           n = 0;
+    REQUIRE(mincore(low, (size_t)(end - low), there) == 0);
+    for (int i = 0; i < (end - low) / PAGE; i++) n += there[i] & 1;
+    return n;
+}
+
+static void measure(void) {
+    enum { COLOURS = 32 };
+    tdl_chan *ch = tdl_chan_new(0);
+    tdl_g    *g[2 * COLOURS];
+    atomic_store(&here, 0);
+    for (int i = 0; i < 2 * COLOURS; i++) g[i] = go_stack(i % 2 ? parks : selects, ch, 0);
+    while (atomic_load(&here) < 2 * COLOURS) tdl_yield();
+    for (int i = 0; i < 2 * COLOURS; i++) {
+        while (at_load_acq(&g[i]->op.state) != OP_PARKED) tdl_yield();
+        CHECK_INT(pages_of(g[i]), 1);
+    }
+    tdl_chan_close(ch);
+    for (int i = 0; i < 2 * COLOURS; i++) CHECK_RC(tdl_join(g[i]), 0);
+    tdl_chan_free(ch);
+}
+
+TEST(one_page, "B23 a parked goroutine takes one page, for itself and its stack") {
+    if (CHECK_SLOWDOWN > 1) return check_skip("frames are larger here");
+#ifdef TDL_SWITCH_PORTABLE
+    return check_skip("the portable switch keeps a whole context on the stack");
+#endif
+    tdl_stack_census(1); /* stacks without pages that others left */
+    check_run(measure);
+    tdl_stack_census(0);
 }
