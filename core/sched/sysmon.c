@@ -98,7 +98,9 @@ static void uncrowd(int64_t now) {
 /* -- Looking at the Ps ---------------------------------------------------------------- */
 
 /* Changes with every dispatch. */
-static int64_t progress(tdl_p *p) { return at_load_rlx(&p->asked) ^ ((int64_t)at_load_rlx(&p->budget) << 48); }
+static int64_t progress(tdl_p *p) {
+    return at_load_rlx(&p->asked) ^ (int64_t)((uint64_t)at_load_rlx(&p->budget) << 48);
+}
 
 /* Is there something that p, or whoever gets it, could do? */
 static bool wanted(tdl_p *p) {
