@@ -246,7 +246,7 @@ int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_
     if (r < 0) return r;
     if (!events || max < 1 || (flags & ~(TDL_POLL_DEADLOCK | TDL_POLL_UNWATCHED))) return TDL_EINVAL;
     if (TDL_UNLIKELY(tdl_sys.simulated)) {
-        if ((r = tdl_sys.over()) < 0) return r;
+        if ((r = tdl_sys.over(0)) < 0) return r;
         max = 1; /* who gets ready meanwhile may come before those who are */
     }
     tdl_poller_retract(&h->poller);
@@ -269,7 +269,7 @@ int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_
         n = drain(h, events, max);
         if (n > 0 || taken_wake(h) || r == -EINTR) return n;
         if (r == TDL_EDEADLOCK) return r;
-        if (r == -EDEADLK) return tdl_sys.over();
+        if (r == -EDEADLK) return tdl_sys.over(1);
         if (until != TDL_FOREVER && tdl_sys.now() >= until) return 0;
     }
 }

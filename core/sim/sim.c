@@ -189,9 +189,9 @@ _Noreturn void tdl_sim_hangs(void) {
               text(tdl_sim.reason), tdl_sim.dump);
 }
 
-TDL_NO_TSAN int tdl_sim_told(void) {
-    if (tdl_sim.told || !tdl_sim.reason) return 0;
-    tdl_sim.told = true;
+TDL_NO_TSAN int tdl_sim_told(bool waited) {
+    if (tdl_sim.told && !waited) return 0;
+    tdl_sim.told = tdl_sim.reason != TDL_SIM_OK;
     return code(tdl_sim.reason);
 }
 
@@ -219,7 +219,13 @@ TDL_NO_TSAN void tdl_sim_quiet(void) {
     int64_t limit = tdl_sim.reason ? TDL_FOREVER : tdl_sim.opts.start_ns + tdl_sim.opts.max_ns;
     int64_t first = tdl_vthread_late(limit);
     if (tdl_sim.nready) return;
-    if (tdl_sim.reason) tdl_sim_hangs();
+    tdl_vthread *driver = tdl_sim.threads[0];
+    if (tdl_sim.reason) { /* a host that has been told may ask again; nobody else */
+        bool host = (driver == tdl_sim.current ? tdl_m_self() : driver->m)->host != NULL;
+        if (!host || driver->state != VT_WAITING) tdl_sim_hangs();
+        tdl_vthread_wake(driver->on, 1);
+        return;
+    }
     tdl_sim_finish(first == TDL_FOREVER ? TDL_SIM_DEADLOCK : first > limit ? TDL_SIM_TIME : TDL_SIM_LOST);
 }
 

@@ -158,8 +158,9 @@ bool tdl_sim_requeues(void);
 void tdl_sim_quiet(void);
 /* The simulation is over, for this reason: main, or the host, is told. */
 void tdl_sim_finish(int reason);
-/* Once it is over, the code of that, for a host; then 0. */
-int tdl_sim_told(void);
+/* Once it is over, the code of that, for a host, which is told once, and whenever
+ * it has waited; else 0. */
+int tdl_sim_told(bool waited);
 /* It has been told, and does not come to its end. */
 _Noreturn void tdl_sim_hangs(void);
 

@@ -85,10 +85,10 @@ static void sim_enter(void) { tdl_sim_point(POINT_ENTRY); }
 static void sim_call(void) { tdl_sim_point(POINT_CALL); }
 static tdl_g *sim_look(tdl_g *g) { return tdl_sim_mine() ? tdl_sim_look(g) : g; }
 
-static int sim_over(void) {
-    if (!tdl_sim_mine()) return 0;
-    tdl_sim_point(POINT_ENTRY);
-    return tdl_sim_told();
+static int sim_over(int waited) {
+    if (!tdl_sim_mine()) return outside()->over(waited);
+    if (!waited) tdl_sim_point(POINT_ENTRY);
+    return tdl_sim_told(waited);
 }
 
 static uint32_t sim_bubble(void) { return tdl_sim_mine() ? tdl_sim.number : 0; }
@@ -121,7 +121,7 @@ TDL_NO_TSAN static int sim_eventfd(void) {
 
 TDL_NO_TSAN static int sim_epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev) {
     if (!is_virtual(epfd)) return outside()->epoll_ctl(epfd, op, fd, ev);
-    if (!is_virtual(fd)) return -EOPNOTSUPP;
+    if (!is_virtual(fd)) return ev->events & EPOLLET ? -EOPNOTSUPP : 0; /* a host's watcher is never called */
     if (op == EPOLL_CTL_ADD) poller(epfd)->data = ev->data.u64;
     return 0;
 }

@@ -175,7 +175,7 @@ static uint32_t real_entropy(void) {
 static void real_point(void) {}
 static struct tdl_g *real_look(struct tdl_g *g) { return g; }
 static uint32_t real_bubble(void) { return 0; }
-static int real_over(void) { return 0; }
+static int real_over(int waited) { return waited ? -EDEADLK : 0; }
 
 /* -- Polling -------------------------------------------------------------- */
 

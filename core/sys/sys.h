@@ -85,7 +85,9 @@ struct tdl_sys {
     void (*enter)(void); /* a blocking call begins */
     void (*call)(void);  /* any other call begins, perhaps one of the core's, under a lock */
     struct tdl_g *(*look)(struct tdl_g *g); /* an M is about to run g: what it runs instead; NULL: it looks again */
-    int (*over)(void);        /* a host polls; others may run: 0, or once, by what code it has ended */
+    /* A host polls; others may run: 0, or by what code it has ended, once; or each
+     * time when the host has waited in vain. */
+    int (*over)(int waited);
     uint32_t (*bubble)(void); /* which simulation the calling thread is in; 0: none */
 };
 
