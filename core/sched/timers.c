@@ -2,8 +2,8 @@
  * The 4-ary timer heap. */
 #include "sched/timers.h"
 
+#include "sched/heap.h"
 #include "sched/op.h"
-#include "sched/own.h"
 #include "sched/poll.h"
 #include "sys/sys.h"
 #include "treadle.h"
@@ -30,28 +30,6 @@ void tdl_timers_destroy(tdl_timers *h) {
     h->closed = true;
     at_store_rlx(&h->next, TDL_FOREVER);
     tdl_biased_drop(&h->lock, false);
-}
-
-/* -- Whose heap it is --------------------------------------------------------- */
-
-typedef struct hold {
-    tdl_m *m;
-    uint32_t was_busy;
-    bool owner;
-} hold;
-
-/* Takes the heap's lock; as its owner, and then without an atomic
- * read-modify-write, where that is the caller. A P stays with its M until drop. */
-static inline void take(tdl_timers *h, hold *c) {
-    c->m = tdl_m_self();
-    tdl_p *p = tdl_p_enter(c->m, &c->was_busy);
-    c->owner = (p && &p->poller.timers == h) || (c->m->host_poller && &c->m->host_poller->timers == h);
-    tdl_biased_take(&h->lock, c->owner);
-}
-
-static inline void drop(tdl_timers *h, hold *c) {
-    tdl_biased_drop(&h->lock, c->owner);
-    tdl_p_leave(c->m, c->was_busy);
 }
 
 /* -- The heap, under its lock --------------------------------------------- */
@@ -109,78 +87,88 @@ static int grow(tdl_timers *h) {
     return 0;
 }
 
+int tdl_timers_put(tdl_timers *h, tdl_timer_node *t, int64_t when) {
+    int r = h->closed ? TDL_ECLOSED : h->n == h->cap ? grow(h) : 0;
+    if (r < 0) return r;
+    t->when = when;
+    sift_up(h, h->n++, (struct tdl_timer_entry){when, t});
+    if (t->index == 1) at_store_rlx(&h->next, when);
+    return 0;
+}
+
+void tdl_timers_remove(tdl_timers *h, tdl_timer_node *t) { remove_at(h, t->index - 1); }
+
 /* -- Arming and firing ---------------------------------------------------- */
 
 int tdl_timer_arm_by(tdl_timers *h, tdl_timer_node *t, int64_t when) {
-    hold c;
-    take(h, &c);
-    if (t->index && t->when <= when) {
-        drop(h, &c);
-        return 0;
+    tdl_hold c;
+    int r = 0;
+    bool first = false;
+    tdl_timers_take(h, &c);
+    if (!t->index || t->when > when) {
+        if (t->index) remove_at(h, t->index - 1);
+        t->heap = h;
+        r = tdl_timers_put(h, t, when);
+        first = t->index == 1;
     }
-    if (t->index) remove_at(h, t->index - 1);
-    int r = h->closed ? TDL_ECLOSED : h->n == h->cap ? grow(h) : 0;
-    if (r < 0) {
-        drop(h, &c);
-        return r;
-    }
-    t->when = when;
-    t->heap = h;
-    sift_up(h, h->n++, (struct tdl_timer_entry){when, t});
-    bool first = t->index == 1;
-    if (first) at_store_rlx(&h->next, when);
-    drop(h, &c);
-    if (first && c.owner)
-        tdl_poller_wake(h->poller); /* we are not in it; but a guest host's loop may be told to look again */
-    else if (first)
-        tdl_poller_retime(h->poller);
-    return 0;
+    tdl_timers_drop(h, &c);
+    tdl_timers_noted(h, &c, first);
+    return r;
 }
 
 void tdl_timer_disarm(tdl_timer_node *t) {
     tdl_timers *h = t->heap;
     if (!h) return;
-    hold c;
-    take(h, &c);
+    tdl_hold c;
+    tdl_timers_take(h, &c);
     if (t->index) remove_at(h, t->index - 1);
-    drop(h, &c);
+    tdl_timers_drop(h, &c);
     t->heap = NULL;
 }
 
 bool tdl_timers_pending(tdl_timers *h) {
     if (tdl_timers_next(h) == TDL_FOREVER) return false;
-    hold c;
-    take(h, &c);
+    tdl_hold c;
+    tdl_timers_take(h, &c);
     bool pending = h->n > at_load_seq(&h->quiet);
-    drop(h, &c);
+    tdl_timers_drop(h, &c);
     return pending;
 }
 
 uint32_t tdl_timers_count(tdl_timers *h) {
-    hold c;
-    take(h, &c);
+    tdl_hold c;
+    tdl_timers_take(h, &c);
     uint32_t n = h->n;
-    drop(h, &c);
+    tdl_timers_drop(h, &c);
     return n;
 }
 
 int tdl_timers_run(tdl_timers *h, int64_t now) {
     int fired = 0;
     while (tdl_timers_next(h) <= now) {
-        hold c;
-        take(h, &c);
+        tdl_hold c;
+        tdl_timers_take(h, &c);
         if (h->n == 0 || h->a[0].when > now) {
-            drop(h, &c);
+            tdl_timers_drop(h, &c);
             break;
         }
         /* the node is its owner's again as soon as the lock is given up */
-        void (*fire)(void *) = h->a[0].t->fire;
-        void *owner = h->a[0].t->owner;
+        tdl_timer_node *t = h->a[0].t;
+        void (*fire)(void *) = t->fire;
+        void *owner = t->owner;
+        tdl_then then = {.heap = h, .owner = owner};
         remove_at(h, 0);
-        uint32_t was = fire ? 0 : tdl_op_claim(owner);
-        drop(h, &c);
+        if (t->expire) {
+            t->expire(owner, now, &then);
+        } else if (!fire) {
+            then.was = tdl_op_claim(owner);
+            then.op = then.was ? owner : NULL;
+            then.result = TDL_ETIMEDOUT;
+        }
+        tdl_timers_drop(h, &c);
         if (fire) fire(owner);
-        if (was) tdl_op_complete(owner, was, TDL_ETIMEDOUT);
+        if (then.op) tdl_op_complete(then.op, then.was, then.result);
+        if (then.call) then.call(&then);
         fired++;
     }
     return fired;

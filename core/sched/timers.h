@@ -9,22 +9,39 @@
  *
  * Firing. A timer of an op claims the op under the heap's lock: once
  * tdl_timer_disarm has returned, this timer can claim nothing any more, and
- * the op may be used again. Any other timer's fire is called with no lock held,
- * perhaps after it was disarmed: its owner is type-stable memory, and judges by
- * its own state whether anything is due.
+ * the op may be used again. One with `expire` is called under the lock, too, and
+ * says what remains to be done without. Any other timer's fire is called with no
+ * lock held, perhaps after it was disarmed: its owner is type-stable memory, and
+ * judges by its own state whether anything is due.
  */
 #ifndef TDL_SCHED_TIMERS_H
 #define TDL_SCHED_TIMERS_H
 
 #include "sys/biased.h"
 
+struct tdl_op;
 struct tdl_poller;
 typedef struct tdl_timer_node tdl_timer_node;
+
+/* What an expire leaves to be done: an op to be completed, a function to be
+ * called with what it wants to know. */
+typedef struct tdl_then {
+    struct tdl_op *op; /* claimed; NULL: none */
+    uint32_t was;
+    int64_t result;
+    void (*call)(const struct tdl_then *then); /* NULL: none */
+    struct tdl_timers *heap;
+    void *owner;
+    void (*fn)(void *);
+    void *arg;
+    int64_t when;
+} tdl_then;
 
 struct tdl_timer_node {
     int64_t when;
     struct tdl_timers *heap;
-    void (*fire)(void *owner); /* NULL: owner is an op, whose deadline this is */
+    void (*fire)(void *owner); /* neither: owner is an op, whose deadline this is */
+    void (*expire)(void *owner, int64_t now, tdl_then *then); /* the node has been taken out */
     void *owner;
     uint32_t index;
 };

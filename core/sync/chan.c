@@ -7,7 +7,7 @@
 
 enum { MAX_CAP = 1 << 26 };
 
-static tdl_pool pool = TDL_POOL_INIT(struct tdl_chan);
+static tdl_pool pool = TDL_POOL_OF(struct tdl_chan, RANK_CHAN);
 
 int64_t tdl_chan_live(void) { return tdl_pool_live(&pool); }
 

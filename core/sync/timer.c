@@ -4,111 +4,128 @@
  * as a goroutine. As in Go since 1.23, no value can be received that was sent
  * before a stop or a reset.
  *
- * Under its lock: armed says that it is still to fire, at `when`, and that the
- * node is in the heap of `poller`, for that time or an earlier one (or is just
- * being fired: then it looks at armed and when first, and finds that it came too
- * early or in vain). So a reset to a later time is a store. Values are sent under
- * the lock, so that a stop finds them.
+ * Guarded by the lock of its heap, that of `poller`: sent, when, period, node. It
+ * is still to fire, at `when`, as long as the node is in the heap, where it may
+ * have an earlier time: so a reset to a later time is a store. Values are sent
+ * and taken back under the lock. The rest never changes.
  *
  * It belongs to the poller of whoever made it, and dies with that.
  */
+#include "sched/heap.h"
 #include "sync/chan.h"
 #include "sync/sync.h"
 #include "sys/pool.h"
 #include "sys/sys.h"
 
 struct tdl_timer {
-    tdl_lock lock;
-    uint8_t armed;
-    uint8_t sent; /* since the last stop or reset: a value may be in the channel */
+    tdl_lock lock; /* the pool's */
+    bool sent;     /* since the last stop or reset: a value may be in the channel */
     int64_t when, period;
-    tdl_chan *chan;     /* NULL: it has a function */
-    void (*fn)(void *); /* these two never change */
+    tdl_chan *chan; /* NULL: it has a function */
+    void (*fn)(void *);
     void *arg;
     tdl_poller *poller;
     tdl_timer_node node;
 };
 
-static tdl_pool pool = TDL_POOL_OF(struct tdl_timer, RANK_TIMER);
+static tdl_pool pool = TDL_POOL_INIT(struct tdl_timer);
 
 static const int64_t RETRY_NS = 1000000;
 
-static void arm(tdl_timer *t) { tdl_timer_arm_by(&t->poller->timers, &t->node, t->when); }
-
-/* No memory for the goroutine now: later, unless it was reset meanwhile. */
-static void start_later(tdl_timer *t) {
-    tdl_lock_take(&t->lock);
-    if (!t->armed && t->fn) {
-        t->armed = 1;
-        t->when = tdl_sys.now() + RETRY_NS;
-        arm(t);
-    }
-    tdl_unlock(&t->lock);
+/* No memory for the goroutine now: later, unless the timer has been used
+ * otherwise meanwhile. */
+static void launch(const tdl_then *then) {
+    if (tdl_go(then->fn, then->arg)) return;
+    tdl_timer *t = then->owner;
+    tdl_hold c;
+    tdl_timers_take(then->heap, &c);
+    if (t->poller && &t->poller->timers == then->heap && t->node.index == 0 && t->when == then->when)
+        tdl_timers_put(then->heap, &t->node, t->when = tdl_sys.now() + RETRY_NS);
+    tdl_timers_drop(then->heap, &c);
 }
 
-static void fire(void *owner) {
+/* One unread is enough: a slow receiver loses ticks. */
+static void send_due(tdl_timer *t, tdl_then *then) {
+    tdl_val due;
+    tdl_wake wake;
+    tdl_val_set_int(&due, t->when);
+    tdl_chan_lock(t->chan);
+    tdl_chan_send_locked(t->chan, &due, &wake);
+    tdl_chan_unlock(t->chan);
+    t->sent = true;
+    then->op = wake.op;
+    then->was = wake.was;
+    then->result = wake.result;
+}
+
+static void expire(void *owner, int64_t now, tdl_then *then) {
     tdl_timer *t = owner;
-    void (*fn)(void *) = NULL;
-    void *arg = NULL;
-    tdl_lock_take(&t->lock);
-    int64_t now = tdl_sys.now();
-    if (t->armed && t->when > now) {
-        arm(t); /* too early, or meant another life of it */
-    } else if (t->armed) {
+    if (t->when <= now) {
         if (t->chan) {
-            tdl_val due;
-            tdl_val_set_int(&due, t->when);
-            tdl_chan_try_send(t->chan, &due); /* one unread is enough: a slow receiver loses ticks */
-            t->sent = 1;
+            send_due(t, then);
+        } else {
+            then->call = launch;
+            then->fn = t->fn;
+            then->arg = t->arg;
+            then->when = t->when;
         }
-        fn = t->fn;
-        arg = t->arg;
-        t->armed = t->period != 0;
-        if (t->armed) { /* keeps its phase */
-            t->when += t->period * (1 + (now - t->when) / t->period);
-            arm(t);
-        }
+        if (t->period == 0) return;
+        t->when += t->period * (1 + (now - t->when) / t->period); /* keeps its phase */
     }
-    tdl_unlock(&t->lock);
-    if (fn && !tdl_go(fn, arg)) start_later(t);
+    tdl_timers_put(&t->poller->timers, &t->node, t->when); /* there is room: it was just taken out */
 }
 
-/* Under the lock: takes back what was not received. 1 when it was still to fire
- * or a value was discarded. */
+/* Under the lock: takes back what was not received. 1 when there was something. */
 static inline int take_back(tdl_timer *t) {
-    int pending = t->armed;
-    if (TDL_UNLIKELY(t->sent)) {
-        t->sent = 0;
-        if (tdl_chan_try_recv(t->chan, NULL) == 0) pending = 1;
-    }
-    return pending;
+    if (TDL_LIKELY(!t->sent)) return 0;
+    t->sent = false;
+    tdl_val v;
+    tdl_wake wake;
+    tdl_chan_lock(t->chan);
+    int r = tdl_chan_recv_locked(t->chan, &v, &wake);
+    tdl_chan_unlock(t->chan);
+    tdl_wake_up(&wake);
+    tdl_val_clear(&v);
+    return r == 0;
 }
 
 int tdl_timer_stop(tdl_timer *t) {
-    if (!t) return TDL_EINVAL;
-    TDL_REFUSE(t);
-    tdl_lock_take(&t->lock);
+    if (tdl_forked()) return TDL_EFORKED;
+    if (TDL_UNLIKELY(!t)) return TDL_EINVAL;
+    tdl_timers *h = &t->poller->timers;
+    tdl_hold c;
+    tdl_timers_take(h, &c);
     int r = take_back(t);
-    t->armed = 0;
-    tdl_timer_disarm(&t->node);
-    tdl_unlock(&t->lock);
+    if (t->node.index) {
+        tdl_timers_remove(h, &t->node);
+        r = 1;
+    }
+    tdl_timers_drop(h, &c);
     return r;
 }
 
 static int start(tdl_timer *t, int64_t when, int64_t period) {
-    tdl_lock_take(&t->lock);
+    tdl_timers *h = &t->poller->timers;
+    tdl_hold c;
+    int e = 0;
+    tdl_timers_take(h, &c);
     int r = take_back(t);
+    bool pending = t->node.index != 0, first = false;
     t->when = when;
     t->period = period;
-    int e = tdl_timer_arm_by(&t->poller->timers, &t->node, when);
-    t->armed = e == 0;
-    tdl_unlock(&t->lock);
-    return e < 0 ? e : r;
+    if (!pending || t->node.when > when) {
+        if (pending) tdl_timers_remove(h, &t->node);
+        e = tdl_timers_put(h, &t->node, when);
+        first = t->node.index == 1;
+    }
+    tdl_timers_drop(h, &c);
+    tdl_timers_noted(h, &c, first);
+    return e < 0 ? e : r | pending;
 }
 
 int tdl_timer_reset(tdl_timer *t, int64_t when, int64_t period) {
-    if (!t || period < 0) return TDL_EINVAL;
-    TDL_REFUSE(t);
+    if (tdl_forked()) return TDL_EFORKED;
+    if (TDL_UNLIKELY(!t || period < 0)) return TDL_EINVAL;
     return start(t, when, period);
 }
 
@@ -120,7 +137,7 @@ static tdl_timer *make(int64_t when, int64_t period, void (*fn)(void *), void *a
     tdl_timer *t = tdl_pool_take(&pool);
     if (!t) return NULL;
     t->poller = poller;
-    t->node.fire = fire;
+    t->node.expire = expire;
     t->node.owner = t;
     t->fn = fn;
     t->arg = arg;
@@ -140,10 +157,11 @@ tdl_chan *tdl_timer_chan(tdl_timer *t) { return t ? t->chan : NULL; }
 
 void tdl_timer_free(tdl_timer *t) {
     if (!t || tdl_forked()) return;
-    tdl_lock_take(&t->lock);
-    t->armed = 0;
-    tdl_timer_disarm(&t->node);
-    tdl_unlock(&t->lock);
+    tdl_timers *h = &t->poller->timers;
+    tdl_hold c;
+    tdl_timers_take(h, &c);
+    if (t->node.index) tdl_timers_remove(h, &t->node);
+    tdl_timers_drop(h, &c);
     tdl_chan_free(t->chan);
     tdl_pool_give(&pool, t);
 }

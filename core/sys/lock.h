@@ -23,7 +23,6 @@ typedef enum tdl_rank {
     RANK_NONE,
     RANK_RUN,    /* start, stop and resize of the runtime */
     RANK_HOSTS,  /* the list of hosts */
-    RANK_TIMER,  /* a timer: sends on its channel */
     RANK_OBJECT, /* whatever else can be waited for */
     RANK_JUDGEMENT, /* of a circle of waiting */
     RANK_BLOCKED, /* who waits for a lock */
@@ -33,6 +32,7 @@ typedef enum tdl_rank {
     RANK_PDS,    /* the table of poll descriptors */
     RANK_POLLER, /* a poller's list of descriptors */
     RANK_HEAP,   /* a heap of timers */
+    RANK_CHAN,   /* a channel */
     RANK_SCHED,  /* the scheduler */
     RANK_STACKS, /* the depot of stacks */
     RANK_POOL,   /* a pool of objects */
