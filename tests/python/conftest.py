@@ -66,7 +66,7 @@ def nothing_left():
     gc.collect()
     left = {
         name: treadle.metric(name)
-        for name in ("goroutines", "tasks", "connections", "listeners")
+        for name in ("goroutines", "tasks", "connections", "listeners", "datagrams", "descriptors")
         if treadle.metric(name)
     }
     assert left == {}

@@ -6,7 +6,7 @@
  *
  * Invariant. The handle owns the core's connection; an op that waits holds the
  * handle. close() only closes: the memory goes with the handle. */
-#include "state.h"
+#include "net.h"
 #include <structmember.h>
 
 #define MAX_FRAME (1 << 30)
@@ -174,6 +174,15 @@ conn_close(connobj *c, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+conn_shutdown_read(connobj *c, PyObject *Py_UNUSED(ignored))
+{
+    int rc = tdl_conn_close_read(c->core);
+    if (rc < 0)
+        return raise_net(STATE(c), rc, "shutdown_read", (PyObject *)c);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 conn_shutdown_write(connobj *c, PyObject *Py_UNUSED(ignored))
 {
     int rc = tdl_conn_close_write(c->core);
@@ -209,6 +218,47 @@ conn_fileno(connobj *c, PyObject *Py_UNUSED(ignored))
 {
     int fd = tdl_conn_fd(c->core);
     return fd < 0 ? raise_net(STATE(c), fd, "fileno", (PyObject *)c) : PyLong_FromLong(fd);
+}
+
+static PyObject *
+conn_release(connobj *c, PyObject *Py_UNUSED(ignored))
+{
+    int fd = tdl_conn_release(c->core);
+    if (fd < 0)
+        return raise_net(STATE(c), fd, "release", (PyObject *)c);
+    c->closed = true;
+    return PyLong_FromLong(fd);
+}
+
+static int64_t get_option(void *core, int option) { return tdl_conn_option(core, option); }
+static int set_option(void *core, int option, int64_t value) { return tdl_conn_set_option(core, option, value); }
+
+static PyObject *
+conn_option(connobj *c, PyObject *name)
+{
+    return option_get(STATE(c), (PyObject *)c, name, get_option, c->core);
+}
+
+static PyObject *
+conn_set_option(connobj *c, PyObject *args)
+{
+    return option_set(STATE(c), (PyObject *)c, args, set_option, c->core);
+}
+
+static PyObject *
+conn_tcp_info(connobj *c, PyObject *Py_UNUSED(ignored))
+{
+    return tcp_info_get(STATE(c), (PyObject *)c, c->core);
+}
+
+static PyObject *
+conn_peercred(connobj *c, PyObject *Py_UNUSED(ignored))
+{
+    int64_t pid, uid, gid;
+    int rc = tdl_conn_peercred(c->core, &pid, &uid, &gid);
+    if (rc < 0)
+        return raise_net(STATE(c), rc, "peercred", (PyObject *)c);
+    return Py_BuildValue("(LLL)", (long long)pid, (long long)uid, (long long)gid);
 }
 
 static PyObject *
@@ -301,8 +351,31 @@ static PyMethodDef conn_methods[] = {
      "Closes; operations in progress and later ones raise treadle.Closed. May be repeated."},
     {"shutdown_write", (PyCFunction)conn_shutdown_write, METH_NOARGS,
      "Ends this direction of the stream: the peer reads the end, this side reads on."},
+    {"shutdown_read", (PyCFunction)conn_shutdown_read, METH_NOARGS,
+     "Ends this side's reading; what the peer writes is dropped."},
     {"fileno", (PyCFunction)conn_fileno, METH_NOARGS,
      "The descriptor, which stays the connection's."},
+    {"release", (PyCFunction)conn_release, METH_NOARGS,
+     "release() -> int\n\nGives the descriptor away, in the mode that it was adopted in; the connection is as\n"
+     "closed. RuntimeError while an operation is under way or bytes are buffered."},
+    {"option", (PyCFunction)conn_option, METH_O,
+     "option(name)\n\n\"nodelay\", \"broadcast\": a bool; \"keepalive\", \"keepalive_interval\": seconds, None for\n"
+     "none; \"keepalive_count\", \"read_buffer\", \"write_buffer\", \"tos\", \"ttl\": an int;\n"
+     "\"linger\": 0.0 when close resets, None when what was not sent goes out later."},
+    {"set_option", (PyCFunction)conn_set_option, METH_VARARGS,
+     "set_option(name, value)\n\nSee option. ValueError for a value out of range, OSError."},
+    {"tcp_info", (PyCFunction)conn_tcp_info, METH_NOARGS,
+     "tcp_info() -> TcpInfo\n\nWhat the system knows about a TCP connection."},
+    {"peercred", (PyCFunction)conn_peercred, METH_NOARGS,
+     "peercred() -> (pid, uid, gid)\n\nWho the peer of a Unix connection was when it connected or listened."},
+    {"send_fds", (PyCFunction)conn_send_fds, METH_VARARGS,
+     "await send_fds(data, fds)\n\nSends descriptors over a Unix connection, with at least one byte. They stay the\n"
+     "sender's, and may be closed at once."},
+    {"recv_fds", (PyCFunction)(void (*)(void))conn_recv_fds, METH_VARARGS | METH_KEYWORDS,
+     "await recv_fds(n=4096, count=253) -> (bytes, [fd, …])\n\n"
+     "Reads bytes and the descriptors that came with them, which are the caller's; (b\"\", [])\n"
+     "at the end. OSError EMSGSIZE when more than count came (all are closed). A connection that\n"
+     "carries descriptors is read by this alone."},
     {"__aenter__", conn_aenter, METH_NOARGS, NULL},
     {"__aexit__", (PyCFunction)(void (*)(void))conn_aexit, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},

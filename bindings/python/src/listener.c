@@ -2,29 +2,32 @@
  *
  * Listener, listen and dial. A listener's descriptor is watched by the poller
  * of the loop in which it was opened. */
-#include "state.h"
+#include "net.h"
 #include <structmember.h>
 
 PyObject *
 net_listen(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"network", "address", NULL};
+    static char *names[] = {"network", "address", "backlog", "reuseport", "keep_path", NULL};
     mod_state *st = state_of(module);
     const char *network, *address;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ss:listen", names, &network, &address))
+    int backlog = 0, reuseport = 0, keep_path = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ss|$ipp:listen", names, &network, &address, &backlog,
+                                     &reuseport, &keep_path))
         return NULL;
+    if (backlog < 0)
+        return PyErr_Format(PyExc_ValueError, "the backlog cannot be %d", backlog);
     if (host_get(st) == NULL)
         return NULL;
+    tdl_listen_options o = {.size = sizeof o, .backlog = (uint32_t)backlog};
+    if (reuseport)
+        o.flags |= TDL_LISTEN_REUSEPORT;
+    if (keep_path)
+        o.flags |= TDL_LISTEN_KEEP_PATH;
     tdl_listener *l;
-    int rc = tdl_listen(network, address, &l);
-    if (rc < 0) {
-        PyObject *what = PyUnicode_FromFormat("listen %s %s", network, address);
-        const char *text = what ? PyUnicode_AsUTF8(what) : NULL;
-        if (text != NULL)
-            raise_code(st, rc, text);
-        Py_XDECREF(what);
-        return NULL;
-    }
+    int rc = tdl_listen_opts(network, address, &o, &l);
+    if (rc < 0)
+        return raise_open(st, rc, "listen", network, address);
     listenerobj *self = (listenerobj *)st->ListenerType->tp_alloc(st->ListenerType, 0);
     if (self == NULL) {
         tdl_listener_free(l);
@@ -37,12 +40,12 @@ net_listen(PyObject *module, PyObject *args, PyObject *kwargs)
 PyObject *
 net_dial(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"network", "address", "timeout", NULL};
+    static char *names[] = {"network", "address", "timeout", "local", "fallback_delay", NULL};
     mod_state *st = state_of(module);
-    PyObject *network, *address, *timeout = Py_None;
+    PyObject *network, *address, *timeout = Py_None, *local = Py_None, *delay = Py_None;
     int64_t ns = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UU|$O:dial", names, &network, &address,
-                                     &timeout))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UO|$OOO:dial", names, &network, &address, &timeout, &local,
+                                     &delay))
         return NULL;
     if (timeout != Py_None) {
         if (seconds_arg(timeout, "timeout", &ns) < 0)
@@ -52,6 +55,8 @@ net_dial(PyObject *module, PyObject *args, PyObject *kwargs)
         else if (ns == TDL_FOREVER)
             ns = 0;
     }
+    if (!PyUnicode_Check(address) || local != Py_None || delay != Py_None)
+        return dial_call(st, network, address, ns, local, delay);
     PyObject *pair = PyTuple_Pack(2, network, address);
     if (pair == NULL)
         return NULL;
@@ -94,6 +99,28 @@ listener_set_deadline(listenerobj *l, PyObject *when)
     tdl_listener_set_deadline(l->core, ns);
     THREAD_KICK(STATE(l));
     Py_RETURN_NONE;
+}
+
+static int64_t get_option(void *core, int option) { return tdl_listener_option(core, option); }
+static int set_option(void *core, int option, int64_t value) { return tdl_listener_set_option(core, option, value); }
+
+static PyObject *
+listener_option(listenerobj *l, PyObject *name)
+{
+    return option_get(STATE(l), (PyObject *)l, name, get_option, l->core);
+}
+
+static PyObject *
+listener_set_option(listenerobj *l, PyObject *args)
+{
+    return option_set(STATE(l), (PyObject *)l, args, set_option, l->core);
+}
+
+static PyObject *
+listener_fileno(listenerobj *l, PyObject *Py_UNUSED(ignored))
+{
+    int fd = tdl_listener_fd(l->core);
+    return fd < 0 ? raise_net(STATE(l), fd, "fileno", (PyObject *)l) : PyLong_FromLong(fd);
 }
 
 static PyObject *
@@ -182,6 +209,9 @@ static PyMethodDef listener_methods[] = {
     {"set_deadline", (PyCFunction)listener_set_deadline, METH_O,
      "set_deadline(when): accept raises TimeoutError from `when` on, on the clock of\n"
      "treadle.now(); None clears. A past deadline wins over a waiting connection."},
+    {"option", (PyCFunction)listener_option, METH_O, "option(name): as Conn.option."},
+    {"set_option", (PyCFunction)listener_set_option, METH_VARARGS, "set_option(name, value): as Conn.set_option."},
+    {"fileno", (PyCFunction)listener_fileno, METH_NOARGS, "The descriptor, which stays the listener's."},
     {"__aenter__", listener_aenter, METH_NOARGS, NULL},
     {"__aexit__", (PyCFunction)(void (*)(void))listener_aexit, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},

@@ -3,7 +3,7 @@
  * The extension module treadle._treadle: its state, its types and its plain
  * functions. Initialised in several phases, with all state in the module, so
  * that each interpreter of a process has its own. */
-#include "state.h"
+#include "net.h"
 
 mod_state *
 state_of(PyObject *module)
@@ -135,14 +135,17 @@ static PyMethodDef functions[] = {
     {"after_op", after_op, METH_O,
      "after_op(seconds): a case of select that is ready that long after the select started."},
     {"listen", (PyCFunction)(void (*)(void))net_listen, METH_VARARGS | METH_KEYWORDS,
-     "await listen(network, address) -> Listener\n\n"
-     "network: \"tcp\", \"tcp4\", \"tcp6\" or \"unix\". address: \"host:port\" with a numeric\n"
-     "host, \"localhost\" or none (all interfaces), port 0 for any; or a path.\n"
+     "await listen(network, address, *, backlog=0, reuseport=False, keep_path=False) -> Listener\n\n"
+     "network: \"tcp\", \"tcp4\", \"tcp6\", \"unix\" or \"unixpacket\" (a read is a message).\n"
+     "address: \"host:port\" with a numeric host, \"localhost\" or none (all interfaces), port 0\n"
+     "for any; or a path, or \"@name\". reuseport: several listeners at one address.\n"
      "ValueError for an address that does not parse, OSError."},
     {"dial", (PyCFunction)(void (*)(void))net_dial, METH_VARARGS | METH_KEYWORDS,
-     "await dial(network, address, *, timeout=None) -> Conn\n\n"
-     "Connects; timeout in seconds, TimeoutError. ValueError for an address that does not\n"
-     "parse, ConnectionRefusedError and other OSErrors."},
+     "await dial(network, address, *, timeout=None, local=None, fallback_delay=None) -> Conn\n\n"
+     "Connects; timeout in seconds, TimeoutError. local: the address to come from. Of several\n"
+     "addresses the first that answers is taken; they are tried in turn, the families\n"
+     "alternating, each after a failure or fallback_delay seconds (0.25). ValueError for an\n"
+     "address that does not parse, ConnectionRefusedError and other OSErrors."},
     {"num_goroutines", fn_num_goroutines, METH_NOARGS,
      "Goroutines that exist in the process, in every language."},
     {"dump", fn_dump, METH_VARARGS,
@@ -150,7 +153,7 @@ static PyMethodDef functions[] = {
      "descriptor or to an object with fileno()."},
     {"metric", fn_metric, METH_O,
      "metric(name) -> int\n\nname: \"goroutines\", \"tasks\", \"threads\", \"stacks\", \"channels\",\n"
-     "\"connections\", \"listeners\", \"timers\"; ValueError for another."},
+     "\"connections\", \"listeners\", \"datagrams\", \"descriptors\", \"timers\"; ValueError for another."},
     {"_open_host", fn_open_host, METH_VARARGS, NULL},
     {"_recancel", (PyCFunction)(void (*)(void))op_recancel, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
@@ -274,7 +277,7 @@ module_exec(PyObject *module)
     mod_state *st = state_of(module);
     memset(st, 0, sizeof *st);
     if (check_core() < 0 || intern_names(st) < 0 || import_asyncio(st) < 0 ||
-        add_types(module, st) < 0)
+        add_types(module, st) < 0 || net_setup(module, st) < 0)
         return -1;
     st->ChannelClosed = new_exception(
         module, "ChannelClosed",
@@ -312,6 +315,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
         return 0;
 #define X(field) Py_VISIT((PyObject *)st->field);
     EACH_OBJECT(X)
+    EACH_NET_OBJECT(X)
 #undef X
     return 0;
 }
@@ -330,6 +334,7 @@ module_clear(PyObject *module)
     st->op_nfree = OP_FREELIST; /* takes no more */
 #define X(field) Py_CLEAR(st->field);
     EACH_OBJECT(X)
+    EACH_NET_OBJECT(X)
 #undef X
     return 0;
 }

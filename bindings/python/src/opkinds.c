@@ -8,7 +8,7 @@
  * called exactly once, with the code that op_start or the event brought; it
  * empties the outcome, gives back references that a failed send had counted
  * for a channel, and skips what a framed read has buffered. */
-#include "state.h"
+#include "net.h"
 
 const char *
 op_name(int kind)
@@ -21,6 +21,7 @@ op_name(int kind)
         [OP_ACCEPT] = "accept", [OP_ACCEPT_NEXT] = "accept", [OP_DIAL] = "dial",
         [OP_READ] = "read", [OP_EXACT] = "readexactly", [OP_LINE] = "readline",
         [OP_LINE_NEXT] = "line", [OP_WRITE] = "write",
+        [OP_NET] = "operation",
     };
     return names[kind];
 }
@@ -124,6 +125,8 @@ op_start(opobj *op, pyhost *h, uint32_t task)
         return start_fill(op, h, task, TDL_FILL_LINE);
     case OP_WRITE:
         return start_write(op, h, task);
+    case OP_NET:
+        return net_start(op, h, task);
     default:
         PyErr_SetString(PyExc_SystemError, "unknown operation");
         return OP_ERROR;
@@ -317,6 +320,10 @@ op_result(opobj *op, uint32_t task, int32_t code)
         if (code < 0 && code != TDL_ECANCELED)
             return raise_net(STATE(op), code, "write", op->target);
         break;
+    case OP_NET:
+        if (code != TDL_ECANCELED)
+            return net_result(op, task, code);
+        break;
     default:
         break;
     }
@@ -356,6 +363,8 @@ op_discard(opobj *op)
             ((connobj *)result)->closed = true; /* no warning: nobody saw it */
             tdl_conn_close(((connobj *)result)->core);
         }
+        if (op->kind == OP_NET)
+            net_discard(op, result);
         Py_DECREF(result);
     }
     if (gave && st != NULL)

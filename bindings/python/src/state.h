@@ -49,6 +49,9 @@ struct mod_state {
     PyObject *recancel; /* op.c: delivers a deferred cancellation */
     PyObject *packb, *unpackb; /* msgpack, once it was needed */
     PyObject *empty_kw_context; /* ("context",) */
+    /* the network's, see net.h */
+    PyTypeObject *DgramType, *FdType, *CallType, *TcpInfoType;
+    PyObject *Truncated;
     /* interned names */
     PyObject *s_call_soon, *s_call_at, *s_time, *s_add_done_callback,
         *s_blocking, *s_cancel, *s_throw, *s_get_loop, *s_cancelling,
@@ -148,6 +151,7 @@ enum op_kind {
     OP_SELECT, OP_LOCK, OP_COND, OP_ACQUIRE, OP_WAIT,
     OP_ACCEPT, OP_ACCEPT_NEXT, OP_DIAL,
     OP_READ, OP_EXACT, OP_LINE, OP_LINE_NEXT, OP_WRITE,
+    OP_NET, /* arg: its call, see net.h */
 };
 
 enum op_state { OP_NEW, OP_PENDING, OP_DONE, OP_SPENT };

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the files of the network share beyond connections and listeners:
+ * datagram sockets, descriptors, and operations that keep something until they
+ * are through (a call).
+ *
+ * Invariant. What the core reads or writes while an op of kind OP_NET is
+ * pending lies in the op's call, which lives as long as the op. */
+#ifndef TDLPY_NET_H
+#define TDLPY_NET_H
+
+#include "state.h"
+
+typedef struct {
+    PyObject_HEAD
+    tdl_dgram *core;
+    bool closed;
+    char network[12]; /* for the addresses that are sent to */
+    PyObject *weakrefs;
+} dgramobj;
+
+typedef struct {
+    PyObject_HEAD
+    tdl_fd *core;
+    bool closed;
+    PyObject *weakrefs;
+} fdobj;
+
+/* -- Calls (netcall.c) ----------------------------------------------------- */
+
+typedef struct callobj callobj;
+
+typedef struct {
+    const char *name; /* for errors */
+    /* The core's code, or OP_ERROR with an exception. */
+    int32_t (*start)(callobj *k, opobj *op, pyhost *h, uint32_t task);
+    /* For a code >= 0 the result; for TDL_ETRUNCATED too, if cut is set. */
+    PyObject *(*result)(callobj *k, opobj *op, uint32_t task, int32_t code);
+    bool cut;
+} call_kind;
+
+struct callobj {
+    PyObject_HEAD
+    const call_kind *kind;
+    PyObject *data;  /* what is sent; the bytes that are received into */
+    PyObject *where; /* for errors: to whom or where; NULL: what the target knows */
+    PyObject *local; /* keeps the text in dial.local */
+    Py_ssize_t n;    /* a size, or a number of packets */
+    tdl_addr addr;   /* to whom or from whom; length 0: none */
+    void *block;     /* PyMem: descriptors, packets, a list of addresses */
+    int count;       /* in it */
+    tdl_dial_options dial;
+};
+
+/* A new op that makes the call; k is taken. NULL passes through. */
+PyObject *call_op(mod_state *st, PyObject *target, callobj *k);
+callobj *call_new(mod_state *st, const call_kind *kind);
+int32_t net_start(opobj *op, pyhost *h, uint32_t task);
+PyObject *net_result(opobj *op, uint32_t task, int32_t code);
+void net_discard(opobj *op, PyObject *result);
+
+/* -- Options (netopt.c) ------------------------------------------------------ */
+
+typedef int64_t (*option_getter)(void *core, int option);
+typedef int (*option_setter)(void *core, int option, int64_t value);
+
+PyObject *option_get(mod_state *st, PyObject *self, PyObject *name, option_getter get, void *core);
+PyObject *option_set(mod_state *st, PyObject *self, PyObject *args, option_setter set, void *core);
+PyObject *tcp_info_get(mod_state *st, PyObject *self, tdl_conn *core);
+
+/* -- The module -------------------------------------------------------------- */
+
+/* Adds the types and functions of these files. 0, or -1 with an exception. */
+int net_setup(PyObject *module, mod_state *st);
+PyObject *dial_call(mod_state *st, PyObject *network, PyObject *address, int64_t ns, PyObject *local,
+                    PyObject *delay);
+PyObject *conn_send_fds(PyObject *c, PyObject *args);
+PyObject *conn_recv_fds(PyObject *c, PyObject *args, PyObject *kwargs);
+/* Text without a NUL; NULL with an exception. */
+const char *text_arg(PyObject *object, const char *what);
+/* An address as text, or None. */
+PyObject *addr_text(const tdl_addr *a);
+/* Raises what a failed open means: "verb network address: …". NULL. */
+PyObject *raise_open(mod_state *st, int code, const char *verb, const char *network, const char *address);
+
+extern PyType_Spec dgram_spec, fd_spec, call_spec;
+extern PyMethodDef dgram_functions[], fd_functions[];
+
+/* Fields of mod_state, for traverse and clear. */
+#define EACH_NET_OBJECT(X) X(DgramType) X(FdType) X(CallType) X(TcpInfoType) X(Truncated)
+
+#endif
