@@ -15,6 +15,7 @@ the loop.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import signal
 import sys
@@ -132,6 +133,14 @@ class Loop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._treadle = _Selector()
         super().__init__(self._treadle)
+
+    def time(self) -> float:
+        """The clock of call_later and of treadle.now(), also when it is simulated."""
+        now = _treadle.now()
+        # asyncio adds a nanosecond to it and asks what is due before that; which
+        # is the same time again where a float is coarser than that, and a clock
+        # that stands still would stay there.
+        return now if now < 4e6 else math.nextafter(now, math.inf)
 
     def run_forever(self) -> None:
         """Runs until stop() is called. One thread only, the first that does."""
