@@ -40,6 +40,7 @@ static int start_m(tdl_p *p) {
     if (!m) return TDL_ENOMEM;
     at_store_rlx(&m->p, p);
     m->spinning = p != NULL;
+    at_store_rlx(&m->busy, 1); /* in the runtime from the start: its P cannot be taken before it runs */
     m->op.kind = OP_OF_THREAD;
     set_m(p, m);
     TDL_TSAN_RELEASE(m);
@@ -143,10 +144,6 @@ TDL_NO_TSAN tdl_p *tdl_m_await_p(tdl_m *m) {
     if (p) { /* it was only looked at: see tdl_p_retake */
         tdl_unlock(&tdl_sched.lock);
         return p;
-    }
-    if (m->spinning) { /* cannot be: who spins is in the runtime, with its P */
-        m->spinning = false;
-        at_sub_seq(&tdl_sched.nspinning, 1);
     }
     if (m->loose) tdl_m_tighten(m);
     if (at_load_rlx(&m->pinned) || at_load_rlx(&tdl_sched.stopping)) {

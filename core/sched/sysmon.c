@@ -33,6 +33,7 @@ enum {
     HOG_NS = 10000000,     /* Go's time slice */
     TICK_NS = 5000000,
     SHORT_TICK_NS = 1000000, /* while a P is in a call said to be short */
+    SETTLED = 10,
     LINGER = 200,          /* ticks without a busy P before it sleeps */
     CROWD = 4,
     PAUSE_NS = 10000000,
@@ -190,6 +191,7 @@ static void *sysmon(void *arg) {
             tdl_procs_refresh();
         }
         quiet = busy ? 0 : quiet + 1;
+        if (quiet == SETTLED) tdl_deadlock_check(1); /* who asked as the last may have met somebody on his way out */
         if (quiet < LINGER) {
             rest(heard, now + tick);
             continue;
