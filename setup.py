@@ -10,6 +10,7 @@ libtreadle.so.0 in that directory, and finds it there.
 """
 
 import os
+import platform
 import subprocess
 from pathlib import Path
 
@@ -62,8 +63,11 @@ class BuildWithCore(build_ext):
         for source in core_sources():
             obj = Path(self.build_temp).resolve() / "core" / (source.replace("/", "_") + ".o")
             obj.parent.mkdir(parents=True, exist_ok=True)
+            flags = list(CORE_FLAGS)
+            if source == "sched/switch.c" and platform.machine() == "x86_64":
+                flags.append("-fcf-protection=branch")  # as in cmake/TreadleLibrary.cmake
             command = [
-                cc, *CORE_FLAGS, "-I", str(core / "include"), "-I", str(core),
+                cc, *flags, "-I", str(core / "include"), "-I", str(core),
                 "-c", str(core / source), "-o", str(obj),
             ]
             jobs.append(command)
@@ -77,7 +81,7 @@ class BuildWithCore(build_ext):
         for command, process in running:
             self.finish(command, process)
         new = library.with_suffix(".new")
-        link = [cc, "-shared", "-pthread", f"-Wl,-soname,{SONAME}", "-o", str(new), *objects]
+        link = [cc, "-shared", "-pthread", f"-Wl,-soname,{SONAME}", "-o", str(new), *objects, "-ldl"]
         self.finish(link, subprocess.Popen(link))
         new.rename(library)  # never a half-written library under its name
         return library

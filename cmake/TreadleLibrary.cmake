@@ -16,6 +16,11 @@ add_library(treadle_objects OBJECT ${_sources})
 set_target_properties(treadle_objects PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(treadle_objects PRIVATE "${_core}/include" "${_core}")
 target_link_libraries(treadle_objects PRIVATE Threads::Threads)
+# The switch knows nothing of shadow stacks, and its object must not claim so,
+# whatever the compiler's default is: then nobody turns them on.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set_source_files_properties("${_core}/sched/switch.c" PROPERTIES COMPILE_OPTIONS -fcf-protection=branch)
+endif()
 if(TDL_SWITCH STREQUAL "portable")
   target_compile_definitions(treadle_objects PRIVATE TDL_SWITCH_PORTABLE)
 elseif(TDL_SWITCH)
@@ -37,7 +42,7 @@ foreach(_lib treadle treadle_static)
   target_include_directories(${_lib} PUBLIC
     $<BUILD_INTERFACE:${_core}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-  target_link_libraries(${_lib} PUBLIC Threads::Threads)
+  target_link_libraries(${_lib} PUBLIC Threads::Threads ${CMAKE_DL_LIBS}) # dladdr, before glibc 2.34
   add_library(treadle::${_lib} ALIAS ${_lib})
 endforeach()
 
