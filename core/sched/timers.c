@@ -13,7 +13,7 @@ void tdl_timers_init(tdl_timers *h, struct tdl_poller *poller) {
     h->used = true;
     tdl_biased_take(&h->lock, false); /* of an earlier life: somebody may come late */
     h->closed = false;
-    h->n = h->cap = 0;
+    h->n = h->cap = h->cancelled = 0;
     at_store_rlx(&h->quiet, 0);
     h->a = NULL;
     h->poller = poller;
@@ -26,7 +26,7 @@ void tdl_timers_destroy(tdl_timers *h) {
     for (uint32_t i = 0; i < h->n; i++) h->a[i].t->index = 0;
     tdl_sys.release(h->a);
     h->a = NULL;
-    h->n = h->cap = 0;
+    h->n = h->cap = h->cancelled = 0;
     h->closed = true;
     at_store_rlx(&h->next, TDL_FOREVER);
     tdl_biased_drop(&h->lock, false);
@@ -130,7 +130,7 @@ bool tdl_timers_pending(tdl_timers *h) {
     if (tdl_timers_next(h) == TDL_FOREVER) return false;
     tdl_hold c;
     tdl_timers_take(h, &c);
-    bool pending = h->n > at_load_seq(&h->quiet);
+    bool pending = h->n > at_load_seq(&h->quiet) + h->cancelled;
     tdl_timers_drop(h, &c);
     return pending;
 }
@@ -138,7 +138,7 @@ bool tdl_timers_pending(tdl_timers *h) {
 uint32_t tdl_timers_count(tdl_timers *h) {
     tdl_hold c;
     tdl_timers_take(h, &c);
-    uint32_t n = h->n;
+    uint32_t n = h->n - h->cancelled;
     tdl_timers_drop(h, &c);
     return n;
 }

@@ -57,6 +57,7 @@ typedef struct tdl_timers {
     bool closed; /* its poller is gone: nothing can be armed */
     uint32_t n, cap;
     _Atomic uint32_t quiet;    /* of n: those that are of no account in tdl_timers_pending */
+    uint32_t cancelled;        /* of n: those that will do nothing */
     struct tdl_timer_entry *a;
     _Atomic int64_t next;      /* written under lock; read without by the poller's owner */
     struct tdl_poller *poller; /* sleeps no longer than to `next` */

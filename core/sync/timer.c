@@ -4,10 +4,12 @@
  * as a goroutine. As in Go since 1.23, no value can be received that was sent
  * before a stop or a reset.
  *
- * Guarded by the lock of its heap, that of `poller`: sent, when, period, node. It
- * is still to fire, at `when`, as long as the node is in the heap, where it may
- * have an earlier time: so a reset to a later time is a store. Values are sent
- * and taken back under the lock. The rest never changes.
+ * Guarded by the lock of its heap, that of `poller`: what is not constant. armed:
+ * it is still to fire, at `when`, and the node is in the heap, for that time or an
+ * earlier one. A timer that is stopped stays in the heap, too, and is counted as
+ * cancelled there until its time comes, it is used again, or freed. So to stop it
+ * and to reset it to a later time are stores. Values are sent and taken back under
+ * the lock.
  *
  * It belongs to the poller of whoever made it, and dies with that.
  */
@@ -19,7 +21,8 @@
 
 struct tdl_timer {
     tdl_lock lock; /* the pool's */
-    bool sent;     /* since the last stop or reset: a value may be in the channel */
+    bool armed;
+    bool sent; /* since the last stop or reset: a value may be in the channel */
     int64_t when, period;
     tdl_chan *chan; /* NULL: it has a function */
     void (*fn)(void *);
@@ -39,8 +42,10 @@ static void launch(const tdl_then *then) {
     tdl_timer *t = then->owner;
     tdl_hold c;
     tdl_timers_take(then->heap, &c);
-    if (t->poller && &t->poller->timers == then->heap && t->node.index == 0 && t->when == then->when)
-        tdl_timers_put(then->heap, &t->node, t->when = tdl_sys.now() + RETRY_NS);
+    if (t->poller && &t->poller->timers == then->heap && t->node.index == 0 && t->when == then->when) {
+        t->when = tdl_sys.now() + RETRY_NS;
+        t->armed = tdl_timers_put(then->heap, &t->node, t->when) == 0;
+    }
     tdl_timers_drop(then->heap, &c);
 }
 
@@ -60,6 +65,10 @@ static void send_due(tdl_timer *t, tdl_then *then) {
 
 static void expire(void *owner, int64_t now, tdl_then *then) {
     tdl_timer *t = owner;
+    if (!t->armed) {
+        t->poller->timers.cancelled--;
+        return;
+    }
     if (t->when <= now) {
         if (t->chan) {
             send_due(t, then);
@@ -69,7 +78,8 @@ static void expire(void *owner, int64_t now, tdl_then *then) {
             then->arg = t->arg;
             then->when = t->when;
         }
-        if (t->period == 0) return;
+        t->armed = t->period != 0;
+        if (!t->armed) return;
         t->when += t->period * (1 + (now - t->when) / t->period); /* keeps its phase */
     }
     tdl_timers_put(&t->poller->timers, &t->node, t->when); /* there is room: it was just taken out */
@@ -96,31 +106,48 @@ int tdl_timer_stop(tdl_timer *t) {
     tdl_hold c;
     tdl_timers_take(h, &c);
     int r = take_back(t);
-    if (t->node.index) {
-        tdl_timers_remove(h, &t->node);
+    if (t->armed && t->node.index) { /* its heap may have ended */
+        h->cancelled++;
         r = 1;
     }
+    t->armed = false;
     tdl_timers_drop(h, &c);
     return r;
+}
+
+/* Under the lock: out of the heap. 1 when it was still to fire. */
+static int take_out(tdl_timers *h, tdl_timer *t) {
+    bool armed = t->armed;
+    t->armed = false;
+    if (!t->node.index) return 0;
+    if (!armed) h->cancelled--;
+    tdl_timers_remove(h, &t->node);
+    return armed;
 }
 
 static int start(tdl_timer *t, int64_t when, int64_t period) {
     tdl_timers *h = &t->poller->timers;
     tdl_hold c;
     int e = 0;
+    bool first = false;
     tdl_timers_take(h, &c);
     int r = take_back(t);
-    bool pending = t->node.index != 0, first = false;
     t->when = when;
     t->period = period;
-    if (!pending || t->node.when > when) {
-        if (pending) tdl_timers_remove(h, &t->node);
+    if (t->node.index && t->node.when <= when) {
+        if (t->armed)
+            r = 1;
+        else
+            h->cancelled--;
+    } else {
+        r |= take_out(h, t);
         e = tdl_timers_put(h, &t->node, when);
         first = t->node.index == 1;
     }
+    t->armed = e == 0;
     tdl_timers_drop(h, &c);
     tdl_timers_noted(h, &c, first);
-    return e < 0 ? e : r | pending;
+    return e < 0 ? e : r;
 }
 
 int tdl_timer_reset(tdl_timer *t, int64_t when, int64_t period) {
@@ -160,7 +187,7 @@ void tdl_timer_free(tdl_timer *t) {
     tdl_timers *h = &t->poller->timers;
     tdl_hold c;
     tdl_timers_take(h, &c);
-    if (t->node.index) tdl_timers_remove(h, &t->node);
+    take_out(h, t);
     tdl_timers_drop(h, &c);
     tdl_chan_free(t->chan);
     tdl_pool_give(&pool, t);
