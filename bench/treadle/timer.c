@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * A timer an hour ahead is started and cancelled before it fires, beside others
  * that are pending; ns per pair.
- * Usage: timer [n [HOW [others]]]: reset: one handle, again and again; new: a
- * handle each time; after: the same, without a channel. */
+ * Usage: timer [n [HOW [others]]]: kept: one handle again and again, and the time
+ * is known; reset: the same, but the clock is read each time; new: a handle each
+ * time; after: the same, without a channel. */
 #include <string.h>
 
 #include "bench.h"
@@ -20,6 +21,18 @@ static void again(long n)
     tdl_timer *t = tdl_timer_new(tdl_now() + TDL_HOUR, 0);
     for (long i = 0; i < n; i++) {
         tdl_timer_reset(t, tdl_now() + TDL_HOUR, 0);
+        if (tdl_timer_stop(t) != 1)
+            abort();
+    }
+    tdl_timer_free(t);
+}
+
+static void kept(long n)
+{
+    int64_t when = tdl_now() + TDL_HOUR;
+    tdl_timer *t = tdl_timer_func(when, 0, nothing, NULL);
+    for (long i = 0; i < n; i++) {
+        tdl_timer_reset(t, when + i, 0);
         if (tdl_timer_stop(t) != 1)
             abort();
     }
@@ -51,7 +64,9 @@ static void run(long n)
     tdl_timer **pending = calloc((size_t)others + 1, sizeof *pending);
     for (long i = 0; i < others; i++)
         pending[i] = tdl_timer_func(tdl_now() + TDL_HOUR + i * TDL_SECOND, 0, nothing, NULL);
-    if (strcmp(how, "new") == 0)
+    if (strcmp(how, "kept") == 0)
+        kept(n);
+    else if (strcmp(how, "new") == 0)
         made_anew(n);
     else if (strcmp(how, "after") == 0)
         after(n);
