@@ -227,6 +227,7 @@ TDL_NO_TSAN static void entry(void) {
 #endif
     tdl_vthread *v = tdl_sim.current;
     v->fn(v->arg);
+    tdl_m_adopt(&tdl_sim.clock); /* its own M is gone */
     tdl_vthread_wake(v, SIM_MAX_THREADS);
     leave(VT_ENDED);
     tdl_fatal("virtual thread %d runs after its end", v->id);
@@ -266,7 +267,7 @@ TDL_NO_TSAN tdl_vthread *tdl_vthread_new(void *(*fn)(void *), void *arg) {
     }
     v->fn = fn;
     v->arg = arg;
-    v->m = NULL;
+    v->m = &tdl_sim.clock; /* until it has one */
     v->priority = 0;
     v->last_calls = 0;
     v->sp = tdl_switch_prepare(v->stack + GUARD, VT_STACK - GUARD, entry);
