@@ -100,8 +100,8 @@ static inline int take_back(tdl_timer *t) {
 }
 
 int tdl_timer_stop(tdl_timer *t) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (TDL_UNLIKELY(!t)) return TDL_EINVAL;
+    TDL_REFUSE(t);
     tdl_timers *h = &t->poller->timers;
     tdl_hold c;
     tdl_timers_take(h, &c);
@@ -151,8 +151,8 @@ static int start(tdl_timer *t, int64_t when, int64_t period) {
 }
 
 int tdl_timer_reset(tdl_timer *t, int64_t when, int64_t period) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (TDL_UNLIKELY(!t || period < 0)) return TDL_EINVAL;
+    TDL_REFUSE(t);
     return start(t, when, period);
 }
 
