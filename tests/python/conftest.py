@@ -72,6 +72,15 @@ def nothing_left():
     assert left == {}
 
 
+SPAWN = {"goroutine": treadle.go, "task": lambda coro: asyncio.create_task(coro)}
+
+
+@pytest.fixture(params=list(SPAWN))
+def spawn(request):
+    """Starts a coroutine, as a goroutine and as a task of asyncio."""
+    return SPAWN[request.param]
+
+
 def fds():
     return len(os.listdir("/proc/self/fd"))
 
@@ -98,6 +107,13 @@ async def until(condition, seconds=5.0):
     while not condition():
         assert treadle.now() < end, "it did not come"
         await treadle.sleep(0.001)
+
+
+async def turns(n=5):
+    """Lets everything that can go on do so."""
+    for _ in range(n):
+        await treadle.yield_()
+        await asyncio.sleep(0)
 
 
 async def pair():

@@ -8,22 +8,8 @@ import weakref
 
 import pytest
 import treadle
-from conftest import until
+from conftest import turns, until
 from treadle import Cond, Mutex, Semaphore
-
-SPAWN = {"goroutine": treadle.go, "task": lambda coro: asyncio.create_task(coro)}
-
-
-@pytest.fixture(params=list(SPAWN))
-def spawn(request):
-    return SPAWN[request.param]
-
-
-async def turns(n=5):
-    """Lets everything that can go on do so."""
-    for _ in range(n):
-        await treadle.yield_()
-        await asyncio.sleep(0)
 
 
 def free(m):

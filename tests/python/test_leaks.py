@@ -9,7 +9,7 @@ import pytest
 import treadle
 from conftest import DRIVERS, drive_guest, drive_run, fds, pair, rss_kb
 
-METRICS = ("goroutines", "tasks", "channels", "connections", "listeners", "timers")
+METRICS = ("goroutines", "tasks", "channels", "connections", "listeners", "timers", "contexts")
 
 
 async def everything():
@@ -75,9 +75,45 @@ async def everything():
     near.close()
     assert await reader == b""
     far.close()
+    await more()
     shared = treadle.SharedChan(1)
     await shared.send({"k": ["v"]})
     assert await shared.recv() == {"k": ["v"]}
+
+
+async def more():
+    """Timers, contexts and groups."""
+    with treadle.Ticker(0.0001) as ticks:
+        await treadle.select(ticks.recv_op(), treadle.Timer(50).recv_op())
+    later = [treadle.after_func(50, print), treadle.after_func(0, int)]
+    assert later[0].stop()
+    try:
+        async with treadle.background().with_timeout(0.0001) as c:
+            c.after_func(int)
+            await c.with_value("k", []).with_cancel().done()
+            await treadle.Timer(50).recv()
+    except TimeoutError:
+        pass
+    rw, once, sf = treadle.RWMutex(), treadle.Once(), treadle.SingleFlight()
+
+    async def work():
+        async with rw.read():
+            await once.do(treadle.sleep, 0)
+            await sf.do("key", treadle.sleep, 0.0001)
+        async with rw.write():
+            raise ValueError
+
+    try:
+        async with treadle.ErrGroup(limit=2) as eg:
+            for _ in range(4):
+                await eg.go(work())
+    except ValueError:
+        pass
+    try:
+        async with treadle.scope(timeout=0.0001) as s:
+            await s.context.with_cancel().done()
+    except TimeoutError:
+        pass
 
 
 async def read(conn):

@@ -45,6 +45,24 @@ chan_core(PyObject *chan, pyhost *h)
     return ch->core;
 }
 
+int
+source_core(PyObject *source, pyhost *h, tdl_chan **ch)
+{
+    if (!chan_is_local(source) && Py_TYPE(source) != h->st->SharedChanType) {
+        *ch = context_check(source) ? tdl_context_done(((contextobj *)source)->core)
+                                    : tdl_timer_chan(((timerobj *)source)->core);
+        return 0;
+    }
+    *ch = chan_core(source, h);
+    return *ch == NULL ? -1 : 0;
+}
+
+PyObject *
+source_decode(mod_state *st, PyObject *source, tdl_val *v)
+{
+    return timer_check(source) ? timer_due(v) : val_decode(st, v);
+}
+
 /* The core's channel for a call that does not wait; NULL: exception. */
 static tdl_chan *
 chan_here(chanobj *ch)

@@ -234,6 +234,17 @@ g_report(gobj *g)
 
 /* -- A step -------------------------------------------------------------- */
 
+/* Cancels the op that g waits on; false: it has ended. */
+static bool
+cancel_op(gobj *g)
+{
+    opobj *op = g_op(g);
+    if (tdl_task_cancel(g->host->core, g->task) != 1)
+        return false;
+    op->cancelled = true;
+    return true;
+}
+
 /* The goroutine waits for what its coroutine has yielded (taken). 0; 1: step
  * again with *exc; -1: exception that is to be thrown in. */
 static int
@@ -245,7 +256,7 @@ g_wait_for(gobj *g, PyObject *yielded)
     if (yielded == g->waiting && g->busy) {
         Py_DECREF(yielded);
         g->state = G_WAITING;
-        if (g->must_cancel && tdl_task_cancel(h->core, g->task) == 1)
+        if (g->must_cancel && cancel_op(g))
             g->must_cancel = false;
         return 0;
     }
@@ -290,6 +301,9 @@ g_wait_for(gobj *g, PyObject *yielded)
         goto fail;
     }
     if (PyObject_SetAttr(yielded, st->s_blocking, Py_False) < 0)
+        goto fail;
+    if (PyObject_TypeCheck(yielded, (PyTypeObject *)st->TaskType) &&
+        circle_through(st, yielded, (PyObject *)g) < 0)
         goto fail;
     if (g->wakeup == NULL &&
         (g->wakeup = PyObject_GetAttrString((PyObject *)g, "_wakeup")) == NULL)
@@ -545,7 +559,7 @@ g_cancel(gobj *g, PyObject *msg)
         return true;
     }
     if (g_op(g) != NULL) {
-        if (tdl_task_cancel(h->core, g->task) != 1)
+        if (!cancel_op(g))
             g->must_cancel = true; /* its value is on the way */
         HOST_KICK(h);
         return true;

@@ -87,6 +87,15 @@ fn_metric(PyObject *module, PyObject *name)
     return PyLong_FromLongLong(value);
 }
 
+static PyObject *
+fn_code_text(PyObject *Py_UNUSED(module), PyObject *code)
+{
+    long n = PyLong_AsLong(code);
+    if (n == -1 && PyErr_Occurred())
+        return NULL;
+    return PyUnicode_FromString(tdl_strerror((int)n));
+}
+
 /* For treadle's own loop: _open_host(loop, epoll_fd). */
 static PyObject *
 fn_open_host(PyObject *module, PyObject *args)
@@ -126,9 +135,9 @@ static PyMethodDef functions[] = {
     {"now", fn_now, METH_NOARGS, "now() -> seconds, as a float, on the monotonic clock of deadlines."},
     {"select", (PyCFunction)(void (*)(void))select_op, METH_FASTCALL,
      "await select(*cases) -> (index, value)\n\n"
-     "Waits until one of the cases (from recv_op, send_op and after_op) can go ahead and\n"
+     "Waits until one of the cases (from recv_op, send_op, done_op and after_op) can go ahead and\n"
      "carries it out; among several that can, the choice is random. The value is None for a\n"
-     "send and a timer. A case whose channel is closed is ready: it raises ChannelClosed\n"
+     "send, the end of a context and after_op. A case whose channel is closed is ready: it raises ChannelClosed\n"
      "with the case's index in .index. If it is cancelled, no case was carried out."},
     {"try_select", (PyCFunction)(void (*)(void))select_now, METH_FASTCALL,
      "try_select(*cases) -> (index, value), or (None, None) when nothing is ready."},
@@ -153,8 +162,12 @@ static PyMethodDef functions[] = {
      "descriptor or to an object with fileno()."},
     {"metric", fn_metric, METH_O,
      "metric(name) -> int\n\nname: \"goroutines\", \"tasks\", \"threads\", \"stacks\", \"channels\",\n"
-     "\"connections\", \"listeners\", \"datagrams\", \"descriptors\", \"timers\"; ValueError for another."},
+     "\"connections\", \"listeners\", \"datagrams\", \"descriptors\", \"timers\", \"contexts\"; ValueError for another."},
     {"_open_host", fn_open_host, METH_VARARGS, NULL},
+    {"_code_text", fn_code_text, METH_O, NULL},
+    {"_launch", op_launch, METH_O, NULL},
+    {"_scope_op", op_scope, METH_O, NULL},
+    {"_waits_for", (PyCFunction)(void (*)(void))circle_waits_for, METH_FASTCALL, NULL},
     {"_recancel", (PyCFunction)(void (*)(void))op_recancel, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -176,6 +189,14 @@ add_types(PyObject *module, mod_state *st)
         {&cond_spec, &st->CondType, "Cond"},
         {&sema_spec, &st->SemaphoreType, "Semaphore"},
         {&group_spec, &st->WaitGroupType, "WaitGroup"},
+        {&timer_spec, &st->TimerType, "Timer"},
+        {&ticker_spec, &st->TickerType, "Ticker"},
+        {&rw_spec, &st->RWMutexType, "RWMutex"},
+        {&side_spec, &st->RWSideType, "_RWSide"},
+        {&context_spec, &st->ContextType, "_Context"},
+        {&once_spec, &st->OnceType, "_Once"},
+        {&errgroup_spec, &st->ErrGroupType, "_ErrGroup"},
+        {&flight_spec, &st->SingleFlightType, "_SingleFlight"},
         {&conn_spec, &st->ConnType, "Conn"},
         {&lines_spec, &st->LinesType, "Lines"},
         {&listener_spec, &st->ListenerType, "Listener"},
@@ -210,6 +231,7 @@ import_asyncio(mod_state *st)
         {"asyncio", "CancelledError", FIELD(CancelledError), false},
         {"asyncio", "InvalidStateError", FIELD(InvalidStateError), false},
         {"asyncio", "IncompleteReadError", FIELD(IncompleteReadError), false},
+        {"asyncio", "Task", FIELD(TaskType), false},
         {"asyncio", "iscoroutine", FIELD(iscoroutine), false},
         {"asyncio", "current_task", FIELD(current_task), false},
         {"asyncio.events", "_get_running_loop", FIELD(get_running_loop), false},
@@ -296,16 +318,21 @@ module_exec(PyObject *module)
         return -1;
     if (PyObject_SetAttrString(st->ChannelClosed, "index", Py_None) < 0)
         return -1;
+    if (PyModule_AddIntConstant(module, "_ECANCELED", TDL_ECANCELED) < 0 ||
+        PyModule_AddIntConstant(module, "_ETIMEDOUT", TDL_ETIMEDOUT) < 0)
+        return -1;
     return PyModule_AddStringConstant(module, "core_version", tdl_version());
 }
 
 #define EACH_OBJECT(X)                                                                     \
-    X(HostType) X(ReaderType) X(OpType) X(GType) X(ChanType) X(SharedChanType) X(CaseType) \
-    X(MutexType) X(CondType) X(SemaphoreType) X(WaitGroupType) X(ConnType) X(LinesType)    \
-    X(ListenerType) X(ChannelClosed) X(Closed) X(DeadlockError) X(CancelledError) X(InvalidStateError)      \
-    X(IncompleteReadError) X(get_running_loop) X(current_tasks) X(current_task)            \
-    X(swap_current_task) X(register_task) X(unregister_task) X(iscoroutine) X(recancel)    \
-    X(packb) X(unpackb) X(empty_kw_context)
+    X(HostType) X(ReaderType) X(OpType) X(GType) X(ChanType) X(SharedChanType)             \
+    X(CaseType) X(MutexType) X(CondType) X(SemaphoreType) X(WaitGroupType) X(TimerType)    \
+    X(TickerType) X(RWMutexType) X(RWSideType) X(ContextType) X(OnceType)                  \
+    X(ErrGroupType) X(SingleFlightType) X(ConnType) X(LinesType) X(ListenerType)           \
+    X(ChannelClosed) X(Closed) X(DeadlockError) X(CancelledError) X(InvalidStateError)     \
+    X(IncompleteReadError) X(TaskType) X(get_running_loop) X(current_tasks)                \
+    X(current_task) X(swap_current_task) X(register_task) X(unregister_task)               \
+    X(iscoroutine) X(recancel) X(packb) X(unpackb) X(empty_kw_context)
 
 static int
 module_traverse(PyObject *module, visitproc visit, void *arg)

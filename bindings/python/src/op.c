@@ -101,8 +101,31 @@ op_disown(opobj *op, int32_t code)
         tdl_mutex_disown(((condobj *)op->target)->mutex->core);
 }
 
+/* Who begins a once or a flight is known to the core by his task, which may have
+ * been somebody else's since: the wrappers see to those that wait for themselves.
+ * Starts the op on a task that is not the one that is known. */
+static int32_t
+op_start_elsewhere(opobj *op, pyhost *h, uint32_t *task)
+{
+    uint32_t passed = NO_TASK;
+    int32_t code = TDL_EDEADLOCK;
+    while (code == TDL_EDEADLOCK) {
+        uint32_t next = host_task_new(h, false);
+        host_task_free(h, passed);
+        passed = next;
+        if (next == NO_TASK || host_slot_set(h, next, NULL) < 0)
+            return OP_ERROR;
+        *task = op->task = next;
+        code = op_start(op, h, next);
+    }
+    if (code == OP_ERROR)
+        host_task_free(h, passed);
+    return code;
+}
+
+/* alone: nobody waits for it. */
 static PySendResult
-op_begin(opobj *op, PyObject **result)
+op_begin(opobj *op, PyObject **result, bool alone)
 {
     mod_state *st = STATE(op);
     *result = NULL;
@@ -110,7 +133,7 @@ op_begin(opobj *op, PyObject **result)
     pyhost *h = host_get(st);
     if (h == NULL)
         return PYGEN_ERROR;
-    gobj *g = tl_running == h ? h->current : NULL;
+    gobj *g = tl_running == h && !alone ? h->current : NULL;
     if (g != NULL && !g_drives(h, g))
         g = NULL;
     uint32_t task;
@@ -126,7 +149,7 @@ op_begin(opobj *op, PyObject **result)
     } else {
         if (host_task_spare(h) < 0)
             return PYGEN_ERROR;
-        if (h->deferred != NULL && PyDict_GET_SIZE(h->deferred) > 0 &&
+        if (!alone && h->deferred != NULL && PyDict_GET_SIZE(h->deferred) > 0 &&
             op_take_deferred(st, h) < 0)
             return PYGEN_ERROR;
         task = h->spare;
@@ -134,6 +157,11 @@ op_begin(opobj *op, PyObject **result)
     op->host = (pyhost *)Py_NewRef((PyObject *)h);
     op->task = task;
     int32_t code = op_start(op, h, task);
+    bool elsewhere = code == TDL_EDEADLOCK && (op->kind == OP_ONCE || op->kind == OP_FLIGHT);
+    if (elsewhere) {
+        code = op_start_elsewhere(op, h, &task);
+        g = NULL;
+    }
     if (code == OP_ERROR)
         return PYGEN_ERROR;
     HOST_KICK(h);
@@ -141,6 +169,8 @@ op_begin(opobj *op, PyObject **result)
         if (g == NULL)
             op_disown(op, code);
         *result = op_result(op, task, code);
+        if (elsewhere)
+            host_task_free(h, task);
         return *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
     }
     op->state = OP_PENDING;
@@ -150,13 +180,28 @@ op_begin(opobj *op, PyObject **result)
         g->waiting = Py_NewRef((PyObject *)op);
     } else {
         h->slots[task] = Py_NewRef((PyObject *)op);
-        h->spare = NO_TASK;
-        op->blocking = true;
+        if (!elsewhere)
+            h->spare = NO_TASK;
+        op->blocking = !alone;
     }
     op->counted = true;
     h->pending++;
     *result = Py_NewRef((PyObject *)op);
     return PYGEN_NEXT;
+}
+
+/* Does the target wait for who begins to wait for it? true: exception. */
+static bool
+op_closes_circle(mod_state *st, pyhost *h, gobj *g, gobj *target)
+{
+    PyObject *waiter;
+    if (g != NULL && g_drives(h, g))
+        waiter = Py_NewRef((PyObject *)g);
+    else if ((waiter = PyObject_CallNoArgs(st->current_task)) == NULL)
+        return true;
+    int rc = circle_through(st, (PyObject *)target, waiter);
+    Py_DECREF(waiter);
+    return rc < 0;
 }
 
 /* Waiting for a goroutine's end outside a G needs no task of the core. */
@@ -183,12 +228,14 @@ op_begin_join(opobj *op, PyObject **result)
         PyErr_Format(PyExc_RuntimeError, "Task cannot await on itself: %R", target);
         return PYGEN_ERROR;
     }
+    if (target->waiting != NULL && op_closes_circle(st, h, g, target))
+        return PYGEN_ERROR;
     if (target->joiners == NULL && (target->joiners = PyList_New(0)) == NULL)
         return PYGEN_ERROR;
     if (PyList_Append(target->joiners, (PyObject *)op) < 0)
         return PYGEN_ERROR;
     if (g != NULL && g_drives(h, g)) {
-        PySendResult r = op_begin(op, result);
+        PySendResult r = op_begin(op, result, false);
         if (r != PYGEN_NEXT)
             g_join_remove(target, op);
         return r;
@@ -205,7 +252,7 @@ op_send(opobj *op, PyObject **result)
 {
     switch (op->state) {
     case OP_NEW:
-        return op->kind == OP_JOIN ? op_begin_join(op, result) : op_begin(op, result);
+        return op->kind == OP_JOIN ? op_begin_join(op, result) : op_begin(op, result, false);
     case OP_DONE:
         op->state = OP_SPENT;
         if (op->error != NULL) {
@@ -227,6 +274,45 @@ op_send(opobj *op, PyObject **result)
                      op_name(op->kind));
         return PYGEN_ERROR;
     }
+}
+
+PyObject *
+op_launch(PyObject *module, PyObject *object)
+{
+    mod_state *st = state_of(module);
+    opobj *op = (opobj *)object;
+    PyObject *result;
+    if (Py_TYPE(object) != st->OpType || op->state != OP_NEW || op->kind == OP_JOIN)
+        return PyErr_Format(PyExc_TypeError, "_launch takes an operation that was not awaited");
+    switch (op_begin(op, &result, true)) {
+    case PYGEN_ERROR:
+        return NULL;
+    case PYGEN_RETURN:
+        op->state = OP_DONE;
+        op->result = result;
+        break;
+    default:
+        Py_DECREF(result); /* the slot holds the op */
+    }
+    return Py_NewRef(object);
+}
+
+/* _scope_op(goroutines): waits until op._wake(). */
+PyObject *
+op_scope(PyObject *module, PyObject *goroutines)
+{
+    return (PyObject *)op_new(state_of(module), OP_SCOPE, goroutines, NULL, 0);
+}
+
+/* Ends the wait of an op of kind SCOPE. */
+static PyObject *
+op_wake(opobj *op, PyObject *Py_UNUSED(ignored))
+{
+    if (op->kind == OP_SCOPE && op->state == OP_PENDING && op->host->core != NULL) {
+        tdl_task_ready(op->host->core, op->task, 0);
+        HOST_KICK(op->host);
+    }
+    Py_RETURN_NONE;
 }
 
 /* -- Completion ---------------------------------------------------------- */
@@ -354,6 +440,7 @@ op_carries(opobj *op)
     switch (op->kind) {
     case OP_SEND: case OP_RECV: case OP_RECV_OK: case OP_RECV_NEXT: case OP_SELECT:
     case OP_LOCK: case OP_COND: case OP_ACQUIRE:
+    case OP_RLOCK: case OP_WLOCK: case OP_PLACE:
     case OP_ACCEPT: case OP_ACCEPT_NEXT: case OP_DIAL: case OP_READ:
     case OP_EXACT: case OP_LINE: case OP_LINE_NEXT:
         return true;
@@ -547,6 +634,7 @@ op_cancel(opobj *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
     }
     if (op->host->core == NULL || tdl_task_cancel(op->host->core, op->task) != 1)
         Py_RETURN_FALSE;
+    op->cancelled = true;
     Py_XSETREF(op->cancel_msg, Py_XNewRef(msg));
     HOST_KICK(op->host);
     Py_RETURN_TRUE;
@@ -692,6 +780,7 @@ static PyMethodDef op_methods[] = {
     {"done", (PyCFunction)op_done, METH_NOARGS, "Whether the operation has ended."},
     {"cancelled", (PyCFunction)op_cancelled, METH_NOARGS, "Whether it was cancelled."},
     {"get_loop", (PyCFunction)op_get_loop, METH_NOARGS, "The loop it waits in."},
+    {"_wake", (PyCFunction)op_wake, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -21,6 +21,9 @@ op_name(int kind)
         [OP_ACCEPT] = "accept", [OP_ACCEPT_NEXT] = "accept", [OP_DIAL] = "dial",
         [OP_READ] = "read", [OP_EXACT] = "readexactly", [OP_LINE] = "readline",
         [OP_LINE_NEXT] = "line", [OP_WRITE] = "write",
+        [OP_RLOCK] = "rlock", [OP_WLOCK] = "lock", [OP_ONCE] = "once", [OP_CONTEXT] = "done",
+        [OP_PLACE] = "go", [OP_GROUP] = "wait", [OP_FLIGHT] = "single flight",
+        [OP_SCOPE] = "end of the scope",
         [OP_NET] = "operation",
     };
     return names[kind];
@@ -97,7 +100,7 @@ op_start(opobj *op, pyhost *h, uint32_t task)
     case OP_RECV:
     case OP_RECV_OK:
     case OP_RECV_NEXT:
-        if ((ch = chan_core(op->target, h)) == NULL)
+        if (source_core(op->target, h, &ch) < 0)
             return OP_ERROR;
         return tdl_chan_recv_start(core, task, ch, TDL_FOREVER);
     case OP_SELECT:
@@ -111,6 +114,22 @@ op_start(opobj *op, pyhost *h, uint32_t task)
                                       (uint32_t)op->num, TDL_FOREVER);
     case OP_WAIT:
         return tdl_waitgroup_wait_start(core, task, ((groupobj *)op->target)->core, TDL_FOREVER);
+    case OP_RLOCK:
+        return tdl_rwmutex_rlock_start(core, task, ((rwobj *)op->target)->core, TDL_FOREVER);
+    case OP_WLOCK:
+        return tdl_rwmutex_lock_start(core, task, ((rwobj *)op->target)->core, TDL_FOREVER);
+    case OP_ONCE:
+        return tdl_once_begin_start(core, task, ((onceobj *)op->target)->core, TDL_FOREVER);
+    case OP_CONTEXT:
+        return tdl_context_wait_start(core, task, ((contextobj *)op->target)->core, TDL_FOREVER);
+    case OP_PLACE:
+        return tdl_errgroup_begin_start(core, task, ((errgroupobj *)op->target)->core, TDL_FOREVER);
+    case OP_GROUP:
+        return tdl_errgroup_wait_start(core, task, ((errgroupobj *)op->target)->core, TDL_FOREVER);
+    case OP_FLIGHT:
+        return flight_start(op, h, task);
+    case OP_SCOPE:
+        return tdl_task_park_start(core, task, TDL_FOREVER);
     case OP_ACCEPT:
     case OP_ACCEPT_NEXT:
         return tdl_listener_accept_start(core, task, ((listenerobj *)op->target)->core);
@@ -166,7 +185,7 @@ recv_result(opobj *op, uint32_t task, int32_t code)
 {
     mod_state *st = STATE(op);
     if (code == 0) {
-        PyObject *value = val_decode(st, &op->host->out[task].val);
+        PyObject *value = source_decode(st, op->target, &op->host->out[task].val);
         if (value == NULL || op->kind != OP_RECV_OK)
             return value;
         PyObject *pair = PyTuple_Pack(2, value, Py_True);
@@ -316,6 +335,18 @@ op_result(opobj *op, uint32_t task, int32_t code)
             return NULL;
         }
         break;
+    case OP_ONCE:
+        if (code >= 0)
+            return PyBool_FromLong(code);
+        break;
+    case OP_GROUP:
+        if (code != TDL_ECANCELED || !op->cancelled) /* else it is the group's error */
+            return PyLong_FromLong(code);
+        break;
+    case OP_FLIGHT:
+        if (code >= 0)
+            return flight_result(op, code);
+        break;
     case OP_WRITE:
         if (code < 0 && code != TDL_ECANCELED)
             return raise_net(STATE(op), code, "write", op->target);
@@ -343,6 +374,31 @@ discard_wait(opobj *op)
         mutex_give(c->mutex);
 }
 
+/* What a lock, or the like, has acquired. */
+static bool
+give_back(opobj *op)
+{
+    switch (op->kind) {
+    case OP_LOCK:
+        mutex_give((mutexobj *)op->target);
+        return true;
+    case OP_ACQUIRE:
+        tdl_sema_release(((semaobj *)op->target)->core, (uint32_t)op->num);
+        return true;
+    case OP_RLOCK:
+        tdl_rwmutex_runlock(((rwobj *)op->target)->core);
+        return true;
+    case OP_WLOCK:
+        tdl_rwmutex_unlock(((rwobj *)op->target)->core);
+        return true;
+    case OP_PLACE:
+        tdl_errgroup_done(((errgroupobj *)op->target)->core, 0);
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* A result that nobody will take: what was acquired is given back. */
 void
 op_discard(opobj *op)
@@ -350,16 +406,15 @@ op_discard(opobj *op)
     mod_state *st = STATE(op);
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *result = op->result;
-    bool gave = op->kind == OP_COND || op->kind == OP_LOCK || op->kind == OP_ACQUIRE;
-    if (op->kind == OP_COND && op->target != NULL)
+    bool gave = false;
+    if (op->kind == OP_COND && op->target != NULL) {
         discard_wait(op);
+        gave = true;
+    }
     op->result = NULL;
     if (result != NULL) {
-        if (op->kind == OP_LOCK && op->target != NULL) {
-            mutex_give((mutexobj *)op->target);
-        } else if (op->kind == OP_ACQUIRE && op->target != NULL) {
-            tdl_sema_release(((semaobj *)op->target)->core, (uint32_t)op->num);
-        } else if (conn_check(result)) {
+        gave = gave || (op->target != NULL && give_back(op));
+        if (conn_check(result)) {
             ((connobj *)result)->closed = true; /* no warning: nobody saw it */
             tdl_conn_close(((connobj *)result)->core);
         }

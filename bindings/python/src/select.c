@@ -44,7 +44,7 @@ select_cases(mod_state *st, PyObject *const *args, Py_ssize_t n)
     for (Py_ssize_t i = 0; cases != NULL && i < n; i++) {
         if (Py_TYPE(args[i]) != st->CaseType) {
             PyErr_Format(PyExc_TypeError,
-                         "select: case %zd must come from recv_op, send_op or after_op, not %.100s",
+                         "select: case %zd must come from recv_op, send_op, done_op or after_op, not %.100s",
                          i, Py_TYPE(args[i])->tp_name);
             Py_CLEAR(cases);
             break;
@@ -121,8 +121,8 @@ case_array_fill(mod_state *st, PyObject *tuple, pyhost *h, case_array *a)
         caseobj *c = CASE(tuple, i);
         if (c->chan == NULL)
             continue;
-        tdl_chan *core = chan_core(c->chan, h);
-        if (core == NULL)
+        tdl_chan *core;
+        if (source_core(c->chan, h, &core) < 0)
             goto fail;
         tdl_val_set_nil(&a->vals[a->n]);
         if (c->value != NULL && chan_encode(st, c->chan, c->value, &a->vals[a->n]) < 0)
@@ -187,6 +187,19 @@ select_losers(opobj *op, int32_t code)
     release_sends(op->target, PyTuple_GET_SIZE(op->target), won);
 }
 
+/* A receive: the value, or the end of a channel; that of a context is awaited. */
+static PyObject *
+received(mod_state *st, PyObject *tuple, Py_ssize_t i, bool ok, tdl_val *v)
+{
+    PyObject *source = CASE(tuple, i)->chan;
+    if (!ok && !context_check(source)) {
+        tdl_val_clear(v);
+        return raise_closed_channel(st, i);
+    }
+    PyObject *value = source_decode(st, source, v);
+    return value == NULL ? NULL : Py_BuildValue("(nN)", i, value);
+}
+
 PyObject *
 select_result(opobj *op, uint32_t task, int32_t code)
 {
@@ -197,14 +210,9 @@ select_result(opobj *op, uint32_t task, int32_t code)
         return raise_code(st, code, "select");
     tdl_outcome *out = &op->host->out[task];
     Py_ssize_t i = case_index(op->target, code);
-    if (!out->extra) {
-        tdl_val_clear(&out->val);
-        return raise_closed_channel(st, i);
-    }
-    if (CASE(op->target, i)->value != NULL)
-        return Py_BuildValue("(nO)", i, Py_None);
-    PyObject *value = val_decode(st, &out->val);
-    return value == NULL ? NULL : Py_BuildValue("(nN)", i, value);
+    if (CASE(op->target, i)->value == NULL)
+        return received(st, op->target, i, out->extra != 0, &out->val);
+    return out->extra ? Py_BuildValue("(nO)", i, Py_None) : raise_closed_channel(st, i);
 }
 
 /* try_select(*cases) */
@@ -221,24 +229,21 @@ select_now(PyObject *module, PyObject *const *args, Py_ssize_t n)
         Py_DECREF(tuple);
         return NULL;
     }
-    tdl_val received;
-    tdl_val_set_nil(&received);
+    tdl_val value;
+    tdl_val_set_nil(&value);
     for (int i = 0; i < a.n; i++)
         if (a.cases[i].op == TDL_RECV)
-            a.cases[i].val = &received;
+            a.cases[i].val = &value;
     int code = tdl_select(a.cases, a.n, TDL_NOWAIT);
     bool ok = code >= 0 && a.cases[code].ok;
     Py_ssize_t won = code >= 0 ? case_index(tuple, code) : -1;
     release_sends(tuple, n, ok ? won : -1);
     case_array_free(&a);
     THREAD_KICK(st);
-    if (code >= 0 && !ok) {
-        raise_closed_channel(st, won);
-    } else if (code >= 0 && CASE(tuple, won)->value != NULL) {
-        result = Py_BuildValue("(nO)", won, Py_None);
+    if (code >= 0 && CASE(tuple, won)->value == NULL) {
+        result = received(st, tuple, won, ok, &value);
     } else if (code >= 0) {
-        PyObject *value = val_decode(st, &received);
-        result = value == NULL ? NULL : Py_BuildValue("(nN)", won, value);
+        result = ok ? Py_BuildValue("(nO)", won, Py_None) : raise_closed_channel(st, won);
     } else if (code == TDL_EAGAIN) {
         Py_ssize_t i = 0;
         while (i < n && (CASE(tuple, i)->chan != NULL || CASE(tuple, i)->ns > 0))

@@ -37,10 +37,12 @@ typedef struct mod_state mod_state;
 struct mod_state {
     PyTypeObject *HostType, *ReaderType, *OpType, *GType, *ChanType,
         *SharedChanType, *CaseType, *MutexType, *CondType, *SemaphoreType,
-        *WaitGroupType, *ConnType, *LinesType, *ListenerType;
+        *WaitGroupType, *TimerType, *TickerType, *RWMutexType, *RWSideType,
+        *ContextType, *OnceType, *ErrGroupType, *SingleFlightType, *ConnType, *LinesType, *ListenerType;
     PyObject *ChannelClosed, *Closed, *DeadlockError;
     /* asyncio */
     PyObject *CancelledError, *InvalidStateError, *IncompleteReadError;
+    PyObject *TaskType;
     PyObject *get_running_loop; /* returns None when there is none */
     PyObject *current_tasks;    /* asyncio's dict, NULL from 3.14 on */
     PyObject *current_task, *swap_current_task;
@@ -149,6 +151,8 @@ enum op_kind {
     OP_YIELD, OP_SLEEP, OP_JOIN,
     OP_SEND, OP_RECV, OP_RECV_OK, OP_RECV_NEXT,
     OP_SELECT, OP_LOCK, OP_COND, OP_ACQUIRE, OP_WAIT,
+    OP_RLOCK, OP_WLOCK, OP_ONCE, OP_CONTEXT, OP_PLACE, OP_GROUP, OP_FLIGHT,
+    OP_SCOPE, /* target: the set of goroutines that it waits for; op_wake ends it */
     OP_ACCEPT, OP_ACCEPT_NEXT, OP_DIAL,
     OP_READ, OP_EXACT, OP_LINE, OP_LINE_NEXT, OP_WRITE,
     OP_NET, /* arg: its call, see net.h */
@@ -174,6 +178,7 @@ struct opobj {
     uint8_t kind, state;
     bool blocking;    /* asyncio's mark: just yielded */
     bool abandoned;   /* nobody wants the result */
+    bool cancelled;   /* the core was told to end it so */
     bool counted;     /* in host->pending, with a slot */
     bool shed;        /* its task was a G's, and may be known as the owner of locks */
     PyObject *cancel_msg;
@@ -188,6 +193,9 @@ PySendResult op_send(opobj *op, PyObject **result);
 void op_complete(opobj *op, uint32_t task, int32_t code);
 int op_schedule_callbacks(opobj *op);
 PyObject *op_recancel(PyObject *module, PyObject *const *args, Py_ssize_t n);
+/* Starts an op that nobody awaits: its callbacks are called at its end. */
+PyObject *op_launch(PyObject *module, PyObject *op);
+PyObject *op_scope(PyObject *module, PyObject *goroutines);
 
 /* opkinds.c: what each kind does. op_start returns the core's code;
  * op_result its result as an object, or NULL with an exception. */
@@ -245,6 +253,11 @@ opobj *g_op(gobj *g);
 int g_report(gobj *g);
 void g_call_soon(pyhost *h, PyObject *callback, PyObject *arg, PyObject *context);
 PyObject *g_wakeup(PyObject *self, PyObject *future);
+/* circle.c: does this goroutine or task wait for `goal` to end, by awaiting it or
+ * in a scope, perhaps through others? 0, or -1 with DeadlockError, or another.
+ * Cheap when it waits for something else. */
+int circle_through(mod_state *st, PyObject *node, PyObject *goal);
+PyObject *circle_waits_for(PyObject *module, PyObject *const *args, Py_ssize_t n);
 #define G_ENDED(g) ((g)->state >= G_DONE)
 
 PyObject *make_cancelled(mod_state *st, PyObject *msg);
@@ -286,7 +299,26 @@ typedef struct { PyObject_HEAD tdl_cond *core; mutexobj *mutex; PyObject *weakre
 typedef struct { PyObject_HEAD tdl_sema *core; PyObject *weakrefs; } semaobj;
 typedef struct { PyObject_HEAD tdl_waitgroup *core; PyObject *weakrefs; } groupobj;
 
-extern PyType_Spec chan_spec, shared_spec, case_spec, mutex_spec, cond_spec, sema_spec, group_spec;
+typedef struct { PyObject_HEAD tdl_timer *core; PyObject *weakrefs; } timerobj;
+typedef struct { PyObject_HEAD tdl_rwmutex *core; PyObject *weakrefs; } rwobj;
+typedef struct { PyObject_HEAD tdl_context *core; } contextobj;
+typedef struct { PyObject_HEAD tdl_once *core; } onceobj;
+typedef struct { PyObject_HEAD tdl_errgroup *core; } errgroupobj;
+typedef struct { PyObject_HEAD tdl_singleflight *core; PyObject *flights; } flightobj;
+
+extern PyType_Spec chan_spec, shared_spec, case_spec, mutex_spec, cond_spec, sema_spec, group_spec,
+    timer_spec, ticker_spec, rw_spec, side_spec, context_spec, once_spec, errgroup_spec, flight_spec;
+
+/* For those that begin with a pointer to what the core has. */
+PyObject *address_get(PyObject *self, void *closure);
+extern PyGetSetDef address_getset[];
+
+bool timer_check(PyObject *object);
+PyObject *timer_due(tdl_val *v);
+bool context_check(PyObject *object);
+PyObject *context_wrap(mod_state *st, tdl_context *core);
+int32_t flight_start(opobj *op, pyhost *h, uint32_t task);
+PyObject *flight_result(opobj *op, int32_t code);
 
 int mutex_give(mutexobj *m); /* unlocks it, the core's code */
 void mutex_owe(mutexobj *m); /* a waiter that ends at once holds it, too */
@@ -301,6 +333,10 @@ void chan_drain(tdl_chan *core);
 /* The core's channel behind a Chan or SharedChan. NULL: exception. h may be
  * NULL when the object is a SharedChan. */
 tdl_chan *chan_core(PyObject *chan, pyhost *h);
+/* Of all that can be received from: timers, and contexts (whose channel may be
+ * NULL: never ready), too. -1: exception. */
+int source_core(PyObject *source, pyhost *h, tdl_chan **ch);
+PyObject *source_decode(mod_state *st, PyObject *source, tdl_val *v);
 bool chan_is_local(PyObject *chan);
 /* A value for this channel: counted or copied. 0, or -1 with an exception. */
 int chan_encode(mod_state *st, PyObject *chan, PyObject *value, tdl_val *v);

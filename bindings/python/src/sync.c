@@ -8,6 +8,19 @@
 #include "state.h"
 #include <structmember.h>
 
+/* Each begins, after the head, with the pointer to what the core has. */
+PyObject *
+address_get(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromVoidPtr(((contextobj *)self)->core);
+}
+
+PyGetSetDef address_getset[] = {
+    {"_address", (getter)address_get, NULL,
+     "The address of what it is in treadle.h, for embedding: valid as long as this object.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 /* -- Mutex --------------------------------------------------------------- */
 
 static PyObject *
@@ -135,6 +148,7 @@ static PyType_Slot mutex_slots[] = {
     {Py_tp_traverse, only_type_traverse},
     {Py_tp_methods, mutex_methods},
     {Py_tp_members, mutex_members},
+    {Py_tp_getset, address_getset},
     {0, NULL},
 };
 
@@ -257,6 +271,7 @@ static PyType_Slot cond_slots[] = {
     {Py_tp_traverse, cond_traverse},
     {Py_tp_methods, cond_methods},
     {Py_tp_members, cond_members},
+    {Py_tp_getset, address_getset},
     {0, NULL},
 };
 
@@ -401,6 +416,7 @@ static PyType_Slot sema_slots[] = {
     {Py_tp_traverse, only_type_traverse},
     {Py_tp_methods, sema_methods},
     {Py_tp_members, sema_members},
+    {Py_tp_getset, address_getset},
     {0, NULL},
 };
 
@@ -502,6 +518,7 @@ static PyType_Slot group_slots[] = {
     {Py_tp_traverse, only_type_traverse},
     {Py_tp_methods, group_methods},
     {Py_tp_members, group_members},
+    {Py_tp_getset, address_getset},
     {0, NULL},
 };
 

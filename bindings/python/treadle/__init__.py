@@ -23,6 +23,9 @@ the goroutine waits; a value that was handed to it in that very turn is received
 first.
 """
 
+from ._after import AfterFunc, after_func
+from ._context import Context, ContextCancelled, background
+from ._group import ErrGroup, Once, SingleFlight
 from ._loop import Loop, new_event_loop, run
 from ._scope import Scope, scope, timeout
 from ._treadle import (
@@ -40,9 +43,12 @@ from ._treadle import (
     Listener,
     Mutex,
     Op,
+    RWMutex,
     Semaphore,
     SharedChan,
     TcpInfo,
+    Ticker,
+    Timer,
     Truncated,
     WaitGroup,
     adopt,
@@ -69,29 +75,40 @@ from ._treadle import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AfterFunc",
     "Case",
     "Chan",
     "ChannelClosed",
     "Closed",
     "Cond",
     "Conn",
+    "Context",
+    "ContextCancelled",
     "DeadlockError",
     "Dgram",
+    "ErrGroup",
     "Fd",
     "G",
     "Lines",
     "Listener",
     "Loop",
     "Mutex",
+    "Once",
     "Op",
+    "RWMutex",
     "Scope",
     "Semaphore",
     "SharedChan",
+    "SingleFlight",
     "TcpInfo",
+    "Ticker",
+    "Timer",
     "Truncated",
     "WaitGroup",
     "adopt",
+    "after_func",
     "after_op",
+    "background",
     "dial",
     "dial_udp",
     "dial_unixgram",

@@ -5,6 +5,9 @@ A Scope owns the goroutines that were started in it and does not end before
 they have. Invariant: once `_aborting`, every goroutine of the scope has been
 cancelled, and no further one may start. What asyncio's TaskGroup does about
 the parent's cancellation count is done here alike, so that the two nest.
+
+A scope has a context of the core when it was given one, or a deadline, or when
+it is asked for; the end of that context, whoever ends it, is the scope's error.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from . import _treadle
+from ._context import Context, background
 
 T = TypeVar("T")
 
@@ -23,13 +27,54 @@ T = TypeVar("T")
 class Scope:
     """Made by scope(): ``async with treadle.scope() as s: s.go(coro)``."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        parent: Scope | Context | None = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> None:
         self._left: set[_treadle.G[Any]] = set()
         self._parent: asyncio.Task[Any] | None = None
         self._error: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: _treadle.Op[None] | None = None
         self._entered = self._exiting = self._closed = False
         self._aborting = self._cancelled_parent = False
+        self._given = parent, timeout, deadline
+        self._context: Context | None = None
+        self._watch: _treadle.Op[None] | None = None
+
+    @property
+    def context(self) -> Context:
+        """Ends when the scope does or fails; ends the scope when it is cancelled.
+
+        For what looks at a context, in other languages too, and for scopes that
+        inherit the deadline. RuntimeError before the scope is entered.
+        """
+        if self._context is None:
+            if not self._entered:
+                raise RuntimeError("the scope has not been entered")
+            self._make_context()
+        assert self._context is not None
+        return self._context
+
+    @property
+    def deadline(self) -> float | None:
+        """When it is cancelled, on the clock of treadle.now(); None: never."""
+        return None if self._context is None else self._context.deadline
+
+    def _make_context(self) -> None:
+        parent, timeout, deadline = self._given
+        if isinstance(parent, Scope):
+            parent = parent.context
+        context = background() if parent is None else parent
+        if deadline is not None:
+            context = context.with_deadline(deadline)
+        self._context = context.with_cancel() if timeout is None else context.with_timeout(timeout)
+        if self._closed or self._aborting:
+            self._context.cancel(self._error)
+            return
+        self._watch = _treadle._launch(self._context.done())
+        self._watch.add_done_callback(self._context_ended)
 
     def go(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> _treadle.G[T]:
         """Starts a goroutine of this scope.
@@ -53,6 +98,8 @@ class Scope:
         if self._parent is None:
             raise RuntimeError("a scope needs a goroutine or task to run in")
         self._entered = True
+        if self._given != (None, None, None):
+            self._make_context()
         return self
 
     async def __aexit__(
@@ -77,16 +124,26 @@ class Scope:
                     pass
             if self._parent.uncancel() == 0:
                 cancelled = None
+        circle = self._in_circle()
         while self._left:
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = _treadle._scope_op(self._left)
             try:
                 await self._waiter
             except asyncio.CancelledError as again:
+                if circle:  # what awaits this task passes its own cancellation on to it
+                    self._parent.uncancel()
+                    break
+                if self._in_circle():  # which has come about since
+                    break
                 if not self._aborting:
                     cancelled = again
                     self._abort()
         self._waiter = None
         self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._context is not None:
+            self._context.cancel()
         error, self._error, self._parent = self._error, None, None
         try:
             if error is not None and error is not exc:
@@ -105,31 +162,69 @@ class Scope:
 
     def _abort(self) -> None:
         self._aborting = True
+        if self._context is not None:
+            self._context.cancel(self._error)
         for g in self._left:
             if not g.done():
                 g.cancel()
 
+    def _in_circle(self) -> bool:
+        """Whether a goroutine of the scope waits for who waits for them here."""
+        if not self._left or not _treadle._waits_for(self._left, self._parent):
+            return False
+        self._fail(
+            _treadle.DeadlockError(
+                f"{self._parent!r} would wait for itself: a goroutine of its scope waits "
+                "for it to end"
+            )
+        )
+        return True
+
+    def _fail(self, error: BaseException) -> None:
+        """The error of something other than the body."""
+        self._note_or_keep(error)
+        if not self._aborting:
+            self._abort()
+            if not self._exiting and self._parent is not None:
+                self._cancelled_parent = True
+                self._parent.cancel()
+
     def _ended(self, g: _treadle.G[Any]) -> None:
         self._left.discard(g)
         if not g.cancelled() and (exc := g.exception()) is not None:
-            self._note_or_keep(exc)
-            if not self._aborting:
-                self._abort()
-                if not self._exiting and self._parent is not None:
-                    self._cancelled_parent = True
-                    self._parent.cancel()
-        if not self._left and self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._fail(exc)
+        if not self._left and self._waiter is not None:
+            self._waiter._wake()
+
+    def _context_ended(self, op: _treadle.Op[None]) -> None:
+        if self._closed or self._aborting or op.cancelled():
+            return
+        assert self._context is not None
+        cause = self._context.cause()
+        assert cause is not None
+        self._fail(cause)
 
 
-def scope() -> Scope:
+def scope(
+    parent: Scope | Context | None = None,
+    /,
+    *,
+    timeout: float | None = None,
+    deadline: float | None = None,
+) -> Scope:
     """A scope of goroutines: ``async with treadle.scope() as s: s.go(coro)``.
 
     It ends when its body and all its goroutines have. The first error cancels
     the others and the body, and is raised as it is, later ones as its notes.
     A goroutine that was cancelled is no error.
+
+    At the deadline (a time of treadle.now(), or so many seconds after the scope
+    was entered) all are cancelled, and TimeoutError is raised. A scope or context
+    that is given as the parent ends this one when it ends, with its cause as the
+    error, and this one's deadline is no later than its. A scope that lies within
+    another's body or goroutines ends with it in any case.
     """
-    return Scope()
+    return Scope(parent, timeout, deadline)
 
 
 def timeout(seconds: float | None) -> asyncio.Timeout:

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: MIT
+"""Once, ErrGroup and SingleFlight: coroutines around the core's halves.
+
+The core says who does the work and who waits; what the work gave, objects and
+exceptions, is kept here. Whoever has begun ends in a `finally`, so that nobody
+waits for one that was cancelled or dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
+
+from . import _treadle
+from ._context import Context, background, code_of, exception_of
+
+T = TypeVar("T")
+
+
+async def _result(fn: Callable[..., Awaitable[T] | T], args: tuple[Any, ...]) -> T:
+    result = fn(*args)
+    return await result if inspect.isawaitable(result) else result
+
+
+class _Outcome(Generic[T]):
+    """What a call gave: a value or an exception."""
+
+    __slots__ = ("_value", "_error", "_tb")
+
+    def __init__(self, value: T | None = None, error: Exception | None = None) -> None:
+        self._value = value
+        self._error = error
+        self._tb = None if error is None else error.__traceback__
+
+    def get(self) -> T:
+        if self._error is not None:
+            raise self._error.with_traceback(self._tb)
+        return cast(T, self._value)
+
+
+class Once(Generic[T]):
+    """Something that is done once, in whatever loops: ``await once.do(fn)``."""
+
+    def __init__(self) -> None:
+        self._core = _treadle._Once()
+        self._runner: asyncio.Task[Any] | None = None
+        self._outcome: _Outcome[T] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has been done."""
+        return self._outcome is not None
+
+    async def do(self, fn: Callable[..., Awaitable[T] | T], /, *args: Any) -> T:
+        """Calls fn(*args), a function or coroutine function, if nobody has, and
+        waits while another does. Each caller gets its result, or the exception
+        that it raised. If the one who does it is cancelled, the next one does it.
+        DeadlockError from within fn, for it would wait for itself.
+        """
+        while self._outcome is None:
+            core, me = self._core, asyncio.current_task()
+            if me is not None and me is self._runner:
+                raise _treadle.DeadlockError(
+                    f"{me!r} would wait for itself: do() within the function of {self!r}"
+                )
+            if not await core.begin():
+                continue
+            self._runner = me
+            try:
+                self._outcome = _Outcome(value=await _result(fn, args))
+            except Exception as e:
+                self._outcome = _Outcome(error=e)
+            finally:
+                self._runner = None
+                if self._outcome is None:
+                    self._core = _treadle._Once()
+                core.end()
+        return self._outcome.get()
+
+
+class ErrGroup:
+    """Goroutines that work on one thing, at most `limit` at a time.
+
+    The first exception is the group's: it ends the group's context, with itself
+    as cause, and wait() raises it. The others are not cancelled (a scope does
+    that): they look at the context if they want to stop early. At the end of an
+    ``async with`` it waits. If the body raises an exception, that ends the
+    context, and is raised once all have ended; a cancellation does not wait.
+
+        async with treadle.ErrGroup(limit=8) as eg:
+            for url in urls:
+                await eg.go(fetch(eg.context, url))
+    """
+
+    def __init__(self, context: Context | None = None, *, limit: int | None = None) -> None:
+        parent = background() if context is None else context
+        self._core = _treadle._ErrGroup(parent._core, limit)
+        self._context = Context(self._core.context(), parent)
+        self._error: BaseException | None = None
+        self._at_work: set[asyncio.Task[Any]] = set()
+
+    @property
+    def context(self) -> Context:
+        """Ends with the first exception, and when wait() has seen all end."""
+        return self._context
+
+    @property
+    def _address(self) -> int:
+        """The address of its tdl_errgroup, for embedding: valid as long as this object."""
+        return self._core._address
+
+    async def go(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> _treadle.G[T]:
+        """Starts a goroutine of the group, and waits for a place first."""
+        _coroutine(coro)
+        try:
+            await self._core.begin()
+        except BaseException:
+            coro.close()
+            raise
+        return self._start(coro, name)
+
+    def try_go(
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None
+    ) -> _treadle.G[T] | None:
+        """Starts a goroutine of the group if there is a place; None, and the
+        coroutine is closed, if there is none."""
+        _coroutine(coro)
+        if self._core.try_begin():
+            return self._start(coro, name)
+        coro.close()
+        return None
+
+    def set_limit(self, limit: int | None) -> None:
+        """Changes the limit. RuntimeError while goroutines are at work."""
+        self._core.set_limit(limit)
+
+    async def wait(self) -> None:
+        """Waits until no goroutine of the group is at work, and ends the context.
+        Raises the group's exception. DeadlockError in one of its goroutines."""
+        me = asyncio.current_task()
+        if me in self._at_work:
+            raise _treadle.DeadlockError(
+                f"{me!r} would wait for itself: it is a goroutine of the group"
+            )
+        code = await self._core.wait()
+        if self._error is not None:
+            raise self._error
+        if code != 0:
+            raise exception_of(code, None)
+
+    def _start(self, coro: Coroutine[Any, Any, T], name: str | None) -> _treadle.G[T]:
+        work = _Work(self, coro)
+        try:
+            g = _treadle.go(work.run(), name=name)
+        except BaseException:
+            work.ended(None)
+            raise
+        g.add_done_callback(work.ended)
+        return g
+
+    def _failed(self, error: BaseException) -> int:
+        if self._error is None:
+            self._error = error
+            self._context.cancel(error)
+        return code_of(error)
+
+    async def __aenter__(self) -> ErrGroup:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if exc is None:
+            await self.wait()
+            return
+        self._context.cancel(exc)
+        if not isinstance(exc, asyncio.CancelledError):
+            await self._core.wait()
+
+
+def _coroutine(coro: object) -> None:
+    if not asyncio.iscoroutine(coro):
+        raise TypeError(f"a coroutine was expected, got {coro!r}")
+
+
+class _Work(Generic[T]):
+    """A coroutine of a group, and the place that it has and gives back once."""
+
+    __slots__ = ("_group", "_coro", "_begun")
+
+    def __init__(self, group: ErrGroup, coro: Coroutine[Any, Any, T]) -> None:
+        self._group = group
+        self._coro = coro
+        self._begun = False
+
+    async def run(self) -> T:
+        group, me, code = self._group, asyncio.current_task(), 0
+        assert me is not None
+        self._begun = True
+        group._at_work.add(me)
+        try:
+            return await self._coro
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as e:
+            code = group._failed(e)
+            raise
+        finally:
+            group._at_work.discard(me)
+            group._core.done(code)
+
+    def ended(self, g: _treadle.G[T] | None) -> None:
+        if not self._begun:  # cancelled before its first step, or not started at all
+            self._begun = True
+            self._coro.close()
+            self._group._core.done(0)
+        if g is not None and not g.cancelled():
+            g.exception()  # the group has seen to it
+
+
+class SingleFlight(Generic[T]):
+    """Of those who want the same thing at the same time, in whatever loops, one
+    does the work and all have its result."""
+
+    def __init__(self) -> None:
+        self._core = _treadle._SingleFlight()
+        self._leading: set[tuple[bytes, asyncio.Task[Any] | None]] = set()
+
+    async def do(self, key: str | bytes, fn: Callable[..., Awaitable[T] | T], /, *args: Any) -> T:
+        """Calls fn(*args), a function or coroutine function, unless somebody is
+        at it for this key: then waits, and gets the same result or exception.
+        If the one who does it is cancelled, one of those who wait does it.
+        DeadlockError from within fn, for it would wait for itself.
+        """
+        return (await self.do_shared(key, fn, *args))[0]
+
+    async def do_shared(
+        self, key: str | bytes, fn: Callable[..., Awaitable[T] | T], /, *args: Any
+    ) -> tuple[T, bool]:
+        """The same; also says whether others got the result, too."""
+        k, me = _key(key), asyncio.current_task()
+        if me is not None and (k, me) in self._leading:
+            raise _treadle.DeadlockError(
+                f"{me!r} would wait for itself: do({key!r}) within its own function"
+            )
+        while True:
+            leads, given = await self._core.begin(k)
+            if leads:
+                return await self._lead(k, given, fn, args)
+            if given is not None:
+                return cast("_Outcome[T]", given).get(), True
+
+    async def _lead(
+        self,
+        key: bytes,
+        flight: Any,
+        fn: Callable[..., Awaitable[T] | T],
+        args: tuple[Any, ...],
+    ) -> tuple[T, bool]:
+        outcome: _Outcome[T] | None = None
+        others, mine = 0, (key, asyncio.current_task())
+        self._leading.add(mine)
+        try:
+            outcome = _Outcome(value=await _result(fn, args))
+        except Exception as e:
+            outcome = _Outcome(error=e)
+        finally:
+            self._leading.discard(mine)
+            others = self._core.end(key, flight, outcome)
+        return outcome.get(), others > 0
+
+    def forget(self, key: str | bytes) -> bool:
+        """Who comes from now on does not join the work that is under way for
+        this key, but starts anew. False: there was none."""
+        k = _key(key)
+        self._leading = {mine for mine in self._leading if mine[0] != k}
+        return self._core.forget(k)
+
+
+def _key(key: str | bytes) -> bytes:
+    if isinstance(key, str):
+        return key.encode(errors="surrogatepass")
+    if isinstance(key, bytes):
+        return key
+    raise TypeError(f"the key must be str or bytes, not {type(key).__name__}")
