@@ -228,6 +228,7 @@ TDL_NO_TSAN static void entry(void) {
     tdl_vthread *v = tdl_sim.current;
     v->fn(v->arg);
     tdl_m_adopt(&tdl_sim.clock); /* its own M is gone */
+    TDL_TSAN_RELEASE(&tdl_sim);  /* to who ends the simulation */
     tdl_vthread_wake(v, SIM_MAX_THREADS);
     leave(VT_ENDED);
     tdl_fatal("virtual thread %d runs after its end", v->id);
@@ -291,6 +292,7 @@ TDL_NO_TSAN void tdl_vthread_stack(void **low, size_t *size) {
 }
 
 TDL_NO_TSAN void tdl_vthread_forget_all(void) {
+    TDL_TSAN_ACQUIRE(&tdl_sim);
     for (int i = 1; i < tdl_sim.nthreads; i++) {
         tdl_vthread *v = tdl_sim.threads[i];
         if (v->state != VT_ENDED) tdl_fatal("a simulation ends while its virtual thread %d runs", v->id);
