@@ -22,5 +22,10 @@ if(TDL_SANITIZE)
   endif()
 endif()
 
+# The order in which locks are taken is checked where it costs nobody anything.
+if(TDL_LOCK_RANKS OR TDL_SANITIZE)
+  add_compile_definitions(TDL_LOCK_RANKS)
+endif()
+
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)

@@ -36,6 +36,7 @@ static tdl_host *take_host(void) {
     if (h) {
         h->taken = true;
         tdl_lock_init(&h->poller.lock, RANK_POLLER);
+        tdl_lock_init(&h->poller.timers.lock.lock, RANK_HEAP); /* metrics may look before it is open */
         tdl_biased_init(&h->park_lock, RANK_PARK);
     }
     tdl_unlock(&all.lock);

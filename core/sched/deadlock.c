@@ -22,8 +22,8 @@
  * for new ones come only from those who are awake.
  *
  * Who is the last to fall asleep asks. Where the count failed only because a
- * thread was just starting or ending, sysmon asks again before it goes to sleep
- * for long.
+ * thread was just starting or ending, sysmon asks again soon, and before it goes
+ * to sleep for long.
  */
 #include <dirent.h>
 #include <stdio.h>

@@ -178,6 +178,9 @@ static void rest(uint32_t heard, int64_t until) {
 
 static void *sysmon(void *arg) {
     (void)arg;
+    static tdl_m self; /* who it is: nothing here may fail for want of memory */
+    self.op.kind = OP_OF_THREAD;
+    tdl_m_adopt(&self);
     prctl(PR_SET_NAME, "treadle-sysmon");
     for (int quiet = 0; !stopping();) {
         uint32_t heard = at_load_seq(&mon.bell);
@@ -191,18 +194,19 @@ static void *sysmon(void *arg) {
             tdl_procs_refresh();
         }
         quiet = busy ? 0 : quiet + 1;
-        if (quiet == SETTLED) tdl_deadlock_check(1); /* who asked as the last may have met somebody on his way out */
+        /* who asked as the last may have met somebody on his way out */
+        if (quiet == SETTLED || quiet == LINGER) tdl_deadlock_check(1);
         if (quiet < LINGER) {
             rest(heard, now + tick);
             continue;
         }
-        tdl_deadlock_check(1); /* once more: see deadlock.c */
         at_store_seq(&mon.asleep, 1);
         if (!stopping() && all_idle()) rest(heard, TDL_FOREVER);
         at_store_seq(&mon.asleep, 0);
         quiet = 0;
     }
     tdl_staff_all(); /* nobody is added once it stops */
+    tdl_m_adopt(NULL);
     return NULL;
 }
 
