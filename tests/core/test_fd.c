@@ -386,6 +386,22 @@ TEST_G(behind_our_back, "F5 a descriptor that was closed behind our back is an e
     close(p[1]);
 }
 
+/* Until the dump says that a goroutine waits so. */
+static void until_waits(const char *reason) {
+    static char text[65536];
+    for (int i = 0; i < 2000; i++) {
+        FILE *file = tmpfile();
+        REQUIRE(file != NULL);
+        CHECK_RC(tdl_dump(fileno(file)), 0);
+        rewind(file);
+        text[fread(text, 1, sizeof text - 1, file)] = 0;
+        fclose(file);
+        if (strstr(text, reason)) return;
+        tdl_sleep(MS);
+    }
+    CHECK(!"a goroutine that waits");
+}
+
 /* -- Dup and release ----------------------------------------------------------------------------------- */
 
 TEST_G(duplicates, "D33 a duplicate is a descriptor of its own, and closing it leaves the original") {
@@ -413,8 +429,7 @@ TEST_G(released, "D33 a released descriptor is the caller's again, in the mode i
         CHECK(fcntl(p[0], F_GETFL) & O_NONBLOCK);
         waiting x = { .f = f, .rc = 99 };
         tdl_g  *g = go_joinable(wait_for, &x);
-        let_park();
-        tdl_sleep(5 * MS);
+        until_waits("IO wait (readable)");
         CHECK_RC(tdl_fd_release(f), TDL_EBUSY);
         CHECK_RC(tdl_cancel(g), 0);
         CHECK_RC(tdl_join(g), 0);

@@ -51,11 +51,11 @@ TEST_G(taken_back, "D13 an unbuffered write that times out takes back what was n
     char      buf[8];
     crew      c;
     REQUIRE(tdl_pipe_new(0, &a, &b) == 0);
-    tdl_conn_set_write_deadline(a, tdl_now() + 20 * TDL_MILLISECOND);
     writer w = { a, "abcdef", 6, 99, 0 };
     crew_open(&c);
     crew_go(&c, write_it, &w);
     net_read_full(b, buf, 2);
+    tdl_conn_set_write_deadline(a, tdl_now() + 5 * TDL_MILLISECOND);
     crew_wait(&c);
     CHECK_RC(w.rc, TDL_ETIMEDOUT);
     tdl_conn_set_write_deadline(a, 0);
