@@ -152,6 +152,41 @@ TEST_G(ref_in_shared, "F5 a host's reference cannot enter a shared channel") {
     tdl_chan_free(ch);
 }
 
+TEST_G(null_sync, "F5 a null condition or semaphore, and what its owner has not locked") {
+    tdl_mutex *m = tdl_mutex_new();
+    tdl_cond  *c = tdl_cond_new(m);
+    CHECK(tdl_cond_new(NULL) == NULL);
+    CHECK_RC(tdl_cond_wait(NULL), TDL_EINVAL);
+    CHECK_RC(tdl_cond_signal(NULL), TDL_EINVAL);
+    CHECK_RC(tdl_cond_broadcast(NULL), TDL_EINVAL);
+    CHECK_RC(tdl_cond_wait(c), TDL_ENOTLOCKED);
+    CHECK_RC(tdl_sema_acquire(NULL, 1), TDL_EINVAL);
+    CHECK_RC(tdl_sema_try_acquire(NULL, 1), TDL_EINVAL);
+    CHECK_RC(tdl_sema_release(NULL, 1), TDL_EINVAL);
+    CHECK_RC(tdl_mutex_disown(NULL), TDL_EINVAL);
+    CHECK_RC(tdl_mutex_disown(m), TDL_ENOTLOCKED);
+    tdl_cond_free(c);
+    tdl_mutex_free(m);
+}
+
+TEST(bad_poll, "F5 unknown flags of a poll, and tasks that do not exist, are refused") {
+    tdl_host *h = NULL;
+    tdl_event ev;
+    char      text[8] = "";
+    CHECK_RC(tdl_host_open("bad", &h), 0);
+    CHECK_RC(tdl_host_poll_opts(h, &ev, 1, 0, 64), TDL_EINVAL);
+    CHECK_RC(tdl_host_poll_opts(h, &ev, 0, 0, 0), TDL_EINVAL);
+    CHECK_RC(tdl_host_poll_opts(NULL, &ev, 1, 0, 0), TDL_EINVAL);
+    CHECK_RC(tdl_task_describe(h, 4711, text, sizeof text), TDL_EINVAL);
+    uint32_t t = (uint32_t)tdl_task_new(h, 0);
+    CHECK_RC(tdl_task_describe(h, t, NULL, 8), TDL_EINVAL);
+    CHECK(tdl_task_describe(h, t, NULL, 0) > 8);
+    CHECK(tdl_task_describe(h, t, text, sizeof text) > 8);
+    CHECK(memcmp(text, "gorouti", 8) == 0); /* cut to size */
+    CHECK_RC(tdl_task_free(h, t), 0);
+    CHECK_RC(tdl_host_close(h), 0);
+}
+
 static void misuse(void *arg) {
     tdl_chan *ch = arg;
     for (int i = 0; i < 100; i++) {
