@@ -381,6 +381,39 @@ static void ticks_on_host(int guest) {
 TEST(host_ticks, "C8 a host's timer ticks in its loop") { ticks_on_host(0); }
 TEST(guest_ticks, "C8 a guest host's timer ticks in the foreign loop") { ticks_on_host(1); }
 
+/* A stopped timer may lie in the heap for a while: it is not counted there, does
+ * nothing when its time comes, and can be used again for an earlier or a later one. */
+TEST_G(stopped_lies, "C8 a timer that was stopped is none, however it is used again") {
+    int64_t before = tdl_metric("timers"), due = tdl_now() + 30 * MS;
+    tdl_timer *t = tdl_timer_new(due, 0);
+    REQUIRE(t != NULL);
+    CHECK_RC(tdl_timer_stop(t), 1);
+    CHECK_RC(tdl_timer_stop(t), 0);
+    CHECK_INT(tdl_metric("timers"), before);
+    CHECK_RC(tdl_chan_recv_until(tdl_timer_chan(t), NULL, due + 20 * MS), TDL_ETIMEDOUT);
+
+    tdl_val v;
+    CHECK_RC(tdl_timer_reset(t, tdl_now() + TDL_HOUR, 0), 0);
+    CHECK_INT(tdl_metric("timers"), before + 1);
+    CHECK_RC(tdl_timer_stop(t), 1);
+    due = tdl_now() + 10 * MS;
+    CHECK_RC(tdl_timer_reset(t, due, 0), 0); /* earlier than where it lies */
+    CHECK_RC(tdl_chan_recv(tdl_timer_chan(t), &v), 0);
+    CHECK_INT(tdl_val_int(&v), due);
+    CHECK(tdl_now() >= due);
+
+    CHECK_RC(tdl_timer_reset(t, tdl_now() + 10 * MS, 0), 0);
+    due = tdl_now() + 40 * MS;
+    CHECK_RC(tdl_timer_reset(t, due, 0), 1); /* later: it stays where it lies */
+    CHECK_RC(tdl_chan_recv(tdl_timer_chan(t), &v), 0);
+    CHECK_INT(tdl_val_int(&v), due);
+    CHECK(tdl_now() >= due);
+    CHECK_RC(tdl_timer_reset(t, tdl_now() + TDL_HOUR, 0), 0);
+    CHECK_RC(tdl_timer_stop(t), 1);
+    tdl_timer_free(t);
+    CHECK_INT(tdl_metric("timers"), before);
+}
+
 static tdl_timer *outlived;
 
 static void make_timer(void) { outlived = tdl_timer_new(tdl_now() + 20 * MS, 10 * MS); }
