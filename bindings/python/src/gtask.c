@@ -532,9 +532,15 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
         HOST_KICK(h);
         return (PyObject *)g;
     }
+    /* under another's loop only what runs here is watched */
+    bool watched = h->watch != NULL && h->guest && !h->dispatching && h->depth == 0;
+    if (watched)
+        watch_beat(h, true);
     h->depth++;
     int rc = g_step(g, NULL);
     h->depth--;
+    if (watched)
+        watch_beat(h, false);
     HOST_KICK(h);
     if (rc < 0) {
         Py_DECREF(g);

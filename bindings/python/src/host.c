@@ -142,6 +142,14 @@ host_get(mod_state *st)
         }
     h = host_open(st, loop, true);
     Py_DECREF(loop);
+    if (h != NULL && getenv("TDL_DEBUG") != NULL) {
+        PyObject *module = PyImport_ImportModule("treadle._watchdog");
+        PyObject *done = module ? PyObject_CallMethod(module, "from_environment", "O", h) : NULL;
+        if (done == NULL)
+            PyErr_WriteUnraisable((PyObject *)h);
+        Py_XDECREF(module);
+        Py_XDECREF(done);
+    }
     /* A guest is owned by the reader that the loop holds. */
     if (h != NULL)
         Py_DECREF(h);
@@ -190,6 +198,7 @@ host_abandon(pyhost *h)
 void
 host_close(pyhost *h)
 {
+    watch_stop(h);
     if (h->core == NULL)
         return;
     if (h->thread != thread_identity()) {
@@ -279,8 +288,9 @@ host_task_spare(pyhost *h)
 
 /* -- Dispatch ------------------------------------------------------------ */
 
-static int
-host_dispatch(pyhost *h)
+/* A beat for each step costs nothing where nobody watches: two copies are made. */
+static inline __attribute__((always_inline)) int
+dispatch(pyhost *h, bool watched)
 {
     int rc = 0;
     pyhost *outer = tl_running;
@@ -295,6 +305,8 @@ host_dispatch(pyhost *h)
         PyObject *obj = e.task < h->nslots ? h->slots[e.task] : NULL;
         if (obj == NULL)
             continue;
+        if (watched)
+            watch_beat(h, true);
         if (g_check(obj)) {
             rc = g_event((gobj *)obj, e.result);
         } else {
@@ -305,6 +317,16 @@ host_dispatch(pyhost *h)
     }
     h->dispatching = false;
     tl_running = outer;
+    return rc;
+}
+
+static int
+host_dispatch(pyhost *h)
+{
+    if (h->watch == NULL)
+        return dispatch(h, false);
+    int rc = dispatch(h, true);
+    watch_beat(h, !h->guest);
     return rc;
 }
 
@@ -327,10 +349,14 @@ poll_with(pyhost *h, int64_t timeout_ns, int flags)
         n = tdl_host_poll(h->core, h->events, BATCH, 0);
     } else {
         h->dispatching = true; /* nobody enters while the GIL is given up */
+        if (h->watch != NULL)
+            watch_beat(h, false);
         Py_BEGIN_ALLOW_THREADS
         n = tdl_host_poll_opts(h->core, h->events, BATCH, timeout_ns, flags);
         Py_END_ALLOW_THREADS
         h->dispatching = false;
+        if (h->watch != NULL)
+            watch_beat(h, true);
     }
     h->ievent = 0;
     h->nevents = n < 0 ? 0 : n;
@@ -377,6 +403,8 @@ host_select(pyhost *h, PyObject *const *args, Py_ssize_t n)
             ns = 0;
     }
     h->watch_ready = false;
+    if (h->watch != NULL)
+        watch_beat(h, true);
     if (ns == 0) {
         h->interrupt = false;
         if (host_poll(h, 0) < 0)
@@ -411,6 +439,34 @@ host_select(pyhost *h, PyObject *const *args, Py_ssize_t n)
     if (PyErr_Occurred())
         return NULL;
     return PyBool_FromLong(h->watch_ready);
+}
+
+/* watch(seconds or None, report) */
+static PyObject *
+host_watch(pyhost *h, PyObject *args)
+{
+    PyObject *seconds, *report;
+    int64_t ns;
+    if (!PyArg_ParseTuple(args, "OO:watch", &seconds, &report))
+        return NULL;
+    if (h->core == NULL || h->thread != thread_identity()) {
+        PyErr_SetString(PyExc_RuntimeError, "watch: not on the thread of the loop");
+        return NULL;
+    }
+    if (seconds == Py_None)
+        watch_stop(h);
+    else if (seconds_arg(seconds, "watchdog", &ns) < 0 || watch_start(h, ns, report) < 0)
+        return NULL;
+    watch_beat(h, !h->guest || h->dispatching);
+    Py_RETURN_NONE;
+}
+
+/* The loop does not run from here on, until the next poll. */
+static PyObject *
+host_rest(pyhost *h, PyObject *Py_UNUSED(ignored))
+{
+    watch_beat(h, false);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -552,6 +608,8 @@ static PyMethodDef host_methods[] = {
      "Goroutines that have not ended, or failed unseen."},
     {"spawn", (PyCFunction)host_spawn, METH_VARARGS,
      "spawn(coro, name, context) -> G, while the loop does not run yet."},
+    {"watch", (PyCFunction)host_watch, METH_VARARGS, "watch(seconds or None, report)"},
+    {"rest", (PyCFunction)host_rest, METH_NOARGS, "The loop stops running."},
     {"describe", (PyCFunction)host_describe, METH_O, "What the core says about a goroutine."},
     {"take_error", (PyCFunction)host_take_error, METH_NOARGS,
      "Reports unseen errors; the first error reported, or None."},

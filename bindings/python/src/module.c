@@ -96,6 +96,13 @@ fn_code_text(PyObject *Py_UNUSED(module), PyObject *code)
     return PyUnicode_FromString(tdl_strerror((int)n));
 }
 
+/* The host of the running loop. */
+static PyObject *
+fn_host(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return Py_XNewRef((PyObject *)host_get(state_of(module)));
+}
+
 /* For treadle's own loop: _open_host(loop, epoll_fd). */
 static PyObject *
 fn_open_host(PyObject *module, PyObject *args)
@@ -165,6 +172,8 @@ static PyMethodDef functions[] = {
      "\"connections\", \"listeners\", \"datagrams\", \"descriptors\", \"timers\", \"contexts\"; ValueError for another."},
     {"_open_host", fn_open_host, METH_VARARGS, NULL},
     {"_code_text", fn_code_text, METH_O, NULL},
+    {"_host", fn_host, METH_NOARGS, NULL},
+    {"_stop_watchdogs", watch_stop_all, METH_NOARGS, NULL},
     {"_launch", op_launch, METH_O, NULL},
     {"_scope_op", op_scope, METH_O, NULL},
     {"_waits_for", (PyCFunction)(void (*)(void))circle_waits_for, METH_FASTCALL, NULL},

@@ -106,6 +106,8 @@ struct pyhost {
     int pending;         /* ops and parks whose event is to come */
     int watcher;         /* of asyncio's own epoll descriptor, or -1 */
     bool guest, dispatching, kicked, watch_ready, interrupt;
+    uint64_t beat;       /* watchdog.c: odd while it runs code; kept only while watched */
+    struct watch *watch; /* or NULL */
     PyObject *deferred; /* tasks with a cancellation to come, see op.c, or NULL */
     PyObject *reader; /* guest: what add_reader has (borrowed: it owns us) */
     PyObject *kicker; /* guest: what call_soon and call_at get */
@@ -131,6 +133,19 @@ uint32_t host_task_new(pyhost *h, bool run);
 void host_task_free(pyhost *h, uint32_t task);
 int host_task_spare(pyhost *h);
 void host_drop_chan(pyhost *h, tdl_chan *ch);
+
+/* watchdog.c: report(goroutine or None, seconds, ident, went_on) is called, on
+ * another thread, once for each time that the host's thread runs for longer than
+ * limit nanoseconds without a beat. */
+int watch_start(pyhost *h, int64_t limit, PyObject *report);
+void watch_stop(pyhost *h);
+PyObject *watch_stop_all(PyObject *module, PyObject *ignored);
+/* runs: what comes is code; else the host waits, or others' code runs. */
+static inline void
+watch_beat(pyhost *h, bool runs)
+{
+    __atomic_store_n(&h->beat, ((h->beat | 1) + 1) | runs, __ATOMIC_RELAXED);
+}
 
 /* -- Guest mode ---------------------------------------------------------- */
 

@@ -71,6 +71,7 @@ from ._treadle import (
     try_select,
     yield_,
 )
+from ._watchdog import Hog, watchdog
 
 __version__ = "0.1.0"
 
@@ -89,6 +90,7 @@ __all__ = [
     "ErrGroup",
     "Fd",
     "G",
+    "Hog",
     "Lines",
     "Listener",
     "Loop",
@@ -129,5 +131,6 @@ __all__ = [
     "sleep",
     "timeout",
     "try_select",
+    "watchdog",
     "yield_",
 ]

@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _treadle
+from . import _treadle, _watchdog
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -75,11 +75,15 @@ class _Selector(selectors.BaseSelector):
     def __init__(self) -> None:
         self._epoll = selectors.EpollSelector()
         self.host: _treadle._Host | None = None
+        self.limit = _watchdog.limit_from_environment()
+        self.on_hog: Callable[[_watchdog.Hog], object] | None = None
         self.stuck: Callable[[], bool] | None = None  # is asked when nothing seems to come any more
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.host is None:
             self.host = _treadle._open_host(loop, self._epoll.fileno())
+            if self.limit is not None:
+                _watchdog.start(self.host, self.limit, self.on_hog)
         elif not self.host.on_thread:
             raise RuntimeError("a treadle loop must be run by one thread only")
 
@@ -154,6 +158,8 @@ class Loop(asyncio.SelectorEventLoop):
         try:
             super().run_forever()
         finally:
+            if self._treadle.host is not None:
+                self._treadle.host.rest()
             handlers: dict[int, Any] = self._signal_handlers  # type: ignore[attr-defined]
             if before is not None and not handlers:
                 _set_wakeup_fd(before if before != ours else -1)
@@ -221,7 +227,13 @@ def new_event_loop() -> Loop:
     return Loop()
 
 
-def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    debug: bool | None = None,
+    watchdog: float | None = None,
+    on_hog: Callable[[_watchdog.Hog], object] | None = None,
+) -> T:
     """Runs main as a goroutine of a new loop and returns its result.
 
     Goroutines that are left when main has returned are cancelled and unwound
@@ -230,12 +242,25 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     then raises KeyboardInterrupt. When everything waits and nothing in the process
     can wake anybody, the stacks of all go to stderr and DeadlockError is raised.
     RuntimeError where a loop is running already.
+
+    With watchdog, or TDL_DEBUG=watchdog=100 (milliseconds) in the environment, who
+    runs for longer than so many seconds without letting others run is reported,
+    with a traceback: see treadle.watchdog().
     """
+    try:
+        _watchdog.check(watchdog, on_hog)
+    except BaseException:
+        if asyncio.iscoroutine(main):
+            main.close()
+        raise
     if asyncio.events._get_running_loop() is not None:
         raise RuntimeError("treadle.run() cannot be called from a running event loop")
     if not asyncio.iscoroutine(main):
         raise ValueError(f"a coroutine was expected, got {main!r}")
     loop = Loop()
+    if watchdog is not None:
+        loop._treadle.limit = watchdog
+    loop._treadle.on_hog = on_hog
 
     def first_as_goroutine(
         _loop: asyncio.AbstractEventLoop, coro: Any, *, context: Any = None, **_kwargs: Any
