@@ -396,6 +396,7 @@ static void *intruder(void *arg) {
     CHECK_RC(tdl_waitgroup_done(b->group), TDL_ESIM);
     CHECK_RC(tdl_cond_signal(b->cond), TDL_ESIM);
     CHECK_RC(tdl_cond_broadcast(b->cond), TDL_ESIM);
+    CHECK_RC(tdl_timer_stop(b->timer), TDL_ESIM);
     CHECK(tdl_go(child, NULL) == NULL);
     CHECK_RC(tdl_run(leaves_one, NULL), TDL_EBUSY);
     CHECK_RC(sim(1, leaves_one, NULL), TDL_EBUSY);
