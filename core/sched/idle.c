@@ -3,15 +3,13 @@
  * Idling and waking.
  *
  * No lost wake-up. A submitter makes its goroutine visible (runnext, ring, front
- * or global queue) and then reads nidle and nspinning; an M that stops spinning
- * lowers nspinning and then looks at every queue again; an M that goes idle
+ * or global queue) and then reads nidle and nspinning; an M that goes idle
  * enters the idle list under sched.lock, having looked at the global queue
- * under that lock. All of these are sequentially consistent, or have a fence
+ * under that lock, lowers nspinning if it was spinning, and then looks at every
+ * queue again. All of these are sequentially consistent, or have a fence
  * between them (a ring's tail is a release store), so of the two sides at least
- * one sees the other (Go's rule, proc.go).
- *
- * One corner of it is need_spinning (Go's golang/go#45867): a call that finds no
- * idle P leaves word for the next M that goes idle to look everywhere first.
+ * one sees the other (Go's rule, proc.go; but there only who was spinning looks
+ * again, and the others need a word left for them: golang/go#45867).
  *
  * No superfluous one: at most one M is woken to spin at a time; the last
  * spinner that finds work wakes the next.
@@ -80,9 +78,6 @@ void tdl_wake_one(void) {
     tdl_lock_take(&tdl_sched.lock);
     tdl_p *p = tdl_sched.idle;
     if (!p || at_load_rlx(&tdl_sched.stopping)) {
-        /* none is idle any more; but one that is about to be may have been kept
-         * from spinning by our 1, and would not look for what we called about */
-        tdl_sched.need_spinning = true;
         tdl_unlock(&tdl_sched.lock);
         at_sub_seq(&tdl_sched.nspinning, 1);
         return;
@@ -230,13 +225,6 @@ TDL_NO_TSAN void tdl_idle(tdl_m *m, tdl_p *p) {
         tdl_unlock(&tdl_sched.lock);
         return;
     }
-    if (!m->spinning && tdl_sched.need_spinning && !retired(p)) {
-        tdl_sched.need_spinning = false;
-        at_add_seq(&tdl_sched.nspinning, 1);
-        tdl_unlock(&tdl_sched.lock);
-        m->spinning = true;
-        return;
-    }
     tdl_idle_push(p);
     tdl_unlock(&tdl_sched.lock);
 
@@ -244,8 +232,9 @@ TDL_NO_TSAN void tdl_idle(tdl_m *m, tdl_p *p) {
     if (m->spinning) {
         m->spinning = false;
         at_sub_seq(&tdl_sched.nspinning, 1);
-        retry = work_anywhere();
     }
+    /* where only the woken are run, what others have may not be for us: no loop */
+    if (was_called || !at_load_rlx(&tdl_sched.crowded)) retry = !retired(p) && work_anywhere();
     if (!retry) {
         if (!somebody_busy()) tdl_deadlock_check(0);
         watched = wait_in_poller(p, was_called);

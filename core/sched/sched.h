@@ -171,7 +171,6 @@ struct tdl_sched {
     _Atomic uint32_t nidle;  /* length of it; written under lock */
     _Atomic uint32_t nretired_idle; /* retired Ps that sleep; written under lock */
     _Atomic uint32_t nspinning;
-    bool need_spinning;      /* under lock: who goes idle is to look everywhere first */
     tdl_p *unstaffed;        /* under lock: sysmon is to start a thread for them */
     tdl_m *spare;            /* under lock: Ms without P that sleep */
     tdl_m *loose;            /* under lock: Ms whose goroutine runs without a P */
