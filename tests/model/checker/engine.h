@@ -27,6 +27,7 @@ enum {
     ARENA = 4 << 20,
     DATA = 1 << 20, /* the program's static data, at most */
     SHARES = 4096,
+    FDS = 16,
 };
 
 /* Timestamps: what a thread, or who reads a message, knows to have happened. The
@@ -43,13 +44,13 @@ typedef struct message {
     const model_site *site;
 } message;
 
-/* What is known of an address over all schedules: one that only one thread ever
- * uses needs no preemption before its operations. */
+/* What is known of an address over all schedules: which threads ever read it
+ * and which write it (a bit each). Before an operation that meets no other's,
+ * nobody needs to be preempted. */
 typedef struct share {
     uintptr_t addr;
-    uint8_t owner; /* thread + 1 */
-    bool found, shared; /* found now; known when the exploration began */
-    bool asked;         /* somebody waits for its value, without a step */
+    uint8_t readers, writers;             /* found now */
+    uint8_t known_readers, known_writers; /* when the exploration began */
 } share;
 
 typedef struct location {
@@ -59,6 +60,15 @@ typedef struct location {
     message *last;
     int read, written, seq; /* the last step that did */
 } location;
+
+/* The step that a thread was preempted before. As long as nothing is done that
+ * it meets, it need not go on: to do it first, and be preempted before the next
+ * one, is the same. */
+typedef struct held_step {
+    const location *l; /* NULL: none */
+    int since;
+    bool writes, seq;
+} held_step;
 
 enum { T_NONE, T_READY, T_WAITING, T_PAUSED, T_DONE };
 
@@ -72,6 +82,7 @@ typedef struct thread {
     void *arg, *user;
     bool (*ready)(void *);
     void *ready_arg;
+    held_step held;
     int pauses;
     uint64_t stamp; /* PAUSED: of the last write when it paused */
     int nrel, nacq, nsoft;
@@ -79,6 +90,8 @@ typedef struct thread {
         int id;
         stamp at;
     } soft[SOFT]; /* stores that a compiler might still move behind what follows */
+    bool early;   /* loads that a compiler might have moved before the last fence: */
+    stamp early_view[VIEW];
     stamp view[VIEW];
     stamp rel[VIEW]; /* at its last fence: what its relaxed stores carry */
     stamp acq[VIEW]; /* of relaxed loads: known after its next fence */
@@ -119,6 +132,7 @@ typedef struct engine {
     } table[1024];
     message messages[MESSAGES];
     stamp pool[VIEW_POOL];
+    stamp fd_views[FDS][VIEW]; /* of each eventfd: what its writers knew */
     share shares[SHARES];
     int nshares;
     bool share_found; /* an address turned out to be shared: explore again */
@@ -128,12 +142,17 @@ typedef struct engine {
         uint8_t chosen, n;
     } path[DEPTH];
     int depth, planned;
-    bool all_points; /* before operations on unshared addresses, too */
+    bool all_points; /* before operations that meet no other's, too */
+    bool reduce;     /* held steps are held */
     uint8_t *full;   /* NULL, or where to note the choices as they are with all_points */
     int nfull;
     bool random;
     uint64_t rng;
     int calm; /* random: one of so many choices is a deviation */
+
+    uint64_t *outcomes; /* NULL, or a set of hashes of what memory was in the end */
+    int noutcomes;
+    bool compare_all; /* without reduction, whatever the options say */
 
     /* memory that is put back */
     char *data, *data_end; /* the program's */
@@ -151,8 +170,8 @@ _Noreturn void engine_die(const char *format, ...) __attribute__((format(printf,
 
 /* thread.c */
 void threads_start(void); /* runs the schedule to its end */
-bool engine_point(void);  /* another thread may go on here: true when one did, as a preemption */
-void engine_no_point(void); /* … or might, with all_points */
+void engine_point(held_step next); /* another thread may go on here */
+void engine_no_point(void);        /* … or might, with all_points */
 _Noreturn void engine_leave(void);
 void engine_disturb(void);
 

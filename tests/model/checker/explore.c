@@ -18,7 +18,7 @@
 #include "engine.h"
 
 static struct {
-    bool full, must_fail, list;
+    bool full, must_fail, list, unreduced, compare;
     int preempt, stale; /* -1: the scenario's own */
     long walks;
     uint64_t seed;
@@ -191,7 +191,8 @@ static void tell(void) {
     E->random = random;
     if (!E->failed) engine_die("%s: the schedule did not fail again (%s)", E->scenario->name, failure);
     free(failure);
-    printf("    to see it again: --preempt %d --stale %d --replay ", E->bounds.preempt, E->bounds.stale);
+    printf("    to see it again: %s--preempt %d --stale %d --replay ", E->reduce ? "" : "--unreduced ",
+           E->bounds.preempt, E->bounds.stale);
     int end = E->nfull;
     while (end > 0 && full[end - 1] == 0) end--;
     for (int i = 0; i < end;) {
@@ -218,6 +219,32 @@ static void plan(const char *path) {
     }
 }
 
+/* -- Outcomes ----------------------------------------------------------------------- */
+
+enum { OUTCOMES = 1 << 20 };
+
+static uint64_t hash(uint64_t h, const char *from, size_t n) {
+    for (size_t i = 0; i + 8 <= n; i += 8) {
+        uint64_t w;
+        memcpy(&w, from + i, 8);
+        h = (h ^ w) * UINT64_C(0x9e3779b97f4a7c15);
+        h ^= h >> 29;
+    }
+    return h;
+}
+
+static void note_outcome(void) {
+    uint64_t h = hash(1, E->data, (size_t)(E->data_end - E->data));
+    h = hash(h, MODEL_ARENA, E->arena_used) | 1;
+    for (uint64_t i = h % OUTCOMES;; i = (i + 1) % OUTCOMES) {
+        if (E->outcomes[i] == h) return;
+        if (E->outcomes[i]) continue;
+        if (++E->noutcomes == OUTCOMES) engine_die("too many outcomes");
+        E->outcomes[i] = h;
+        return;
+    }
+}
+
 /* -- Exploring ----------------------------------------------------------------------- */
 
 static double seconds_now(void) {
@@ -236,7 +263,10 @@ static uint64_t explore(struct model_bounds bounds, double begin, bool *all) {
     E->bounds = bounds;
     *all = true;
     do {
-        for (int i = 0; i < SHARES; i++) E->shares[i].shared = E->shares[i].found;
+        for (int i = 0; i < SHARES; i++) {
+            E->shares[i].known_readers = E->shares[i].readers;
+            E->shares[i].known_writers = E->shares[i].writers;
+        }
         E->share_found = false;
         E->planned = 0;
         n = 0;
@@ -244,6 +274,7 @@ static uint64_t explore(struct model_bounds bounds, double begin, bool *all) {
             run_once();
             n += !E->redundant;
             if (E->failed) return n;
+            if (E->outcomes && !E->redundant) note_outcome();
             if (out_of_time(begin, n)) {
                 *all = false;
                 return n;
@@ -258,6 +289,7 @@ static uint64_t walk(long walks, double begin) {
     uint64_t n = 0;
     E->bounds = (struct model_bounds){100000, 100000};
     E->random = E->all_points = true;
+    E->reduce = false;
     while ((walks == 0 || n < (uint64_t)walks) && !out_of_time(begin, n)) {
         E->rng = options.seed * UINT64_C(0x2545f4914f6cdd1d) + n;
         E->calm = calm[n % 5];
@@ -275,6 +307,7 @@ static void prepare(const model_scenario *s, const char *pristine) {
     E->arena_used = E->arena_kept = 0;
     E->failed = false;
     E->random = E->all_points = false;
+    E->reduce = !options.unreduced && !E->compare_all;
     E->now = 1000;
     memset(E->shares, 0, sizeof E->shares);
     E->nshares = 0;
@@ -324,6 +357,24 @@ static uint64_t check_scenario(const model_scenario *s, const char *pristine) {
     return n;
 }
 
+/* The reduction is sound if what remains leaves every memory that all schedules
+ * leave. */
+static void compare_scenario(const model_scenario *s, const char *pristine) {
+    int n[2];
+    uint64_t schedules[2];
+    for (int i = 0; i < 2 && !E->failed; i++) {
+        E->outcomes = map(0, OUTCOMES * sizeof *E->outcomes);
+        E->noutcomes = 0;
+        E->compare_all = i == 1;
+        schedules[i] = check_scenario(s, pristine);
+        n[i] = E->noutcomes;
+    }
+    if (E->failed) return;
+    E->failed = n[0] != n[1];
+    printf("%-16s %d outcomes of %llu schedules, %d of %llu\n", s->name, n[0], (unsigned long long)schedules[0], n[1],
+           (unsigned long long)schedules[1]);
+}
+
 /* -- The command line ------------------------------------------------------------------ */
 
 static void begin(void) {
@@ -352,6 +403,8 @@ static const char usage[] =
     "  --random N         N schedules at random, without bounds …\n"
     "  --seconds S        … or as many as there are in this time\n"
     "  --seed N           … from this seed\n"
+    "  --unreduced        also what another schedule does in another order\n"
+    "  --compare          with and without these: do they leave the same memories?\n"
     "  --replay PATH      the one schedule that a failure was reported with\n"
     "  --must-fail [--expect TEXT]\n"
     "                     succeeds if it fails (with TEXT in its report)\n";
@@ -367,6 +420,8 @@ static void parse(char **argv) {
         if (!strcmp(a, "--list")) options.list = true;
         else if (!strcmp(a, "--full")) options.full = true;
         else if (!strcmp(a, "--must-fail")) options.must_fail = true;
+        else if (!strcmp(a, "--unreduced")) options.unreduced = true;
+        else if (!strcmp(a, "--compare")) options.compare = true;
         else if (!strcmp(a, "--expect")) options.expect = value_of(argv, &i);
         else if (!strcmp(a, "--preempt")) options.preempt = atoi(value_of(argv, &i));
         else if (!strcmp(a, "--stale")) options.stale = atoi(value_of(argv, &i));
@@ -404,7 +459,10 @@ int main(int argc, char **argv) {
     uint64_t total = 0;
     bool failed = false, expected = false;
     for (int i = 0; i < options.nnames && !(failed && options.must_fail); i++) {
-        total += check_scenario(named(options.names[i]), pristine);
+        if (options.compare)
+            compare_scenario(named(options.names[i]), pristine);
+        else
+            total += check_scenario(named(options.names[i]), pristine);
         failed |= E->failed;
         expected |= E->failed && (!options.expect || strstr(E->failure, options.expect));
     }

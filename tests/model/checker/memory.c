@@ -22,7 +22,7 @@
  *
  * membarrier(2) is a fence in every thread, one after the other. Between two
  * compiler barriers a compiler may move a store behind the loads that follow; a
- * fence that another thread forces upon this one may then come before it.
+ * fence that another thread forces upon this one may then come between.
  */
 #include <string.h>
 
@@ -94,6 +94,7 @@ void memory_join_view(const stamp *from) {
 
 void memory_reset(void) {
     memset(E->sc, 0, (size_t)nview() * sizeof(stamp));
+    for (int i = 0; i < FDS; i++) memset(E->fd_views[i], 0, (size_t)nview() * sizeof(stamp));
     E->generation++;
     E->nlocations = E->nmessages = E->npool = 0;
     E->writes = 0;
@@ -145,43 +146,31 @@ static location *find(uintptr_t addr, size_t size) {
     *l = (location){addr, size, id, NULL, 0, 0, 0};
     append(l, peek(addr, size), NULL, 0, &initial);
     E->sc[MODEL_THREADS + id] = 0;
-    for (int i = 0; i < E->nthreads; i++) E->threads[i].view[MODEL_THREADS + id] = 0;
+    for (int i = 0; i < E->nthreads; i++)
+        E->threads[i].view[MODEL_THREADS + id] = E->threads[i].early_view[MODEL_THREADS + id] = 0;
     return l;
 }
 
-/* The step's beginning: maybe another thread goes first.
- *
- * If one did, and what was done meanwhile has nothing to do with this step, then
- * the schedule in which this step was done first, and its thread preempted
- * before the next one, is the same: that one is explored, this one is not. */
+/* The step's beginning: maybe another thread goes first. */
 static location *step(uintptr_t addr, size_t size, int order, bool writes) {
     share *s = share_of(addr);
-    uint8_t me = (uint8_t)(E->cur->id + 1);
-    if (!s->found && s->owner != me) {
-        if (s->owner) s->found = E->share_found = true;
-        s->owner = me;
+    uint8_t me = (uint8_t)(1 << E->cur->id), *mine = writes ? &s->writers : &s->readers;
+    if (!(*mine & me)) {
+        *mine |= me;
+        E->share_found = true;
     }
-    location *l;
-    if (s->shared || E->all_points) {
-        int since = E->steps + 1;
-        bool preempted = engine_point();
-        l = find(addr, size);
-        bool met = l->written > since || (writes && l->read > since) || (order == MODEL_SEQ && l->seq > since) ||
-                   E->disturbed > since || (writes && s->asked);
-        if (preempted && !met && !E->random && !E->trace) {
-            E->redundant = true;
-            engine_leave();
-        }
-    } else {
+    uint8_t met = s->known_writers | (writes ? s->known_readers : 0);
+    location *l = find(addr, size);
+    if ((met & ~me) || E->all_points)
+        engine_point((held_step){l, 0, writes, order == MODEL_SEQ});
+    else
         engine_no_point();
-        l = find(addr, size);
-    }
     if (writes)
         l->written = E->steps;
     else
         l->read = E->steps;
     if (order == MODEL_SEQ) l->seq = E->steps;
-    return l;
+    return find(addr, size);
 }
 
 /* -- Loads ------------------------------------------------------------------------- */
@@ -189,6 +178,8 @@ static location *step(uintptr_t addr, size_t size, int order, bool writes) {
 static void learn(thread *t, location *l, message *m, int order) {
     stamp *seen = &t->view[MODEL_THREADS + l->id];
     if (*seen < m->at) *seen = m->at;
+    if (t->early) t->early_view[MODEL_THREADS + l->id] = m->at;
+    if (order == MODEL_ACQ || order >= MODEL_ACQ_REL) t->early = false;
     if (!m->view) return;
     if (order == MODEL_RLX || order == MODEL_REL) {
         if (t->nacq < m->nview) {
@@ -203,7 +194,7 @@ static void learn(thread *t, location *l, message *m, int order) {
 
 /* One of the values that t may read, last first; those equal to *not are left out, but for the last. */
 static message *pick(thread *t, location *l, int order, const uint64_t *not) {
-    stamp floor = t->view[MODEL_THREADS + l->id];
+    stamp floor = (t->early ? t->early_view : t->view)[MODEL_THREADS + l->id];
     if (order == MODEL_SEQ && floor < E->sc[MODEL_THREADS + l->id]) floor = E->sc[MODEL_THREADS + l->id];
     message *m = l->last;
     if (E->stale_left <= 0 || m->at <= floor) return m;
@@ -222,7 +213,7 @@ static message *pick(thread *t, location *l, int order, const uint64_t *not) {
 uint64_t model_load(const volatile void *p, size_t size, int order, const model_site *site) {
     uintptr_t addr = (uintptr_t)p;
     if (!E->cur) {
-        if (E->asking) share_of(addr)->asked = true;
+        if (E->asking) share_of(addr)->readers = 0xff;
         return peek(addr, size);
     }
     location *l = step(addr, size, order, false);
@@ -266,6 +257,7 @@ static void attach(thread *t, message *m, int order, const message *before) {
 static void put(thread *t, location *l, uint64_t value, int order, const message *before, const model_site *site) {
     message *m = append(l, value, NULL, 0, site);
     t->view[MODEL_THREADS + l->id] = m->at;
+    if (t->early) t->early_view[MODEL_THREADS + l->id] = m->at;
     attach(t, m, order, before);
     if (order >= MODEL_REL) t->nsoft = 0;
     if (order == MODEL_SEQ) {
@@ -378,14 +370,36 @@ static void fence(thread *t, int nsoft) {
 
 void model_fence_seq(const model_site *site) {
     if (!E->cur) return;
-    engine_point();
+    engine_point((held_step){0});
     if (E->trace) engine_trace(site, "fence");
     E->cur->nsoft = 0;
+    E->cur->early = false;
     fence(E->cur, 0);
 }
 
 void model_fence_compiler(void) {
-    if (E->cur) E->cur->nsoft = 0;
+    if (!E->cur) return;
+    E->cur->nsoft = 0;
+    E->cur->early = false;
+}
+
+/* Where t's compiler may move things across it, it stands where that is worst:
+ * before t's last stores, or behind its next loads. */
+static void force_fence(thread *t) {
+    static const model_site site = {"membarrier", 0, "", false};
+    enum { IN_ORDER, LOADS_EARLY, STORES_LATE };
+    unsigned how = IN_ORDER;
+    if (t->state != T_DONE && E->stale_left > 0) how = engine_choose(t->nsoft ? 3 : 2, CHOOSE_READ);
+    if (how != IN_ORDER) E->stale_left--;
+    if (E->trace)
+        engine_trace(&site, "a fence in %s%s", t->name,
+                     how == LOADS_EARLY ? ", its next loads moved BEFORE it"
+                                        : how == STORES_LATE ? ", its last stores moved BEHIND it" : "");
+    if (how == LOADS_EARLY) {
+        if (!t->early) memcpy(t->early_view, t->view, (size_t)nview() * sizeof(stamp));
+        t->early = true;
+    }
+    fence(t, how == STORES_LATE ? t->nsoft : 0);
 }
 
 void model_membarrier(void) {
@@ -396,15 +410,8 @@ void model_membarrier(void) {
     for (int i = 0; i < E->nthreads; i++) {
         thread *t = &E->threads[i];
         if (t == me) continue;
-        engine_point();
-        int soft = 0; /* who has ended has left nothing behind */
-        if (t->state != T_DONE && t->nsoft && E->stale_left > 0 && engine_choose(2, CHOOSE_READ)) {
-            E->stale_left--;
-            soft = t->nsoft;
-        }
-        if (E->trace)
-            engine_trace(&site, "a fence in %s%s", t->name, soft ? ", its last stores moved BEHIND it" : "");
-        fence(t, soft);
+        engine_point((held_step){0});
+        force_fence(t);
     }
     model_fence_seq(&site);
 }

@@ -36,7 +36,7 @@ static void say(const char *format, ...) {
 
 static void point(void) {
     if (!E->cur) return;
-    engine_point();
+    engine_point((held_step){0});
     engine_disturb();
 }
 
@@ -141,6 +141,22 @@ static int start_thread(void *(*fn)(void *), void *arg, void *id) {
     return 0;
 }
 
+static void yield(void) { model_pause(&here); }
+
+static void nap(int64_t ns) {
+    (void)ns;
+    model_pause(&here);
+}
+
+static int join(const void *id) {
+    unsigned long n;
+    memcpy(&n, id, sizeof n);
+    model_join((int)n);
+    return 0;
+}
+
+static uint32_t entropy(void) { return 1; }
+
 static int membarrier(void) {
     model_membarrier();
     return 0;
@@ -148,20 +164,15 @@ static int membarrier(void) {
 
 /* -- Polling: wake-ups only ---------------------------------------------------------- */
 
-enum { FDS = 32 };
-
 static struct fd {
     int epoll; /* the epoll that it is in */
     uint64_t data;
     bool edge;
-    stamp view[VIEW]; /* what the writers knew */
-} *fds;
+} fds[FDS];
 static int nfds;
 
 static int new_fd(void) {
-    if (!fds) fds = model_alloc(FDS * sizeof *fds);
     if (nfds == FDS) engine_die("more than %d descriptors", FDS);
-    memset(&fds[nfds], 0, sizeof fds[nfds]);
     return nfds++;
 }
 
@@ -192,7 +203,7 @@ static int epoll_wait_(int epfd, struct epoll_event *evs, int max, int64_t timeo
     for (int i = 0; i < nfds && n < max; i++) {
         if (!fds[i].edge || fds[i].epoll != epfd) continue;
         fds[i].edge = false;
-        memory_join_view(fds[i].view);
+        memory_join_view(E->fd_views[i]);
         evs[n].events = EPOLLIN;
         evs[n++].data.u64 = fds[i].data;
     }
@@ -203,7 +214,7 @@ static int epoll_wait_(int epfd, struct epoll_event *evs, int max, int64_t timeo
 static int eventfd_write_(int fd) {
     point();
     say("writes to eventfd %d%s", fd, fds[fd].edge ? ", once more" : "");
-    memory_copy_view(fds[fd].view);
+    memory_copy_view(E->fd_views[fd]);
     fds[fd].edge = true;
     E->writes++;
     E->kicks++;
@@ -224,6 +235,10 @@ struct tdl_sys tdl_sys = {
     .now = model_now,
     .futex_wait = futex_wait,
     .futex_wake = futex_wake,
+    .join = join,
+    .yield = yield,
+    .nap = nap,
+    .entropy = entropy,
     .membarrier = membarrier,
     .thread = start_thread,
     .epoll_create = new_fd,
@@ -251,11 +266,10 @@ void tdl_fatal(const char *format, ...) {
     model_fail("fatal: %s", text);
 }
 
-#ifndef MODEL_REAL_LOCKS
-void tdl_lock_wait(tdl_lock *l) { model_lock_wait((volatile uint32_t *)&l->held, &here); }
-#endif
+/* Unless the real one is what is looked at. */
+__attribute__((weak)) void tdl_lock_wait(tdl_lock *l) { model_lock_wait((volatile uint32_t *)&l->held, &here); }
 
-void tdl_thread_yield(void) { model_pause(&here); }
+void tdl_thread_yield(void) { yield(); }
 
 /* The order in which a thief looks round, or a select at its cases: the first. */
 uint32_t tdl_random(uint32_t n) {

@@ -7,6 +7,7 @@
  * one that waits, pauses or ends is free. Who pauses in a loop goes on when
  * another thread has stored something, or nobody else can go on.
  */
+#include <limits.h>
 #include <string.h>
 
 #include "engine.h"
@@ -25,7 +26,15 @@ static bool ask(bool (*ready)(void *), void *arg) {
 
 static bool is_ready(thread *t) { return ask(t->ready, t->ready_arg); }
 
+static bool is_held(const thread *t) {
+    const held_step *h = &t->held;
+    if (!h->l || !E->reduce || E->disturbed > h->since) return false;
+    if (h->l->written > h->since || (h->writes && h->l->read > h->since)) return false;
+    return !(h->seq && h->l->seq > h->since);
+}
+
 static bool can_run(thread *t) {
+    if (is_held(t)) return false;
     switch (t->state) {
     case T_READY: return true;
     case T_WAITING: return is_ready(t) || (t->timed && E->timeouts_left > 0);
@@ -72,15 +81,23 @@ static void report_stuck(void) {
     model_fail("deadlock: asleep for ever:%s", list);
 }
 
-/* Nobody can go on by himself: those who pause must. */
+/* Nobody can go on by himself: those who pause must, in turn. */
 static thread *last_resort(void) {
     thread *list[MODEL_THREADS];
-    int n = 0;
+    int n = 0, least = INT_MAX;
     for (int i = 0; i < E->nthreads; i++)
-        if (E->threads[i].state == T_PAUSED) list[n++] = &E->threads[i];
+        if (E->threads[i].state == T_PAUSED && E->threads[i].pauses < least) least = E->threads[i].pauses;
+    for (int i = 0; i < E->nthreads; i++)
+        if (E->threads[i].state == T_PAUSED && E->threads[i].pauses == least) list[n++] = &E->threads[i];
     if (n == 0) return NULL;
     if (++E->forced > PAUSES) model_fail("livelock: %s waits in a loop for ever", list[0]->name);
     return list[engine_choose((unsigned)n, CHOOSE_NEXT)];
+}
+
+static bool any_held(void) {
+    for (int i = 0; i < E->nthreads; i++)
+        if (is_held(&E->threads[i])) return true;
+    return false;
 }
 
 /* cur cannot go on, or need not. */
@@ -88,6 +105,10 @@ static void go_on(bool me_too) {
     thread *list[MODEL_THREADS + 1];
     int n = others(list);
     if (me_too) list[n++] = E->cur;
+    if (n == 0 && any_held()) {
+        E->redundant = true;
+        engine_leave();
+    }
     thread *next = n ? list[engine_choose((unsigned)n, CHOOSE_NEXT)] : last_resort();
     if (next) {
         go(next);
@@ -104,18 +125,20 @@ static void count_step(void) {
 
 void engine_disturb(void) { E->disturbed = E->steps; }
 
-bool engine_point(void) {
+void engine_point(held_step step) {
     count_step();
-    if (E->preempt_left == 0) return false;
-    thread *list[MODEL_THREADS];
+    if (E->preempt_left == 0) return;
+    thread *list[MODEL_THREADS], *me = E->cur;
     int n = others(list);
-    if (n == 0) return false;
+    if (n == 0) return;
     unsigned k = engine_choose((unsigned)n + 1, CHOOSE_SWITCH);
-    if (k == 0) return false;
+    if (k == 0) return;
     E->preempt_left--;
     if (E->trace) model_note("-- preempted --");
+    step.since = E->steps;
+    me->held = step;
     go(list[k - 1]);
-    return true;
+    me->held.l = NULL;
 }
 
 void engine_no_point(void) {
@@ -187,6 +210,8 @@ int model_spawn(const char *name, void (*run)(void *), void *arg, bool daemon) {
     t->user = NULL;
     t->daemon = daemon;
     t->timed = t->timed_out = false;
+    t->held.l = NULL;
+    t->early = false;
     t->pauses = 0;
     t->stamp = 0;
     t->sp = tdl_switch_prepare(stack, STACK, entry);

@@ -174,13 +174,13 @@ static void few_wakes(void) {
 #define M(name) {name, worker, true}
 
 const model_scenario model_scenarios[] = {
-    {"ready", two, {T("busy", readies), M("idler")}, few_wakes, .quick = {3, 2}, .full = {4, 3}},
-    {"outside", two, {M("idler 1"), M("idler 2"), T("outside", outside)}, few_wakes, .quick = {2, 1}, .full = {3, 2}},
-    {"both", two, {T("busy", readies), M("idler"), T("outside", outside)}, few_wakes, .quick = {2, 1}, .full = {3, 2}},
-    {"batch", two, {T("busy", batch), M("idler")}, few_wakes, .quick = {3, 2}, .full = {4, 3}},
-    {"spinning", two_spinning, {T("busy", readies), M("idler")}, few_wakes, .quick = {3, 2}, .full = {4, 3}},
-    {"chain", chain, {T("busy", readies_two), M("idler 1"), M("idler 2")}, few_wakes, .quick = {2, 1}, .full = {3, 2}},
-    {"chain-outside", chain, {T("busy", outside_two), M("idler 1"), M("idler 2")}, few_wakes, .quick = {1, 1}, .full = {3, 2}},
+    {"ready", two, {T("busy", readies), M("idler")}, few_wakes, .quick = {3, 2}, .full = {6, 4}},
+    {"outside", two, {M("idler 1"), M("idler 2"), T("outside", outside)}, few_wakes, .quick = {1, 1}, .full = {2, 1}},
+    {"both", two, {T("busy", readies), M("idler"), T("outside", outside)}, few_wakes, .quick = {2, 1}, .full = {2, 2}},
+    {"batch", two, {T("busy", batch), M("idler")}, few_wakes, .quick = {2, 2}, .full = {3, 2}},
+    {"spinning", two_spinning, {T("busy", readies), M("idler")}, few_wakes, .quick = {3, 2}, .full = {6, 4}},
+    {"chain", chain, {T("busy", readies_two), M("idler 1"), M("idler 2")}, few_wakes, .quick = {1, 1}, .full = {2, 1}},
+    {"chain-outside", chain, {T("busy", outside_two), M("idler 1"), M("idler 2")}, few_wakes, .quick = {1, 1}, .full = {2, 1}},
     {"thread", one_of_two, {T("busy", readies)}, at_rest, .quick = {3, 2}, .full = {4, 3}},
     {.name = NULL},
 };

@@ -39,6 +39,9 @@ static void fast_a(void) { at_store_rlx(&x, 1); at_fence_compiler(); r[0] = at_l
 static void loose_a(void) { at_store_rlx(&x, 1); r[0] = at_load_rlx(&y); (void)at_load_rlx(&y); }
 static void slow_b(void) { at_store_rlx(&y, 1); model_membarrier(); r[1] = at_load_rlx(&x); }
 
+/* The same where the other side reads by an exchange. */
+static void slow_xchg_b(void) { at_store_rlx(&y, 1); model_membarrier(); r[1] = at_xchg_seq(&x, 0); }
+
 /* Message passing: a new flag, and old data? */
 static void mp_rel_a(void) { at_store_rlx(&x, 1); at_store_rel(&y, 1); }
 static void mp_rlx_a(void) { at_store_rlx(&x, 1); at_store_rlx(&y, 1); }
@@ -123,6 +126,8 @@ const model_scenario model_scenarios[] = {
     {"may-sb-one-fence", TWO(fast_a, sb_fence_b), .check = not_both_0, BOUNDS},
     {"never-membarrier", TWO(fast_a, slow_b), .check = not_both_0, BOUNDS},
     {"may-membarrier", TWO(loose_a, slow_b), .check = not_both_0, BOUNDS},
+    {"never-membarrier-xchg", TWO(fast_a, slow_xchg_b), .check = not_both_0, BOUNDS},
+    {"may-membarrier-xchg", TWO(loose_a, slow_xchg_b), .check = not_both_0, BOUNDS},
     {"never-mp-rel", TWO(mp_rel_a, mp_acq_b), .check = mp_check, BOUNDS},
     {"may-mp-rel-rlx", TWO(mp_rel_a, mp_rlx_b), .check = mp_check, BOUNDS},
     {"may-mp-rlx-acq", TWO(mp_rlx_a, mp_acq_b), .check = mp_check, BOUNDS},

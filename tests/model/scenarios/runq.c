@@ -151,13 +151,13 @@ static void four_out(void) { all_out(4); }
 
 const model_scenario model_scenarios[] = {
     {"steal", setup, {{"owner", owner, false}, {"thief 1", thief, false}, {"thief 2", thief, false}},
-     three_out, .quick = {3, 2}, .full = {4, 3}},
+     three_out, .quick = {3, 2}, .full = {5, 4}},
     {"wrap", setup_wrap, {{"owner", owner, false}, {"thief 1", thief_twice, false}, {"thief 2", thief, false}},
-     three_out, .quick = {3, 1}, .full = {4, 2}},
+     three_out, .quick = {3, 1}, .full = {5, 3}},
     {"full", setup_wrap, {{"owner", owner_full, false}, {"thief", thief_twice, false}},
-     seven_out, .quick = {3, 3}, .full = {5, 4}},
+     seven_out, .quick = {3, 3}, .full = {5, 5}},
     {"hops", setup_wrap, {{"owner", owner_two, false}, {"middle", middle, false}, {"last", last, false}},
-     three_out, .quick = {3, 2}, .full = {4, 3}},
+     three_out, .quick = {3, 2}, .full = {6, 5}},
     {"never-empty", setup_keeps, {{"owner", owner_keeps, false}, {"thief", thief_finds, false}},
      four_out, .quick = {4, 4}, .full = {9, 9}},
     {.name = NULL},

@@ -85,25 +85,3 @@ WEAK void tdl_g_ready(tdl_g *g) {
     CHECK(i >= 0 && i < MODEL_THREADS, "what is readied is no goroutine");
     CHECK(at_xchg_seq(&readied[i], 1) == 0, "goroutine %d is made runnable twice", i);
 }
-
-WEAK void tdl_poller_retime(tdl_poller *p) { (void)p; }
-
-WEAK int tdl_p_attend(tdl_p *p) {
-    (void)p;
-    return 0;
-}
-
-WEAK void tdl_deadlock_sleeper(const tdl_op *op) { (void)op; }
-
-WEAK void tdl_deadlock_check(void) {}
-
-WEAK void tdl_sysmon_wake(void) {}
-
-WEAK int tdl_sysmon_start(void) { return 0; }
-
-WEAK bool tdl_stack_to_trim(void) { return false; }
-
-WEAK int tdl_stack_owns(const tdl_g *g) {
-    (void)g;
-    return 1;
-}
