@@ -218,7 +218,8 @@ TDL_NO_TSAN static bool wait_in_poller(tdl_p *p, bool was_called) {
 }
 
 TDL_NO_TSAN void tdl_idle(tdl_m *m, tdl_p *p) {
-    if (m->spinning && spin(p)) return;
+    /* a goroutine that runs without a P may hand something over: to one P alone, too */
+    if ((m->spinning || at_load_rlx(&tdl_sched.nloose)) && spin(p)) return;
     tdl_lock_take(&tdl_sched.lock);
     bool pending = at_load_rlx(at_load_rlx(&tdl_sched.crowded) ? &tdl_sched.nwoken : &tdl_sched.nglobal) != 0;
     if ((pending && !retired(p)) || at_load_rlx(&tdl_sched.stopping)) {
