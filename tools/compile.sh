@@ -12,3 +12,9 @@ compile() {
 compile_default() {
     compile build -DCMAKE_C_COMPILER=gcc -DTDL_WERROR=ON -DTDL_BUILD_TESTS=ON -DTDL_BUILD_EXAMPLES=ON
 }
+
+# The model checker's programs, without the library that they don't use.
+compile_model() {
+    quietly "configuring build-model" cmake -S . -B build-model -G Ninja -DCMAKE_C_COMPILER=gcc -DTDL_WERROR=ON -DTDL_BUILD_MODEL=ON || return
+    quietly "building build-model" cmake --build build-model --target model
+}

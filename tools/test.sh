@@ -11,7 +11,7 @@ set -uo pipefail # no -e: a part that fails is counted, and the next one runs
 # Some tests open thousands of descriptors; a shell's default is 1,024.
 ulimit -Sn 20000 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
 
-all="c asan tsan clang aarch64 lua ffi lint python install demo"
+all="c model asan tsan clang aarch64 lua ffi lint python install demo"
 # In the foreground, so that Ctrl-C reaches the tests.
 limit="timeout --foreground --kill-after=10 600"
 
@@ -45,6 +45,8 @@ compile_clang() {
         -DTDL_BUILD_TESTS=ON -DTDL_BUILD_EXAMPLES=ON -DTDL_BUILD_BENCH=ON
 }
 
+model_tests() { compile_model && run_ctest build-model -L model -j"$(nproc)"; }
+
 aarch64_tests() { aarch64_ready && aarch64_compile && run_ctest build-aarch64 -j2; }
 lua_tests()     { built_default && TDL_BUILD=$PWD/build $limit tests/lua/run; }
 python_tests()  { venv_ready && PYTHON=$base_python $limit tests/python/run; }
@@ -56,6 +58,7 @@ demo_tests()    { built_default && venv_package && $limit .venv/bin/python -m py
 run_part() {
     case $1 in
         c)       part "C tests"                           ctest  c_default ;;
+        model)   part "Model checking"                    ctest  model_tests ;;
         asan)    part "C tests under ASan and UBSan"      ctest  c_sanitized build-asan gcc address,undefined ;;
         tsan)    part "C tests under clang's TSan"        ctest  c_sanitized build-tsan clang thread ;;
         clang)   part "Everything compiles with clang"    check  compile_clang ;;
