@@ -57,8 +57,8 @@ tdl_after *tdl_context_after_func(tdl_context *c, void (*fn)(void *), void *arg)
 }
 
 int tdl_after_stop(tdl_after *a) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!a) return TDL_EINVAL;
+    TDL_REFUSE(a);
     bool stopped = tdl_context_unhook(a->context, &a->hook);
     if (stopped) drop(a); /* the hook's */
     return stopped;

@@ -13,6 +13,9 @@ static struct tdl_context background = {.lock = TDL_LOCK_INIT(RANK_OBJECT), .dea
 
 tdl_context *tdl_context_background(void) { return &background; }
 
+/* The simulation it was made in. */
+static uint32_t bubble(const tdl_context *c) { return c == &background ? 0 : tdl_pool_bubble(&pool, c); }
+
 int64_t tdl_context_live(void) { return tdl_pool_live(&pool); }
 
 /* -- Holding and freeing --------------------------------------------------------- */
@@ -158,8 +161,9 @@ static void fire(void *owner) {
 }
 
 int tdl_context_cancel(tdl_context *c, int cause, const tdl_val *detail) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!c || !c->done || (detail && !tdl_val_for_all(detail))) return TDL_EINVAL;
+    int no = tdl_refused(bubble(c));
+    if (no < 0) return no;
     return end(c, &(struct why){TDL_ECANCELED, cause ? cause : TDL_ECANCELED, detail});
 }
 
@@ -260,7 +264,7 @@ tdl_context *tdl_context_without_cancel(tdl_context *parent) {
 int tdl_context_err(tdl_context *c) {
     if (!c) return TDL_EINVAL;
     int err = at_load_acq(&c->err);
-    if (err == 0 && overdue(c) && !tdl_forked()) { /* the timer is late, or its thread is busy */
+    if (err == 0 && overdue(c) && tdl_refused(bubble(c)) == 0) { /* the timer is late, or its thread is busy */
         time_out(c);
         err = at_load_acq(&c->err);
     }
@@ -319,6 +323,7 @@ int64_t tdl_context_wait_op(tdl_op *op, tdl_context *c, int64_t deadline) {
     tdl_lock_take(&c->lock);
     bool ended = at_load_rlx(&c->err) != 0;
     int r = ended ? 0 : tdl_deadline_check(deadline);
+    if (!ended && r == 0) r = tdl_may_wait(bubble(c));
     if (ended || r != 0) {
         tdl_unlock(&c->lock);
         return r;

@@ -84,6 +84,11 @@ static void unlist(tdl_op *op) {
     drop(eg);
 }
 
+static int may_wait(const tdl_errgroup *eg, int64_t deadline) {
+    int r = tdl_deadline_check(deadline);
+    return r == 0 ? tdl_may_wait(tdl_pool_bubble(&pool, eg)) : r;
+}
+
 /* Under the lock, which it gives up. */
 static int64_t wait(tdl_op *op, tdl_errgroup *eg, tdl_queue *q, const tdl_op_class *cls, int64_t deadline) {
     hold(eg);
@@ -143,7 +148,7 @@ int64_t tdl_errgroup_begin_op(tdl_op *op, tdl_errgroup *eg, int64_t deadline) {
     if (eg->limit == 0 || eg->active < eg->limit) {
         eg->active++;
         hold(eg);
-    } else if ((r = tdl_deadline_check(deadline)) == 0) {
+    } else if ((r = may_wait(eg, deadline)) == 0) {
         return wait(op, eg, &eg->starters, &begin_class, deadline);
     }
     tdl_unlock(&eg->lock);
@@ -151,7 +156,10 @@ int64_t tdl_errgroup_begin_op(tdl_op *op, tdl_errgroup *eg, int64_t deadline) {
 }
 
 int tdl_errgroup_begin_until(tdl_errgroup *eg, int64_t deadline) {
-    if (deadline == TDL_NOWAIT) return tdl_forked() ? TDL_EFORKED : (int)tdl_errgroup_begin_op(NULL, eg, TDL_NOWAIT);
+    if (deadline == TDL_NOWAIT) {
+        TDL_REFUSE(eg);
+        return (int)tdl_errgroup_begin_op(NULL, eg, TDL_NOWAIT);
+    }
     TDL_BLOCKING_FORM(tdl_errgroup_begin_op(op, eg, deadline));
 }
 
@@ -217,7 +225,7 @@ int64_t tdl_errgroup_wait_op(tdl_op *op, tdl_errgroup *eg, int64_t deadline) {
     if (!eg) return TDL_EINVAL;
     tdl_lock_take(&eg->lock);
     bool idle = eg->active == 0;
-    int r = idle ? 0 : tdl_deadline_check(deadline);
+    int r = idle ? 0 : may_wait(eg, deadline);
     if (!idle && r == 0) return wait(op, eg, &eg->waiters, &wait_class, deadline);
     tdl_unlock(&eg->lock);
     return idle ? over(eg) : r;

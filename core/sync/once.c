@@ -52,6 +52,7 @@ int64_t tdl_once_begin_op(tdl_op *op, tdl_once *o, int64_t deadline) {
         return state == NEW;
     }
     int r = o->runner == op ? TDL_EDEADLOCK : tdl_deadline_check(deadline);
+    if (r == 0) r = tdl_may_wait(tdl_pool_bubble(&pool, o));
     if (r != 0) {
         tdl_unlock(&o->lock);
         return r;

@@ -71,13 +71,13 @@ void tdl_rwmutex_free(tdl_rwmutex *rw) {
 
 static inline _Atomic uint32_t *my_units(const tdl_rwmutex *rw) {
     tdl_m *m = tdl_m_self();
-    const tdl_p *p = m->p; /* may be gone at once: only a slot is wanted */
+    const tdl_p *p = at_load_rlx(&m->p); /* relaxed: it may be gone at once, and only a slot is wanted */
     uint64_t n = p ? (uint64_t)p->id : (uint64_t)(uintptr_t)m * UINT64_C(0x9e3779b97f4a7c15) >> 32;
     return &rw->slot[n & rw->mask].units;
 }
 
-static inline bool take_unit(_Atomic uint32_t *units) {
-    uint32_t n = at_load_rlx(units);
+/* n: how many are thought to be there. */
+static inline bool take_unit(_Atomic uint32_t *units, uint32_t n) {
     while (n > 0)
         if (at_cas_seq(units, &n, n - 1)) return true; /* what he read before he went: to the writer's look */
     return false;
@@ -87,7 +87,10 @@ static inline bool take_unit(_Atomic uint32_t *units) {
 static bool take_any_unit(tdl_rwmutex *rw) {
     bool open = !at_load_rlx(&rw->gate), found = false;
     if (open) at_store_seq(&rw->gate, 1); /* for the look, as for a writer's */
-    for (uint32_t i = 0; i <= rw->mask && !found; i++) found = take_unit(&rw->slot[i].units);
+    for (uint32_t i = 0; i <= rw->mask && !found; i++) {
+        _Atomic uint32_t *units = &rw->slot[i].units;
+        found = take_unit(units, at_load_seq(units));
+    }
     if (open) at_store_seq(&rw->gate, 0);
     return found;
 }
@@ -141,7 +144,7 @@ static void complete(tdl_node *list) { tdl_complete_all(list, 0); }
 
 /* A reader goes: ENOTLOCKED when there was none. */
 static int go(tdl_rwmutex *rw, _Atomic uint32_t *units) {
-    bool taken = take_unit(units);
+    bool taken = take_unit(units, at_load_rlx(units)); /* relaxed: an old 0 leads to the look */
     if (TDL_LIKELY(taken) && TDL_LIKELY(!at_load_seq(&rw->gate))) return 0;
     tdl_lock_take(&rw->lock);
     if (!taken && !take_any_unit(rw)) {
@@ -217,6 +220,11 @@ static int64_t wait(tdl_op *op, tdl_rwmutex *rw, tdl_queue *q, uint16_t index, i
     return TDL_PENDING;
 }
 
+static int may_wait(const tdl_rwmutex *rw, int64_t deadline) {
+    int r = tdl_deadline_check(deadline);
+    return r == 0 ? tdl_may_wait(tdl_pool_bubble(&pool, rw)) : r;
+}
+
 /* With TDL_NOWAIT, op is not used. */
 int64_t tdl_rwmutex_rlock_op(tdl_op *op, tdl_rwmutex *rw, int64_t deadline) {
     if (!rw) return TDL_EINVAL;
@@ -228,7 +236,7 @@ int64_t tdl_rwmutex_rlock_op(tdl_op *op, tdl_rwmutex *rw, int64_t deadline) {
     int r = 0;
     if (!at_load_rlx(&rw->gate)) {
         at_add_seq(units, 1);
-    } else if ((r = tdl_deadline_check(deadline)) == 0) {
+    } else if ((r = may_wait(rw, deadline)) == 0) {
         return wait(op, rw, &rw->readers, READER, deadline);
     }
     tdl_unlock(&rw->lock);
@@ -248,7 +256,7 @@ int64_t tdl_rwmutex_lock_op(tdl_op *op, tdl_rwmutex *rw, int64_t deadline) {
             return 0;
         }
     }
-    int r = tdl_deadline_check(deadline);
+    int r = may_wait(rw, deadline);
     if (r == 0) return wait(op, rw, first ? &rw->draining : &rw->writers, WRITER, deadline);
     if (first) at_store_seq(&rw->gate, 0);
     tdl_unlock(&rw->lock);
@@ -269,9 +277,11 @@ int tdl_rwmutex_lock(tdl_rwmutex *rw) { return tdl_rwmutex_lock_until(rw, TDL_FO
 int tdl_rwmutex_rlock(tdl_rwmutex *rw) { return tdl_rwmutex_rlock_until(rw, TDL_FOREVER); }
 
 int tdl_rwmutex_trylock(tdl_rwmutex *rw) {
-    return tdl_forked() ? TDL_EFORKED : (int)tdl_rwmutex_lock_op(NULL, rw, TDL_NOWAIT);
+    TDL_REFUSE(rw);
+    return (int)tdl_rwmutex_lock_op(NULL, rw, TDL_NOWAIT);
 }
 
 int tdl_rwmutex_tryrlock(tdl_rwmutex *rw) {
-    return tdl_forked() ? TDL_EFORKED : (int)tdl_rwmutex_rlock_op(NULL, rw, TDL_NOWAIT);
+    TDL_REFUSE(rw);
+    return (int)tdl_rwmutex_rlock_op(NULL, rw, TDL_NOWAIT);
 }

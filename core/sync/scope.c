@@ -139,8 +139,9 @@ static int child_ends(tdl_scope *s, struct child *k, int result) {
 }
 
 int tdl_scope_done(tdl_scope *s, int result) {
-    if (tdl_forked()) return TDL_EFORKED;
-    return s ? child_ends(s, NULL, result) : TDL_EINVAL;
+    if (!s) return TDL_EINVAL;
+    TDL_REFUSE(s);
+    return child_ends(s, NULL, result);
 }
 
 static void child_over(struct child *k, int result) {
@@ -302,19 +303,12 @@ int64_t tdl_scope_wait_op(tdl_op *op, tdl_scope *s, int64_t deadline) {
     bool nobody = empty(s);
     tdl_unlock(&s->lock);
     if (nobody) return over(s);
-    if (deadline == TDL_NOWAIT) return TDL_EAGAIN;
+    int no = deadline == TDL_NOWAIT ? TDL_EAGAIN : tdl_may_wait(tdl_pool_bubble(&pool, s));
+    if (no < 0) return no;
     if (!block(op, s)) return TDL_EDEADLOCK;
     hold(s);
     tdl_op_begin(op, &wait_class);
     op->node.object = s;
-    /* Cancelled before it came: as if just now. Only goroutines get here so. */
-    bool a_g = op->kind != OP_OF_THREAD && op->kind != OP_OF_TASK;
-    bool cancelled = a_g && at_load_rlx(&TDL_CONTAINER(op, tdl_g, op)->cancelled);
-    if (cancelled) {
-        tdl_context_cancel(s->context, 0, NULL);
-        at_store_rlx(&op->shielded, 1);
-        deadline = TDL_FOREVER;
-    }
     tdl_lock_take(&s->lock);
     if (empty(s)) {
         tdl_unlock(&s->lock);
@@ -332,7 +326,7 @@ int64_t tdl_scope_wait_op(tdl_op *op, tdl_scope *s, int64_t deadline) {
 int tdl_scope_wait_until(tdl_scope *s, int64_t deadline) {
     int code;
     tdl_op *op = tdl_caller_op(&code);
-    /* who is cancelled still waits for his children */
+    /* who has been cancelled still waits for his children, as one who is cancelled in the wait */
     if (!op && code == TDL_ECANCELED) op = &tdl_m_self()->g->op;
     if (!op) return code;
     int64_t r = tdl_scope_wait_op(op, s, deadline);

@@ -84,6 +84,7 @@ int64_t tdl_singleflight_begin_op(tdl_op *op, tdl_singleflight *sf, const void *
         return 1;
     }
     int r = f->leader == op ? TDL_EDEADLOCK : tdl_deadline_check(deadline);
+    if (r == 0) r = tdl_may_wait(tdl_pool_bubble(&pool, sf));
     if (r == 0) {
         tdl_op_begin(op, &wait_class);
         op->node.object = sf;
@@ -116,8 +117,8 @@ int tdl_singleflight_begin(tdl_singleflight *sf, const void *key, size_t n, tdl_
 /* -- Landing -------------------------------------------------------------------------- */
 
 int tdl_singleflight_end(tdl_singleflight *sf, int64_t ticket, int result, const tdl_val *v) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!sf || (v && !tdl_val_for_all(v))) return TDL_EINVAL;
+    TDL_REFUSE(sf);
     tdl_lock_take(&sf->lock);
     struct flight *f = take_out(sf, ticket);
     tdl_node *list = f ? tdl_queue_claim_all(&f->q) : NULL;
@@ -135,8 +136,8 @@ int tdl_singleflight_end(tdl_singleflight *sf, int64_t ticket, int result, const
 }
 
 int tdl_singleflight_forget(tdl_singleflight *sf, const void *key, size_t n) {
-    if (tdl_forked()) return TDL_EFORKED;
     if (!sf || (!key && n > 0)) return TDL_EINVAL;
+    TDL_REFUSE(sf);
     tdl_lock_take(&sf->lock);
     struct flight *f = find(sf, n > 0 ? key : "", n);
     if (f) f->forgotten = true;

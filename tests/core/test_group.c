@@ -110,6 +110,7 @@ TEST_G(limit_full, "E9 a full group: try says so, go ends at its deadline, the l
     CHECK_RC(tdl_errgroup_go_until(t.eg, work, &t, tdl_now() + 5 * MS), TDL_ETIMEDOUT);
     CHECK_RC(tdl_errgroup_begin_until(t.eg, TDL_NOWAIT), TDL_EAGAIN);
     CHECK_RC(tdl_errgroup_set_limit(t.eg, 9), TDL_EBUSY);
+    CHECK_RC(tdl_errgroup_try_go(t.eg, work, &t), TDL_EAGAIN);
     CHECK_RC(tdl_errgroup_wait_until(t.eg, TDL_NOWAIT), TDL_EAGAIN);
     CHECK_RC(tdl_errgroup_wait_until(t.eg, tdl_now() + 5 * MS), TDL_ETIMEDOUT);
     CHECK_RC(tdl_errgroup_error(t.eg), 0);

@@ -53,6 +53,7 @@ static void leaves(void) {
     CHECK_RC(tdl_scope_wait(w.s), 0);
     CHECK_INT(w.ended, 100); /* all, before it returned */
     CHECK_INT(w.cancelled, 0);
+    CHECK_RC(tdl_scope_go(w.s, do_some, &w), TDL_ECLOSED);
     CHECK_RC(tdl_scope_wait(w.s), 0);
     CHECK_RC(tdl_scope_go(w.s, do_some, &w), TDL_ECLOSED);
     CHECK_RC(tdl_scope_begin(w.s), TDL_ECLOSED);
@@ -286,6 +287,26 @@ TEST_G(owner_cancelled, "W4 who is cancelled while he leaves, or before, cancels
     none_left();
 }
 
+static void time_out_and_sleep(void *arg) {
+    owner *o = arg;
+    o->w.s = tdl_scope_new(NULL, TDL_FOREVER);
+    CHECK_RC(tdl_scope_go(o->w.s, wait_long, &o->w), 0);
+    CHECK_RC(tdl_scope_wait_until(o->w.s, tdl_now() + MS), TDL_ETIMEDOUT);
+    tdl_scope_free(o->w.s);
+    atomic_store(&o->waits, 1);
+    o->rc = tdl_sleep(TDL_HOUR);
+}
+
+TEST_G(later_cancel, "W4 who has left a scope can be cancelled in the next call") {
+    owner  o = { .waits = 0 };
+    tdl_g *g = go_joinable(time_out_and_sleep, &o);
+    while (!atomic_load(&o.waits)) tdl_yield();
+    let_park();
+    CHECK_RC(tdl_cancel(g), 0);
+    CHECK_RC(tdl_join(g), 0);
+    CHECK_RC(o.rc, TDL_ECANCELED);
+}
+
 TEST_G(freed_early, "W4 a scope whose handle is freed cancels its children, and goes with the last") {
     work       w = { .gate = 1 };
     tdl_scope *s = tdl_scope_new(NULL, TDL_FOREVER);
@@ -394,15 +415,23 @@ static int wait_for_other(void *arg) {
 TEST_G(no_circle, "W7 many children that wait for other scopes, in no circle, all wait") {
     tdl_scope *a = tdl_scope_new(NULL, TDL_FOREVER), *b = tdl_scope_new(NULL, TDL_FOREVER);
     work       w = { .s = b };
+    CHECK_RC(tdl_scope_begin(a), 0);
     CHECK_RC(tdl_scope_begin(b), 0);
     for (int i = 0; i < 20; i++) CHECK_RC(tdl_scope_go(a, wait_for_other, b), 0);
     let_park();
     CHECK_RC(tdl_scope_go(b, do_some, &w), 0);
     CHECK_RC(tdl_scope_done(b, 0), 0);
-    CHECK_RC(tdl_scope_wait(a), 0);
+    while (tdl_num_goroutines() > 1) tdl_yield(); /* all these have waited, and are gone */
     CHECK_INT(w.ended, 1);
+    tdl_scope *c = tdl_scope_new(NULL, TDL_FOREVER);
+    CHECK_RC(tdl_scope_go(c, wait_for_other, a), 0); /* looks at who of a waits for whom: nobody */
+    let_park();
+    CHECK_RC(tdl_scope_done(a, 0), 0);
+    CHECK_RC(tdl_scope_wait(a), 0);
+    CHECK_RC(tdl_scope_wait(c), 0);
     tdl_scope_free(a);
     tdl_scope_free(b);
+    tdl_scope_free(c);
 }
 
 /* -- Hosts ------------------------------------------------------------------------------------------- */
