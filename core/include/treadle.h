@@ -1108,8 +1108,8 @@ TDL_API int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
  * channel, a mutex, a time or anything else of treadle's: then it jumps to the
  * first time that one waits for. When there is none it is a deadlock. A
  * goroutine may be interrupted wherever it calls treadle, and nowhere else.
- * There is no network (-EOPNOTSUPP), and what is blocked outside treadle stops
- * everything.
+ * There is no network (-EOPNOTSUPP) but the pipes of tdl_pipe_new, and what is
+ * blocked outside treadle stops everything.
  *
  * What is made inside is for the inside: used by another thread meanwhile, or
  * the other way round where it would have to wait, it is refused with

@@ -85,6 +85,7 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
     tdl_lock_take(&pd->lock);
     pd->fd = fd;
     pd->kind = &plain; /* until it is open */
+    pd->bubble = tdl_m_self()->bubble;
     if (++pd->seq == 0) pd->seq = 1; /* 0 marks what is no descriptor */
     pd->users = 2; /* the handle, and us: see below */
     pd->closed = 0;
@@ -202,6 +203,8 @@ static void begin_close(tdl_pd *pd) {
 }
 
 int tdl_pd_close(tdl_pd *pd) {
+    int no = tdl_refused(pd->bubble);
+    if (no < 0) return no;
     tdl_lock_take(&pd->lock);
     if (pd->closed) {
         tdl_unlock(&pd->lock);
@@ -213,6 +216,8 @@ int tdl_pd_close(tdl_pd *pd) {
 }
 
 int tdl_pd_disown(tdl_pd *pd) {
+    int no = tdl_refused(pd->bubble);
+    if (no < 0) return no;
     tdl_lock_take(&pd->lock);
     bool busy = pd->users > 1 || pd->dir[PD_READ].held || pd->dir[PD_READ].keep;
     int r = pd->closed ? TDL_ECLOSED : busy ? TDL_EBUSY : 0;
@@ -256,9 +261,10 @@ void tdl_pd_release(tdl_pd *pd, void (*gone)(void *), void *arg) {
 }
 
 int tdl_pd_enter_plain(tdl_pd *pd) {
-    if (tdl_forked()) return TDL_EFORKED;
+    int r = tdl_refused(pd->bubble);
+    if (r < 0) return r;
     tdl_lock_take(&pd->lock);
-    int r = pd->closed ? TDL_ECLOSED : 0;
+    r = pd->closed ? TDL_ECLOSED : 0;
     if (r == 0) pd->users++;
     tdl_unlock(&pd->lock);
     return r;
@@ -310,7 +316,7 @@ static void read_deadline_fires(void *pd) { deadline_fires(pd, &((tdl_pd *)pd)->
 static void write_deadline_fires(void *pd) { deadline_fires(pd, &((tdl_pd *)pd)->dir[PD_WRITE]); }
 
 void tdl_pd_set_deadline(tdl_pd *pd, int which, int64_t when) {
-    if (tdl_forked()) return;
+    if (tdl_refused(pd->bubble) < 0) return;
     if (when < 0) when = 1; /* long ago */
     tdl_lock_take(&pd->lock);
     for (int i = 0; i < 2; i++) {
@@ -323,7 +329,7 @@ void tdl_pd_set_deadline(tdl_pd *pd, int which, int64_t when) {
 }
 
 void tdl_pd_set_timeout(tdl_pd *pd, int64_t ns) {
-    if (tdl_forked()) return;
+    if (tdl_refused(pd->bubble) < 0) return;
     tdl_lock_take(&pd->lock);
     for (int i = 0; i < 2; i++) {
         pd->dir[i].timeout = ns > 0 ? ns : 0;
@@ -400,6 +406,8 @@ static int64_t go_on(tdl_op *op, tdl_pd *pd, tdl_direction *d) {
 
 int64_t tdl_pd_op(tdl_op *op, tdl_pd *pd, int dir, bool hold, const tdl_op_class *cls) {
     tdl_direction *d = &pd->dir[dir];
+    int no = tdl_may_wait(pd->bubble);
+    if (TDL_UNLIKELY(no < 0)) return no;
     tdl_op_begin(op, cls);
     op->u.io.pd = pd;
     op->u.io.dir = (uint8_t)dir;

@@ -60,6 +60,7 @@ struct tdl_pd {
     int fd; /* -1: it has none, or no more */
     uint32_t index, seq;
     uint32_t users;
+    uint32_t bubble; /* the simulation in which it was opened; 0: in none */
     uint8_t open; /* in its poller's list */
     uint8_t closed;
     const tdl_pd_kind *kind;

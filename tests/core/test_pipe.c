@@ -5,6 +5,7 @@
 #include "net.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -264,5 +265,97 @@ TEST(between_hosts, "D1 a pipe joins a host's task with a goroutine, each with a
         crew_close(&c);
         tdl_conn_free(a);
         tdl_conn_free(b);
+    }
+}
+
+/* -- Simulated -------------------------------------------------------------------------- */
+
+static void sim_writer(void *arg) {
+    char line[32];
+    for (int i = 0; i < 20; i++) {
+        CHECK_RC(tdl_sleep(TDL_MINUTE), 0);
+        int n = snprintf(line, sizeof line, "line %d\n", i);
+        CHECK_RC(tdl_conn_write(arg, line, (size_t)n), n);
+    }
+    tdl_conn_close_write(arg);
+}
+
+static int sim_main(void *arg) {
+    tdl_conn *a, *b;
+    char      line[32], byte;
+    size_t    n;
+    (void)arg;
+    CHECK_RC(tdl_pipe_new(0, &a, &b), 0);
+    tdl_go(sim_writer, a);
+    for (int i = 0; i < 20; i++) {
+        int64_t rc = tdl_conn_fill(b, TDL_FILL_LINE, 100);
+        snprintf(line, sizeof line, "line %d\n", i);
+        if (!CHECK_RC(rc, strlen(line))) break;
+        CHECK(memcmp(tdl_conn_peek(b, &n), line, (size_t)rc) == 0);
+        CHECK_RC(tdl_conn_skip(b, (size_t)rc), 0);
+    }
+    CHECK_RC(tdl_conn_read(b, &byte, 1), 0);
+    tdl_conn_set_write_deadline(b, tdl_now() + TDL_HOUR);
+    CHECK_RC(tdl_conn_write(b, "nobody reads", 12), TDL_ETIMEDOUT);
+    tdl_conn_free(a);
+    tdl_conn_free(b);
+    return 7;
+}
+
+static void nothing(void) {}
+
+TEST(simulated, "D1 pipes work in a simulation, with its clock: hours of waiting take no time") {
+#ifdef UNDER_TSAN
+    check_skip("the sanitizer sees races in the simulation itself");
+    return;
+#endif
+    check_run(nothing); /* ends the runtime that a test before has left */
+    for (uint64_t seed = 1; seed <= (uint64_t)SCALE(30); seed++) {
+        tdl_sim_options o = { .size = sizeof o, .seed = seed };
+        tdl_sim_report  r = { 0 };
+        CHECK_RC(tdl_sim_run(&o, sim_main, NULL, &r), 7);
+        CHECK_INT(r.reason, TDL_SIM_OK);
+        CHECK_WITHIN(r.ns, TDL_HOUR + 20 * TDL_MINUTE, TDL_HOUR + 21 * TDL_MINUTE);
+    }
+}
+
+static tdl_conn *left[2];
+
+static void *from_outside(void *arg) {
+    char byte;
+    CHECK_RC(tdl_conn_read(arg, &byte, 1), TDL_ESIM);
+    CHECK_RC(tdl_conn_write(arg, &byte, 1), TDL_ESIM);
+    CHECK_RC(tdl_conn_close(arg), TDL_ESIM);
+    return NULL;
+}
+
+static int sim_border(void *arg) {
+    tdl_conn     *a, *b;
+    tdl_listener *l = NULL;
+    pthread_t     thread;
+    char          byte;
+    (void)arg;
+    CHECK_RC(tdl_listen("tcp", "127.0.0.1:0", &l), -EOPNOTSUPP);
+    CHECK_RC(tdl_pipe_new(0, &a, &b), 0);
+    left[0] = a;
+    left[1] = b;
+    REQUIRE(pthread_create(&thread, NULL, from_outside, a) == 0);
+    pthread_join(thread, NULL);
+    return (int)tdl_conn_read(a, &byte, 1); /* for ever */
+}
+
+TEST(border, "F5 a pipe does not cross the border of a simulation; a deadlock on one is found") {
+    tdl_sim_report r = { 0 };
+#ifdef UNDER_TSAN
+    check_skip("the sanitizer sees races in the simulation itself");
+    return;
+#endif
+    check_run(nothing);
+    CHECK_RC(tdl_sim_run(NULL, sim_border, NULL, &r), TDL_EDEADLOCK);
+    CHECK_INT(r.reason, TDL_SIM_DEADLOCK);
+    CHECK(r.dump && strstr(r.dump, "IO wait (read)") != NULL);
+    for (int i = 0; i < 2; i++) {
+        CHECK_RC(tdl_conn_close(left[i]), TDL_ECLOSED);
+        tdl_conn_free(left[i]);
     }
 }
