@@ -666,6 +666,12 @@ typedef struct tdl_listen_options {
 
 /* The same with options (NULL: none); TDL_EINVAL for bad ones. */
 TDL_API int  tdl_listen_opts(const char *network, const char *address, const tdl_listen_options *o, tdl_listener **l);
+/* n listeners (1…1024) at one address of an internet network, the i-th watched by the i-th
+ * processor: each, with a goroutine of its own that accepts, has its share of the
+ * connections, and its processor has their descriptors. All of them, or none and
+ * the error. (On a host's thread, as tdl_listen_opts with TDL_LISTEN_REUSEPORT.) */
+TDL_API int  tdl_listen_shards(const char *network, const char *address, const tdl_listen_options *o,
+                               tdl_listener **l, int n);
 /* Takes one connection. Blocking. 0; TDL_ECLOSED; TDL_ETIMEDOUT; -EMFILE,
  * -ENFILE (the connection stays in the backlog; the listener can be used on, and
  * it is worth to wait some milliseconds before); TDL_ECANCELED. A connection

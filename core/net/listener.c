@@ -58,18 +58,29 @@ int tdl_net_socket(tdl_addr *a, const tdl_network *net) {
     return fd;
 }
 
-int tdl_listen_opts(const char *network, const char *address, const tdl_listen_options *o, tdl_listener **out) {
+/* Whose backlog a connection waits in is where it will be accepted: on the n-th
+ * P, counted round. A host has but one. */
+static tdl_poller *poller_of(int n, int *code) {
+    tdl_poller *mine = tdl_my_poller(code);
+    if (!mine || n < 0 || tdl_m_self()->host) return mine;
+    if ((*code = tdl_runtime_start()) < 0) return NULL;
+    tdl_p *p = tdl_sched.p[n % (int)at_load_rlx(&tdl_sched.active)];
+    if ((*code = tdl_p_attend(p)) < 0) return NULL;
+    return &p->poller;
+}
+
+static int listen_on(const char *network, const char *address, const tdl_listen_options *o, int shard,
+                     tdl_listener **out) {
     tdl_network net;
     tdl_addr a;
     int r;
-    if (!out) return TDL_EINVAL;
     *out = NULL;
     if (!network || !address) return TDL_EINVAL;
     if (o && (o->size != sizeof *o || (o->flags & ~TDL_LISTEN_ALL) || o->backlog > INT32_MAX)) return TDL_EINVAL;
     if ((r = tdl_network_parse(&net, network)) < 0) return r;
     if (net.type == SOCK_DGRAM) return TDL_ENETWORK;
     if ((r = tdl_addr_parse_on(&a, &net, address, true)) < 0) return r;
-    tdl_poller *poller = tdl_my_poller(&r);
+    tdl_poller *poller = poller_of(shard, &r);
     if (!poller) return r;
     tdl_listener *l = tdl_pool_take(&pool);
     if (!l) return TDL_ENOMEM;
@@ -93,8 +104,36 @@ no_socket:
     return r;
 }
 
+int tdl_listen_opts(const char *network, const char *address, const tdl_listen_options *o, tdl_listener **out) {
+    return out ? listen_on(network, address, o, -1, out) : TDL_EINVAL;
+}
+
 int tdl_listen(const char *network, const char *address, tdl_listener **out) {
     return tdl_listen_opts(network, address, NULL, out);
+}
+
+int tdl_listen_shards(const char *network, const char *address, const tdl_listen_options *o, tdl_listener **out,
+                      int n) {
+    tdl_listen_options each = {.size = sizeof each};
+    char bound[128];
+    if (!out || n < 1 || n > TDL_MAX_P) return TDL_EINVAL;
+    for (int i = 0; i < n; i++) out[i] = NULL;
+    if (o) each = *o;
+    each.flags |= TDL_LISTEN_REUSEPORT;
+    for (int i = 0; i < n; i++) {
+        int r = listen_on(network, address, &each, i, &out[i]);
+        if (r == 0 && i == 0) { /* the port, where the system picked one */
+            r = tdl_addr_format(&out[0]->bound, bound, sizeof bound);
+            address = bound;
+        }
+        if (r >= 0) continue;
+        while (i >= 0) {
+            tdl_listener_free(out[i]);
+            out[i--] = NULL;
+        }
+        return r;
+    }
+    return 0;
 }
 
 int tdl_listener_adopt(int fd, tdl_listener **out) {

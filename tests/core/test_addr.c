@@ -329,6 +329,62 @@ TEST_G(sharded, "F8 several listeners may share one address; every connection is
     for (int i = 0; i < 3; i++) tdl_listener_free(l[i]);
 }
 
+enum { SHARDS = 4, DIALS = 200 };
+
+typedef struct shard {
+    tdl_listener *l;
+    int           n;
+} shard;
+
+static void serve_shard(void *arg) {
+    shard    *s = arg;
+    tdl_conn *c;
+    while (tdl_listener_accept(s->l, &c) == 0) {
+        s->n++;
+        tdl_conn_free(c);
+    }
+}
+
+TEST_G(shards, "F8 shards of a listener, one for each processor, share the connections") {
+    tdl_listener *l[SHARDS];
+    shard         s[SHARDS];
+    char          address[ADDRESS_SIZE];
+    crew          c;
+    int           total = 0;
+    REQUIRE(tdl_listen_shards("tcp", "127.0.0.1:0", NULL, l, SHARDS) == 0);
+    crew_open(&c);
+    for (int i = 0; i < SHARDS; i++) {
+        CHECK_INT(tdl_listener_port(l[i]), tdl_listener_port(l[0]));
+        s[i] = (shard){ l[i], 0 };
+        crew_go(&c, serve_shard, &s[i]);
+    }
+    CHECK(tdl_listener_address(l[0], address, sizeof address) > 0);
+    for (int i = 0; i < DIALS; i++) {
+        tdl_conn *conn = NULL;
+        char      byte;
+        CHECK_RC(tdl_dial("tcp", address, 0, &conn), 0);
+        CHECK_RC(tdl_conn_read(conn, &byte, 1), 0); /* it was accepted */
+        tdl_conn_free(conn);
+    }
+    for (int i = 0; i < SHARDS; i++) tdl_listener_close(l[i]);
+    crew_close(&c);
+    for (int i = 0; i < SHARDS; i++) {
+        CHECK(s[i].n > 0);
+        total += s[i].n;
+        tdl_listener_free(l[i]);
+    }
+    CHECK_INT(total, DIALS);
+    CHECK_RC(tdl_listen_shards("tcp", "127.0.0.1:0", NULL, l, 0), TDL_EINVAL);
+    CHECK_RC(tdl_listen_shards("tcp", "127.0.0.1:0", NULL, NULL, 1), TDL_EINVAL);
+    CHECK_RC(tdl_listen_shards("tcp", "nonsense", NULL, l, 2), TDL_EPORT);
+    CHECK(l[0] == NULL && l[1] == NULL);
+    tdl_listener *taken = NULL;
+    CHECK_RC(tdl_listen("tcp", "127.0.0.1:0", &taken), 0);
+    CHECK(tdl_listener_address(taken, address, sizeof address) > 0);
+    CHECK_RC(tdl_listen_shards("tcp", address, NULL, l, 2), -EADDRINUSE);
+    tdl_listener_free(taken);
+}
+
 TEST_G(bad_listen_options, "F8 options of a listener that are wrong are refused") {
     tdl_listen_options o = { .size = 3 };
     tdl_listener      *l = NULL;

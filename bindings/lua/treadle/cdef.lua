@@ -309,6 +309,8 @@ uint32_t backlog;
 uint32_t unused;
 } tdl_listen_options;
 int tdl_listen_opts(const char *network, const char *address, const tdl_listen_options *o, tdl_listener **l);
+int tdl_listen_shards(const char *network, const char *address, const tdl_listen_options *o,
+tdl_listener **l, int n);
 int tdl_listener_accept(tdl_listener *l, tdl_conn **c);
 int tdl_listener_port(tdl_listener *l);
 int tdl_listener_address(tdl_listener *l, char *buf, size_t size);
