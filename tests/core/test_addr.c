@@ -275,6 +275,13 @@ TEST_G(tcp_info, "F8 TCP_INFO counts what was sent and has times that make sense
     }
     CHECK_RC(tdl_conn_tcp_info(a, &i), 0);
     CHECK_INT(i.state, 1);
+#ifndef __x86_64__ /* qemu-user hands out the first word of it only */
+    if (i.mss == 0) {
+        tdl_conn_free(a);
+        tdl_conn_free(b);
+        return check_skip("the emulator has no TCP_INFO");
+    }
+#endif
     CHECK_WITHIN(i.rtt, 1, 10 * TDL_SECOND);
     CHECK(i.rto >= TDL_MILLISECOND && i.mss > 0 && i.cwnd > 0);
     CHECK_INT(i.bytes_received, 100);

@@ -275,7 +275,8 @@ TEST(veth, "D2 two namespaces that are joined by a cable carry a TCP conversatio
     two.ready = 0;
     two.l = NULL;
     two.steps = tdl_chan_new(0);
-    REQUIRE(pthread_create(&a, NULL, server, NULL) == 0 && pthread_create(&b, NULL, client, NULL) == 0);
+    REQUIRE(pthread_create(&a, NULL, server, NULL) == 0);
+    REQUIRE(pthread_create(&b, NULL, client, NULL) == 0);
     pthread_join(a, NULL);
     pthread_join(b, NULL);
     tdl_chan_free(two.steps);
