@@ -179,10 +179,11 @@ def test_an_address_that_is_in_use(server, build, language):
     assert "in use" in str(raised.value)
 
 
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", "256.0.0.1:80"])
-def test_an_address_that_does_not_parse(build, language, address):
+@pytest.mark.parametrize("address, trouble", [("nonsense", "port"), ("127.0.0.1", "port"), ("127.0.0.1:99999", "port"),
+                                              ("256.0.0.1:80", "address")])
+def test_an_address_that_does_not_parse(build, language, address, trouble):
     server = Server(language, "http_server", build, address=address)
     with pytest.raises(ServerFailed):
         server.__enter__()
     assert server.process.returncode > 0
-    assert "address" in server.complaint()
+    assert address in server.complaint() and trouble in server.complaint()
