@@ -30,6 +30,22 @@ def core_sources():
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
+def libuv(cc):
+    """The flags that compile and link with libuv; its absence in plain words."""
+    try:
+        out = subprocess.run(["pkg-config", "--cflags", "--libs", "libuv"], capture_output=True, text=True)
+        flags = out.stdout.split() if out.returncode == 0 else ["-luv"]
+    except FileNotFoundError:
+        flags = ["-luv"]
+    compile_flags = [f for f in flags if f.startswith("-I")]
+    link_flags = [f for f in flags if f.startswith(("-L", "-luv"))]
+    probe = subprocess.run([cc, *compile_flags, "-E", "-x", "c", "-"], input="#include <uv.h>\n",
+                           capture_output=True, text=True)
+    if probe.returncode != 0:
+        raise SystemExit("treadle needs libuv 1.42 or later, with its header: on Debian `apt-get install libuv1-dev`")
+    return compile_flags, link_flags
+
+
 def newest(paths):
     return max((p.stat().st_mtime for p in paths), default=0.0)
 
@@ -58,6 +74,7 @@ class BuildWithCore(build_ext):
         if library.exists() and library.stat().st_mtime > newest(inputs) and not self.force:
             return library
         cc = self.compiler.compiler_so[0]
+        uv_compile, uv_link = libuv(cc)
         objects = []
         jobs = []
         for source in core_sources():
@@ -67,7 +84,7 @@ class BuildWithCore(build_ext):
             if source == "sched/switch.c" and platform.machine() == "x86_64":
                 flags.append("-fcf-protection=branch")  # as in cmake/TreadleLibrary.cmake
             command = [
-                cc, *flags, "-I", str(core / "include"), "-I", str(core),
+                cc, *flags, *uv_compile, "-I", str(core / "include"), "-I", str(core),
                 "-c", str(core / source), "-o", str(obj),
             ]
             jobs.append(command)
@@ -81,7 +98,7 @@ class BuildWithCore(build_ext):
         for command, process in running:
             self.finish(command, process)
         new = library.with_suffix(".new")
-        link = [cc, "-shared", "-pthread", f"-Wl,-soname,{SONAME}", "-o", str(new), *objects, "-ldl"]
+        link = [cc, "-shared", "-pthread", f"-Wl,-soname,{SONAME}", "-o", str(new), *objects, *uv_link, "-ldl"]
         self.finish(link, subprocess.Popen(link))
         new.rename(library)  # never a half-written library under its name
         return library

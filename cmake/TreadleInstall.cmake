@@ -9,6 +9,14 @@ set(_pc_dir      "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 file(RELATIVE_PATH TDL_PC_PREFIX "/r/${_pc_dir}" "/r")
 string(REGEX REPLACE "/$" "" TDL_PC_PREFIX "${TDL_PC_PREFIX}")
 
+# For `pkg-config --static`: the static libuv, under the name that it has here.
+find_library(_uv_archive NAMES libuv_a.a libuv.a)
+set(TDL_UV_STATIC "-luv")
+if(_uv_archive)
+  get_filename_component(_uv_archive "${_uv_archive}" NAME)
+  set(TDL_UV_STATIC "-l:${_uv_archive}")
+endif()
+unset(_uv_archive CACHE)
 configure_file(cmake/treadle.pc.in treadle.pc @ONLY)
 configure_package_config_file(cmake/treadleConfig.cmake.in treadleConfig.cmake
   INSTALL_DESTINATION "${_package_dir}")

@@ -12,9 +12,24 @@ foreach(_name IN LISTS _names)
   endif()
 endforeach()
 
+# libuv, for what a poller cannot wait for. It is linked dynamically: a process that
+# uses it beside treadle has one libuv then, and Debian's static one is not
+# position independent.
+find_path(TDL_UV_INCLUDE uv.h)
+find_library(TDL_UV_LIBRARY uv)
+if(NOT TDL_UV_INCLUDE OR NOT TDL_UV_LIBRARY)
+  message(FATAL_ERROR "treadle needs libuv 1.42 or later, with its header: on Debian `apt-get install libuv1-dev`. "
+    "Elsewhere set TDL_UV_INCLUDE (the folder of uv.h) and TDL_UV_LIBRARY (the library).")
+endif()
+file(STRINGS "${TDL_UV_INCLUDE}/uv/version.h" _uv_lines REGEX "^#define UV_VERSION_(MAJOR|MINOR) +[0-9]+")
+string(REGEX REPLACE ".*MAJOR +([0-9]+).*MINOR +([0-9]+).*" "\\1.\\2" _uv_version "${_uv_lines}")
+if(_uv_version VERSION_LESS 1.42)
+  message(FATAL_ERROR "treadle needs libuv 1.42 or later; ${TDL_UV_INCLUDE}/uv.h is of ${_uv_version}")
+endif()
+
 add_library(treadle_objects OBJECT ${_sources})
 set_target_properties(treadle_objects PROPERTIES POSITION_INDEPENDENT_CODE ON)
-target_include_directories(treadle_objects PRIVATE "${_core}/include" "${_core}")
+target_include_directories(treadle_objects PRIVATE "${_core}/include" "${_core}" "${TDL_UV_INCLUDE}")
 target_link_libraries(treadle_objects PRIVATE Threads::Threads)
 # The switch knows nothing of shadow stacks, and its object must not claim so,
 # whatever the compiler's default is: then nobody turns them on.
@@ -43,6 +58,7 @@ foreach(_lib treadle treadle_static)
     $<BUILD_INTERFACE:${_core}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(${_lib} PUBLIC Threads::Threads ${CMAKE_DL_LIBS}) # dladdr, before glibc 2.34
+  target_link_libraries(${_lib} PRIVATE "$<BUILD_INTERFACE:${TDL_UV_LIBRARY}>" $<INSTALL_INTERFACE:uv>)
   add_library(treadle::${_lib} ALIAS ${_lib})
 endforeach()
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Debian's cross compiler; what is built runs under qemu's user mode.
 #   cmake -S . -B build-aarch64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake
-# TDL_AARCH64_ROOT: where Debian's arm64 packages were unpacked (libcmocka, for
+# TDL_AARCH64_ROOT: where Debian's arm64 packages were unpacked (libuv, and libcmocka for
 # the tests); see tools/aarch64.sh.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)

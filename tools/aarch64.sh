@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Sourced after say.sh and packages.sh. What the tests on aarch64 need besides
-# the cross compiler and qemu: cmocka, as Debian builds it for arm64. It is
+# the cross compiler and qemu: cmocka and libuv, as Debian builds them for arm64. They are
 # fetched and unpacked below build-aarch64; apt's own state, and dpkg's, are left
 # as they are (no foreign architecture is added).
 
@@ -13,16 +13,16 @@ aarch64_fetch() {
         -o Dir::State="$dir/state" -o Dir::State::status=/dev/null -o Dir::Cache="$dir/cache"
         -o Acquire::Languages=none -o APT::Sandbox::User=root)
     apt-get "${options[@]}" update || say "  (some package lists could not be fetched)"
-    (cd "$dir/debs" && apt-get "${options[@]}" download libcmocka0 libcmocka-dev) || return
+    (cd "$dir/debs" && apt-get "${options[@]}" download libcmocka0 libcmocka-dev libuv1 libuv1-dev) || return
     local deb
     for deb in "$dir"/debs/*.deb; do dpkg-deb -x "$deb" "$aarch64_root" || return; done
     rm -rf "$dir"
 }
 
 aarch64_ready() {
-    [ -e "$aarch64_root/usr/lib/aarch64-linux-gnu/libcmocka.so" ] && return
-    command -v apt-get >/dev/null || { say "  not a Debian system: put cmocka for aarch64 into $aarch64_root"; return 1; }
-    quietly "fetching cmocka for arm64" aarch64_fetch
+    [ -e "$aarch64_root/usr/lib/aarch64-linux-gnu/libcmocka.so" ] && [ -e "$aarch64_root/usr/include/uv.h" ] && return
+    command -v apt-get >/dev/null || { say "  not a Debian system: put cmocka and libuv for aarch64 into $aarch64_root"; return 1; }
+    quietly "fetching cmocka and libuv for arm64" aarch64_fetch
 }
 
 # Builds for aarch64 in build-aarch64.
