@@ -74,8 +74,7 @@ static void unlink_pd(tdl_pd *pd) {
     tdl_unlock(&p->lock);
 }
 
-static void read_deadline_fires(void *pd);
-static void write_deadline_fires(void *pd);
+static void timer_fires(void *pd);
 
 static const tdl_pd_kind plain;
 
@@ -87,16 +86,15 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
     pd->kind = &plain; /* until it is open */
     pd->bubble = tdl_m_self()->bubble;
     if (++pd->seq == 0) pd->seq = 1; /* 0 marks what is no descriptor */
+    pd->parked = 0;
     pd->users = 2; /* the handle, and us: see below */
     pd->closed = 0;
     pd->poller = poller;
     pd->gone = NULL;
     at_store_rlx(&pd->short_drains, kind->short_drains && tdl_sys.short_drains);
-    for (int d = 0; d < 2; d++) {
-        pd->dir[d] = (tdl_direction){.ready = 1}; /* unknown: worth an attempt */
-        pd->dir[d].timer.fire = d == PD_READ ? read_deadline_fires : write_deadline_fires;
-        pd->dir[d].timer.owner = pd;
-    }
+    for (int d = 0; d < 2; d++) pd->dir[d] = (tdl_direction){.ready = !kind->announced}; /* unknown: worth an attempt */
+    pd->timer = (tdl_timer_node){.fire = timer_fires, .owner = pd};
+    pd->timeout = 0;
     pd->open = 1;
     link_pd(pd);
     tdl_unlock(&pd->lock);
@@ -132,7 +130,7 @@ static int take_out(tdl_pd *pd) {
     pd->fd = -1;
     pd->seq++;
     if (pd->poller) {
-        for (int d = 0; d < 2; d++) tdl_timer_disarm(&pd->dir[d].timer);
+        tdl_timer_disarm(&pd->timer);
         if (fd >= 0) tdl_backend_remove(pd->poller, fd);
         unlink_pd(pd);
     }
@@ -192,6 +190,7 @@ static void wake_all(tdl_pd *pd, tdl_direction *d, int64_t result) {
 /* Called and back with the lock. */
 static void begin_close(tdl_pd *pd) {
     pd->closed = 1;
+    pd->parked = 0;
     pd->users++; /* us */
     if (pd->kind->closing) {
         tdl_unlock(&pd->lock);
@@ -240,7 +239,7 @@ void tdl_pd_orphan_all(tdl_poller *p) {
             tdl_unlock(&pd->lock); /* its last user was quicker */
             continue;
         }
-        for (int d = 0; d < 2; d++) tdl_timer_disarm(&pd->dir[d].timer);
+        tdl_timer_disarm(&pd->timer);
         unlink_pd(pd);
         pd->poller = NULL;
         if (pd->closed) { /* by another, who looks after it */
@@ -282,38 +281,66 @@ void tdl_pd_leave_plain(tdl_pd *pd) {
 static int arm(tdl_pd *pd, tdl_direction *d) {
     int64_t when = d->deadline;
     if (d->retry && (when == 0 || d->retry < when)) when = d->retry;
-    return when ? tdl_timer_arm_by(&pd->poller->timers, &d->timer, when) : 0;
+    return when ? tdl_timer_arm_by(&pd->poller->timers, &pd->timer, when) : 0;
 }
 
 static bool became_ready(tdl_direction *d, tdl_wake *wake);
 
-/* May come late, for a descriptor that is another by now: only its state counts. */
-static void deadline_fires(tdl_pd *pd, tdl_direction *d) {
+/* The parked descriptor's object is told; called and back with the lock, and as a user. */
+static void tell_arrived(tdl_pd *pd, int why) {
+    tdl_direction *d = &pd->dir[PD_READ];
+    bool hup = d->hup;
+    pd->parked = 0;
+    d->deadline = d->retry = 0;
+    tdl_unlock(&pd->lock);
+    pd->kind->arrived(pd->object, hup, why);
     tdl_lock_take(&pd->lock);
-    bool somebody = d->waiting || d->q.head;
-    if (pd->closed || (d->deadline == 0 && d->retry == 0) || !somebody) {
-        tdl_unlock(&pd->lock);
+}
+
+/* One direction's part in it; called and back with the lock, and as a user. */
+static void look_at_time(tdl_pd *pd, tdl_direction *d, int64_t now) {
+    bool parked = d == &pd->dir[PD_READ] && pd->parked;
+    bool somebody = d->waiting || d->q.head || parked;
+    if (pd->closed || (d->deadline == 0 && d->retry == 0) || !somebody) return;
+    if (parked) {
+        if (d->deadline && now >= d->deadline)
+            tell_arrived(pd, TDL_ETIMEDOUT);
+        else if (d->retry && now >= d->retry)
+            tell_arrived(pd, 0);
+        else
+            arm(pd, d);
         return;
     }
-    int64_t now = tdl_sys.now();
-    if (d->deadline == 0 || now < d->deadline) {
-        tdl_wake wake = {0};
-        if (d->retry && now >= d->retry) {
-            d->retry = 0;
-            became_ready(d, &wake);
-        }
-        arm(pd, d);
+    if (d->deadline && now >= d->deadline) {
+        wake_all(pd, d, TDL_ETIMEDOUT);
+        return;
+    }
+    tdl_wake wake = {0};
+    if (d->retry && now >= d->retry) {
+        d->retry = 0;
+        became_ready(d, &wake);
+    }
+    arm(pd, d);
+    if (!wake.op) return;
+    tdl_unlock(&pd->lock);
+    tdl_wake_up(&wake);
+    tdl_lock_take(&pd->lock);
+}
+
+/* May come late, for a descriptor that is another by now: only its state counts. */
+static void timer_fires(void *arg) {
+    tdl_pd *pd = arg;
+    tdl_lock_take(&pd->lock);
+    if (pd->closed) {
         tdl_unlock(&pd->lock);
-        tdl_wake_up(&wake);
         return;
     }
     pd->users++;
-    wake_all(pd, d, TDL_ETIMEDOUT);
+    int64_t now = tdl_sys.now();
+    look_at_time(pd, &pd->dir[PD_READ], now);
+    look_at_time(pd, &pd->dir[PD_WRITE], now);
     drop_user(pd);
 }
-
-static void read_deadline_fires(void *pd) { deadline_fires(pd, &((tdl_pd *)pd)->dir[PD_READ]); }
-static void write_deadline_fires(void *pd) { deadline_fires(pd, &((tdl_pd *)pd)->dir[PD_WRITE]); }
 
 void tdl_pd_set_deadline(tdl_pd *pd, int which, int64_t when) {
     if (tdl_refused(pd->bubble) < 0) return;
@@ -331,11 +358,47 @@ void tdl_pd_set_deadline(tdl_pd *pd, int which, int64_t when) {
 void tdl_pd_set_timeout(tdl_pd *pd, int64_t ns) {
     if (tdl_refused(pd->bubble) < 0) return;
     tdl_lock_take(&pd->lock);
-    for (int i = 0; i < 2; i++) {
-        pd->dir[i].timeout = ns > 0 ? ns : 0;
-        if (ns <= 0) pd->dir[i].deadline = 0;
+    pd->timeout = ns > 0 ? ns : 0;
+    if (ns <= 0) pd->dir[PD_READ].deadline = pd->dir[PD_WRITE].deadline = 0;
+    tdl_unlock(&pd->lock);
+}
+
+int tdl_pd_park(tdl_pd *pd, int64_t deadline, int64_t retry) {
+    tdl_direction *d = &pd->dir[PD_READ];
+    int r = 0;
+    tdl_lock_take(&pd->lock);
+    if (pd->closed)
+        r = TDL_ECLOSED;
+    else if (d->owner || pd->parked)
+        r = TDL_EBUSY;
+    else if ((d->ready || d->hup) && !retry)
+        r = 1;
+    if (r == 0) {
+        d->deadline = deadline;
+        d->retry = retry;
+        if ((r = arm(pd, d)) == 0) pd->parked = 1;
     }
     tdl_unlock(&pd->lock);
+    return r;
+}
+
+void tdl_pd_unpark_soon(tdl_pd *pd) {
+    tdl_direction *d = &pd->dir[PD_READ];
+    tdl_lock_take(&pd->lock);
+    if (!pd->closed && pd->parked) {
+        d->retry = 1;
+        arm(pd, d);
+    }
+    tdl_unlock(&pd->lock);
+}
+
+bool tdl_pd_unpark(tdl_pd *pd) {
+    tdl_lock_take(&pd->lock);
+    bool was = pd->parked;
+    pd->parked = 0;
+    if (was) pd->dir[PD_READ].deadline = pd->dir[PD_READ].retry = 0;
+    tdl_unlock(&pd->lock);
+    return was;
 }
 
 void tdl_pd_retry(tdl_pd *pd, int dir, int64_t ns) {
@@ -419,9 +482,9 @@ int64_t tdl_pd_op(tdl_op *op, tdl_pd *pd, int dir, bool hold, const tdl_op_class
         return TDL_ECLOSED;
     }
     pd->users++;
-    if (d->timeout) {
+    if (pd->timeout) {
         int64_t now = tdl_sys.now();
-        d->deadline = d->timeout > TDL_FOREVER - 1 - now ? 0 : now + d->timeout;
+        d->deadline = pd->timeout > TDL_FOREVER - 1 - now ? 0 : now + pd->timeout;
     }
     if (d->owner) {
         if (expired(d)) {
@@ -530,7 +593,8 @@ bool tdl_poller_awaited(tdl_poller *p) {
     for (uint32_t i = 0; i < n; i++) {
         tdl_pd *pd = &table.chunk[i / CHUNK][i % CHUNK];
         tdl_lock_take(&pd->lock);
-        bool waits = pd->fd >= 0 && pd->poller == p && (pd->dir[PD_READ].waiting || pd->dir[PD_WRITE].waiting);
+        bool waits = pd->fd >= 0 && pd->poller == p &&
+                     (pd->parked || pd->dir[PD_READ].waiting || pd->dir[PD_WRITE].waiting);
         tdl_unlock(&pd->lock);
         if (waits) return true;
     }
@@ -562,7 +626,13 @@ void tdl_pd_event(uint64_t token, int what) {
     if (what & PD_URGENT) at_store_rlx(&pd->short_drains, 0);
     if (what & PD_READABLE) became_ready(&pd->dir[PD_READ], &reader);
     if (what & PD_WRITABLE) became_ready(&pd->dir[PD_WRITE], &writer);
-    tdl_unlock(&pd->lock);
+    if (pd->parked && (what & PD_READABLE)) {
+        pd->users++;
+        tell_arrived(pd, 0);
+        drop_user(pd);
+    } else {
+        tdl_unlock(&pd->lock);
+    }
     tdl_wake_up(&reader);
     tdl_wake_up(&writer);
 }

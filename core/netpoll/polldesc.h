@@ -13,9 +13,13 @@
  *   waiting: the owner is enlisted for readiness; only then may it be claimed.
  *   hup: the stream has ended or failed; no further edge will come, so an
  *   attempt is always worth it.
- *   timer is in its heap no later than at the deadline, and at the retry, while
- *   somebody waits; an early one is re-armed when it fires, so setting a later
- *   deadline is a store.
+ *   timer, which both directions share, is in its heap no later than at the
+ *   first deadline or retry of a direction in which somebody waits; an early one
+ *   is re-armed when it fires, so setting a later deadline is a store.
+ *
+ * parked: nobody waits by an op, but the object is told by `arrived` when there is
+ * something to read, the stream has ended, or the read deadline or retry has
+ * passed: once, and the descriptor is not parked any more then.
  *
  * users counts the ops between enter and leave, and the handle. closed: no op
  * may enter. The fd is closed, and the event's way back cut (seq), by the last
@@ -36,9 +40,7 @@ typedef struct tdl_direction {
     uint8_t keep; /* bytes are buffered: written by who owns the direction */
     uint8_t held; /* the owner's op is over, but it keeps the direction */
     int64_t deadline; /* 0: none */
-    int64_t timeout;  /* 0: none; else each op sets the deadline */
     int64_t retry;    /* 0: none; else no event will come, and an attempt is worth it then */
-    tdl_timer_node timer;
 } tdl_direction;
 
 typedef struct tdl_pd tdl_pd;
@@ -46,6 +48,7 @@ typedef struct tdl_pd tdl_pd;
 /* What a kind of descriptor has that others have not; all may be left 0. */
 typedef struct tdl_pd_kind {
     bool short_drains; /* see tdl_pd */
+    bool announced;    /* the first event tells what is there: no attempt before it */
     /* called once, with no lock held, when it is being closed, by whomever:
      * before those who wait are woken, and with operations perhaps still in
      * their attempts */
@@ -53,6 +56,9 @@ typedef struct tdl_pd_kind {
     /* an operation that owned its direction ends in an error; under the pd's
      * lock, before the next one's turn */
     void (*failed)(void *object, tdl_op *op);
+    /* it was parked; with no lock held, and before any further call for it. hup: the
+     * stream has ended or failed. why: 0 or TDL_ETIMEDOUT */
+    void (*arrived)(void *object, bool hup, int why);
 } tdl_pd_kind;
 
 struct tdl_pd {
@@ -63,12 +69,15 @@ struct tdl_pd {
     uint32_t bubble; /* the simulation in which it was opened; 0: in none */
     uint8_t open; /* in its poller's list */
     uint8_t closed;
-    const tdl_pd_kind *kind;
-    void *object;
+    uint8_t parked;
     /* a short read says that nothing is left. So for TCP, until urgent data is
      * seen (a read stops at its mark). Written under the lock, read without */
     _Atomic uint8_t short_drains;
+    const tdl_pd_kind *kind;
+    void *object;
     tdl_direction dir[2];
+    tdl_timer_node timer;
+    int64_t timeout; /* 0: none; else each op sets its direction's deadline */
     tdl_poller *poller; /* NULL: it went away; then closed is set */
     tdl_pd *prev, *next; /* the poller's list; under the poller's lock */
     /* called once, with no lock held, when the fd is closed and the handle gone */
@@ -103,6 +112,15 @@ int64_t tdl_pd_op(tdl_op *op, tdl_pd *pd, int dir, bool hold, const tdl_op_class
 int tdl_pd_unhold(tdl_pd *pd, int dir, bool again);
 /* Is the direction held, by this op (NULL: by any)? */
 bool tdl_pd_holds(tdl_pd *pd, int dir, tdl_op *op);
+
+/* Parks it; deadline and retry (0: none) replace those of reading. 0; 1: there may be
+ * something to read already; TDL_ECLOSED; TDL_EBUSY while the read direction is in
+ * use; TDL_ENOMEM. */
+int tdl_pd_park(tdl_pd *pd, int64_t deadline, int64_t retry);
+/* Makes a parked descriptor's `arrived` be called soon, by its poller. */
+void tdl_pd_unpark_soon(tdl_pd *pd);
+/* Ends the parking: was it parked? */
+bool tdl_pd_unpark(tdl_pd *pd);
 
 /* The finish and abandon of every class that is used with tdl_pd_op. */
 int64_t tdl_pd_finish(tdl_op *op);
