@@ -51,13 +51,6 @@ static void give_host(tdl_host *h) {
 
 /* -- Opening and closing ------------------------------------------------------------ */
 
-static void on_watch(void *arg, uint32_t watcher, uint32_t readiness) {
-    tdl_host *h = arg;
-    if (h->nwatched == WATCH_BATCH) return; /* level-triggered: it comes again */
-    if ((int)watcher >= h->nwatchers || h->watchers[watcher].fd < 0) return;
-    h->watched[h->nwatched++] = (tdl_event){TDL_WATCHER | watcher, (int32_t)readiness};
-}
-
 int tdl_host_open(const char *name, tdl_host **out) {
     if (!out) return TDL_EINVAL;
     *out = NULL;
@@ -70,8 +63,9 @@ int tdl_host_open(const char *name, tdl_host **out) {
     h->outcomes = tdl_sys.map(TDL_MAX_TASKS * sizeof *h->outcomes);
     if (!h->outcomes) goto no_outcomes;
     if ((r = tdl_poller_open(&h->poller)) < 0) goto no_poller;
-    h->poller.on_watch = on_watch;
+    h->poller.on_watch = tdl_host_on_watch;
     h->poller.watch_arg = h;
+    h->free_watcher = -1;
     if (name) strncat(h->name, name, TDL_NAME - 1);
     h->m = m;
     h->outer = m->host;
@@ -198,6 +192,7 @@ static tdl_g *next_ready(tdl_host *h) {
 /* Finishes ready operations and stores what came of them. */
 static int drain(tdl_host *h, tdl_event *events, int max) {
     int n = 0;
+    if (TDL_UNLIKELY(h->missed) && !h->nwatched) tdl_host_watch_missed(h);
     while (n < max && h->nwatched) events[n++] = h->watched[--h->nwatched];
     while (n < max) {
         tdl_g *g = next_ready(h);
@@ -245,16 +240,16 @@ int tdl_host_poll(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns) {
 int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns, int flags) {
     int r = tdl_host_check(h);
     if (r < 0) return r;
-    if (!events || max < 1 || (flags & ~(TDL_POLL_DEADLOCK | TDL_POLL_UNWATCHED))) return TDL_EINVAL;
+    if (!events || max < 1 || (flags & ~(TDL_POLL_DEADLOCK | TDL_POLL_UNWATCHED | TDL_POLL_BUSY))) return TDL_EINVAL;
     if (TDL_UNLIKELY(tdl_sys.simulated)) {
         if ((r = tdl_sys.over(0)) < 0) return r;
         max = 1; /* who gets ready meanwhile may come before those who are */
     }
     tdl_poller_retract(&h->poller);
     tdl_host_collect(h);
-    if (h->head ? due(h) : timeout_ns == 0) ask(h);
+    if (h->head || (flags & TDL_POLL_BUSY) ? due(h) : timeout_ns == 0) ask(h);
     int n = drain(h, events, max);
-    if (n > 0 || taken_wake(h) || timeout_ns == 0) return n;
+    if (n > 0 || taken_wake(h) || timeout_ns == 0 || (flags & TDL_POLL_BUSY)) return n;
     int64_t until = TDL_FOREVER, now = tdl_sys.now();
     if (timeout_ns > 0 && timeout_ns < TDL_FOREVER - now) until = now + timeout_ns;
     h->doze = 0;

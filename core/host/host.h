@@ -22,7 +22,8 @@ enum { TASK_CHUNK = 1024, WATCH_BATCH = 128 };
 /* One more than a task: which fd a watcher stands for. */
 typedef struct tdl_watcher {
     int fd; /* -1: free */
-    int readiness; /* 0: paused */
+    int readiness; /* 0: paused; of a free one: the next free one, or -1 */
+    uint8_t missed; /* an edge's readiness that found no room in `watched` */
 } tdl_watcher;
 
 struct tdl_host {
@@ -51,7 +52,8 @@ struct tdl_host {
     uint64_t id_next, id_end; /* goroutine numbers */
 
     tdl_watcher *watchers;
-    int nwatchers;
+    int nwatchers, free_watcher;
+    bool missed; /* a watcher has */
     tdl_event watched[WATCH_BATCH]; /* readiness not yet handed out */
     int nwatched;
 };
@@ -69,8 +71,11 @@ void tdl_tasks_end(tdl_host *h);
 int tdl_host_doze(tdl_host *h);
 /* Is there nothing to do at once? */
 static inline bool tdl_host_quiet(tdl_host *h) {
-    return !h->head && !h->nwatched && !at_load_seq(&h->remote) && !at_load_seq(&h->woken);
+    return !h->head && !h->nwatched && !h->missed && !at_load_seq(&h->remote) && !at_load_seq(&h->woken);
 }
+/* watch.c: readiness from the poller; and what it had no room for, once there is. */
+void tdl_host_on_watch(void *host, uint32_t watcher, uint32_t readiness);
+void tdl_host_watch_missed(tdl_host *h);
 /* Puts a task at the end of the ready list. */
 void tdl_host_push(tdl_host *h, tdl_g *g);
 /* Takes the tasks that others made ready into the ready list. */

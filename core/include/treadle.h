@@ -958,7 +958,8 @@ typedef struct tdl_host tdl_host;
 
 typedef struct tdl_event {
     uint32_t task;   /* the task; or a watcher, with TDL_WATCHER set */
-    int32_t  result; /* what the _start form would have returned; of a watcher: TDL_READABLE | TDL_WRITABLE */
+    int32_t  result; /* what the _start form would have returned; of a watcher: TDL_READABLE | TDL_WRITABLE,
+                        of one with TDL_EDGE also TDL_HANGUP */
 } tdl_event;
 
 /* What an operation brings besides its result; there is one per task, at
@@ -975,6 +976,8 @@ enum {
     TDL_WATCHER   = 0x40000000,
     TDL_READABLE  = 1,
     TDL_WRITABLE  = 2,
+    TDL_HANGUP    = 4, /* the peer has ended or failed: every attempt is worth it from now on */
+    TDL_EDGE      = 8,
     TDL_MAX_TASKS = 1 << 20
 };
 
@@ -999,8 +1002,10 @@ TDL_API int  tdl_host_poll(tdl_host *h, tdl_event *events, int max, int64_t time
  * faults apart), or a thread that is not known to wait for ever in a treadle
  * call, such as a host that polls without this flag. It takes 20 ms or more to
  * be seen, up to some seconds where a thread ended meanwhile.
- * TDL_POLL_UNWATCHED: watchers are not taken for something that may happen. */
-enum { TDL_POLL_DEADLOCK = 1, TDL_POLL_UNWATCHED = 2 };
+ * TDL_POLL_UNWATCHED: watchers are not taken for something that may happen.
+ * TDL_POLL_BUSY: the caller has work of its own to go on with. It does not wait,
+ * and asks the kernel only now and then (each 32nd time, or after 0.2 ms). */
+enum { TDL_POLL_DEADLOCK = 1, TDL_POLL_UNWATCHED = 2, TDL_POLL_BUSY = 4 };
 TDL_API int  tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns, int flags);
 /* Makes the current or the next tdl_host_poll return. Any caller, also in a
  * signal handler. */
@@ -1016,8 +1021,9 @@ TDL_API int64_t tdl_host_timeout(tdl_host *h);
 /* The array of outcomes, at the same address for the host's life. */
 TDL_API tdl_outcome *tdl_host_outcomes(tdl_host *h);
 /* Watches any pollable descriptor, level-triggered, for READABLE and/or
- * WRITABLE; its events come as {TDL_WATCHER | id, readiness}. The id, or
- * -EBADF, -EPERM (not pollable), -EEXIST, TDL_EINVAL. Host thread. */
+ * WRITABLE; its events come as {TDL_WATCHER | id, readiness}. With TDL_EDGE too
+ * edge-triggered: an event for each change, the first at once where it is ready.
+ * The id, or -EBADF, -EPERM (not pollable), -EEXIST, TDL_EINVAL. Host thread. */
 TDL_API int  tdl_host_watch(tdl_host *h, int fd, int readiness);
 /* Changes what it waits for; 0: nothing, until the next change. */
 TDL_API int  tdl_host_watch_modify(tdl_host *h, int watcher, int readiness);

@@ -84,6 +84,7 @@ static int watch(tdl_poller *p, int how, int fd, uint32_t watcher, int readiness
     struct epoll_event ev = {.data.u64 = DATA_WATCH | watcher};
     if (readiness & TDL_READABLE) ev.events |= EPOLLIN | EPOLLRDHUP;
     if (readiness & TDL_WRITABLE) ev.events |= EPOLLOUT;
+    if (readiness & TDL_EDGE) ev.events |= EPOLLET;
     return tdl_sys.epoll_ctl(p->epfd, how, fd, &ev);
 }
 
@@ -119,12 +120,13 @@ static void dispatch_one(tdl_poller *p, const struct epoll_event *ev) {
     int what = 0;
     if (e & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) what |= PD_READABLE;
     if (e & (EPOLLOUT | EPOLLHUP | EPOLLERR)) what |= PD_WRITABLE;
+    if (e & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) what |= PD_HUP;
     if (data >> 32 == 0) { /* seq of a poll descriptor is never 0 */
-        _Static_assert(PD_READABLE == (int)TDL_READABLE && PD_WRITABLE == (int)TDL_WRITABLE, "the same bits");
+        _Static_assert(PD_READABLE == (int)TDL_READABLE && PD_WRITABLE == (int)TDL_WRITABLE &&
+                       PD_HUP == (int)TDL_HANGUP, "the same bits");
         p->on_watch(p->watch_arg, (uint32_t)(data & ~DATA_WATCH), (uint32_t)what);
         return;
     }
-    if (e & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) what |= PD_HUP;
     if (e & EPOLLPRI) what |= PD_URGENT;
     tdl_pd_event(data, what);
 }

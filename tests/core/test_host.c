@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -449,6 +450,69 @@ TEST(watch, "H6 a watcher is level-triggered: it reports as long as the descript
     CHECK_RC(tdl_host_unwatch(h, w), TDL_EINVAL);
     CHECK_RC(tdl_host_unwatch(h, 12345), TDL_EINVAL);
     CHECK_RC(tdl_host_watch_modify(h, -1, TDL_READABLE), TDL_EINVAL);
+    CHECK_RC(tdl_host_close(h), 0);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+TEST(watch_edge, "H6 an edge-triggered watcher reports each change once, and the end of the peer") {
+    enum { MANY = 300 }; /* more than the host has room for at once */
+    tdl_host *h = NULL;
+    tdl_event ev[4];
+    int       fd[2], more[MANY][2], seen[MANY] = {0}, ids[MANY], found = 0;
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd) == 0);
+    CHECK_RC(tdl_host_open("edge", &h), 0);
+    CHECK_RC(tdl_host_watch(h, fd[0], TDL_EDGE), TDL_EINVAL);
+    int w = tdl_host_watch(h, fd[0], TDL_READABLE | TDL_WRITABLE | TDL_EDGE);
+    CHECK(w >= 0);
+    CHECK_INT(poll_one(h, ev, -1), 1);
+    CHECK_INT(ev[0].result, TDL_WRITABLE);
+    CHECK_INT(tdl_host_poll(h, ev, 1, 0), 0);
+    CHECK_INT(write(fd[1], "ab", 2), 2);
+    CHECK_INT(poll_one(h, ev, -1), 1);
+    CHECK_INT(ev[0].task, TDL_WATCHER | w);
+    CHECK_INT(ev[0].result, TDL_READABLE | TDL_WRITABLE);
+    CHECK_INT(tdl_host_poll(h, ev, 1, TDL_MILLISECOND), 0); /* though nobody has read */
+    close(fd[1]);
+    CHECK_INT(poll_one(h, ev, -1), 1);
+    CHECK(ev[0].result & TDL_HANGUP);
+    CHECK_RC(tdl_host_unwatch(h, w), 0);
+    close(fd[0]);
+    for (int i = 0; i < MANY; i++) {
+        REQUIRE(pipe(more[i]) == 0);
+        ids[i] = tdl_host_watch(h, more[i][1], TDL_WRITABLE | TDL_EDGE);
+        REQUIRE(ids[i] >= 0 && ids[i] < 2 * MANY);
+    }
+    for (int round = 0; round < 10000 && found < MANY; round++) {
+        int n = tdl_host_poll(h, ev, 2, 0);
+        for (int k = 0; k < n; k++)
+            for (int i = 0; i < MANY; i++)
+                if (ev[k].task == (TDL_WATCHER | (uint32_t)ids[i])) found += !seen[i]++;
+    }
+    CHECK_INT(found, MANY); /* none is lost */
+    CHECK_RC(tdl_host_close(h), 0);
+    for (int i = 0; i < MANY; i++) {
+        close(more[i][0]);
+        close(more[i][1]);
+    }
+}
+
+TEST(poll_busy, "H2 a busy host does not wait, and asks the kernel only now and then") {
+    tdl_host *h = NULL;
+    tdl_event ev;
+    int       fd[2], polls = 0;
+    REQUIRE(pipe(fd) == 0);
+    CHECK_RC(tdl_host_open("busy", &h), 0);
+    CHECK(tdl_host_watch(h, fd[0], TDL_READABLE) >= 0);
+    CHECK_INT(tdl_host_poll(h, &ev, 1, 0), 0);
+    CHECK_INT(write(fd[1], "a", 1), 1);
+    while (tdl_host_poll_opts(h, &ev, 1, -1, TDL_POLL_BUSY) == 0) polls++;
+    CHECK(polls <= 32);
+    CHECK_INT(ev.result, TDL_READABLE);
+    int t = tdl_task_new(h, 1); /* what is ready comes at once */
+    CHECK_INT(tdl_host_poll_opts(h, &ev, 1, -1, TDL_POLL_BUSY), 1);
+    CHECK_INT(ev.task, t);
+    CHECK_RC(tdl_task_free(h, (uint32_t)t), 0);
     CHECK_RC(tdl_host_close(h), 0);
     close(fd[0]);
     close(fd[1]);
