@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 
 #include "sync/chan.h"
+#include "sys/fault.h"
 #include "sys/sys.h"
 
 enum { BUDGET = 31 };
@@ -57,9 +58,11 @@ int tdl_host_open(const char *name, tdl_host **out) {
     tdl_m *m = tdl_m_self();
     if (m->deny == TDL_EFORKED) return TDL_EFORKED;
     if (m->g) return TDL_EBUSY;
+    int r = tdl_fault_environment();
+    if (r < 0) return r;
     tdl_host *h = take_host();
     if (!h) return TDL_ENOMEM;
-    int r = TDL_ENOMEM;
+    r = TDL_ENOMEM;
     h->outcomes = tdl_sys.map(TDL_MAX_TASKS * sizeof *h->outcomes);
     if (!h->outcomes) goto no_outcomes;
     if ((r = tdl_poller_open(&h->poller)) < 0) goto no_poller;

@@ -1181,6 +1181,25 @@ TDL_API int tdl_sim_wait(void);
 /* A number from the seed, for choices of the test's own; 0 outside. */
 TDL_API uint64_t tdl_sim_random(void);
 
+/* -- Faults ----------------------------------------------------------------- */
+
+/* For tests: from now on the calls that treadle makes to the system fail, do less
+ * than asked or tell of events late, as often as the text says:
+ * "seed=7,short=0.3,eagain=0.1". docs/faults.md lists the names. A rate is from 0 to 1.
+ * NULL or "": no longer. TDL_FAULT in the environment is the same, read when
+ * something first runs; when it does not parse, nothing runs (TDL_EINVAL), and
+ * stderr says why. It costs nothing when it was never set.
+ * 0; TDL_EINVAL: the text does not parse, see tdl_fault_check; TDL_EBUSY: the
+ * first text must come while nothing runs and no host is open, later ones may
+ * come at any time. Any caller. */
+TDL_API int tdl_fault_set(const char *text);
+/* 0 when the text is well-formed; TDL_EINVAL, and what is wrong with it in why, cut to
+ * size. Any caller. */
+TDL_API int tdl_fault_check(const char *text, char *why, size_t size);
+/* How often the fault of that name was injected since the last tdl_fault_set; NULL:
+ * all of them together. TDL_EINVAL: there is no such fault. Any caller. */
+TDL_API int64_t tdl_fault_count(const char *what);
+
 /* -- Seeing inside ------------------------------------------------------- */
 
 /* Writes every goroutine with its state, what it waits on and since when, as

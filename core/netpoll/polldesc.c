@@ -458,6 +458,8 @@ static int64_t go_on(tdl_op *op, tdl_pd *pd, tdl_direction *d) {
         int64_t r = op->u.io.attempt(op);
         tdl_lock_take(&pd->lock);
         if (r == TDL_EAGAIN) {
+            int64_t ns = TDL_UNLIKELY(tdl_sys.owed != NULL) ? tdl_sys.owed() : 0;
+            if (ns) d->retry = tdl_sys.now() + ns;
             /* the kernel itself had nothing: the hup was not about this direction */
             if (hup && !d->ready && !op->u.io.drained) d->hup = 0;
             continue;

@@ -14,6 +14,7 @@
 #include "sched/ops.h"
 #include "sched/own.h"
 #include "sched/stack.h"
+#include "sys/fault.h"
 #include "sys/sys.h"
 
 /* -- Start ------------------------------------------------------------------------ */
@@ -50,6 +51,8 @@ static void close_pollers(void) {
 }
 
 static int start_all(void) {
+    int r = tdl_fault_environment();
+    if (r < 0) return r;
     int np = tdl_procs_wanted();
     tdl_overflow_watch();
     at_store_seq(&tdl_sched.stopping, 0);
@@ -64,8 +67,7 @@ static int start_all(void) {
     at_store_seq(&tdl_sched.solo, np == 1);
     at_store_rlx(&tdl_sched.spins, tdl_sys.simulated ? 0 : SPINS);
     for (int i = 0; i < np; i++) {
-        int r = tdl_p_open(i);
-        if (r < 0) {
+        if ((r = tdl_p_open(i)) < 0) {
             close_pollers();
             return r;
         }

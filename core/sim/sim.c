@@ -12,6 +12,7 @@
 
 #include "sched/ops.h"
 #include "sched/stack.h"
+#include "sys/fault.h"
 
 #define Y2000 INT64_C(946684800000000000)
 
@@ -94,7 +95,8 @@ TDL_NO_TSAN int tdl_sim_begin(const tdl_sim_options *o) {
     if (m->deny < 0) return m->deny;
     if (m->g || tdl_nprocs() || at_load_seq(&tdl_sched.in_run)) return TDL_EBUSY;
     if (at_xchg_seq(&tdl_sim.taken, 1)) return TDL_EBUSY;
-    int r = take_options(o);
+    int r = tdl_fault_environment();
+    if (r == 0) r = take_options(o);
     if (r == 0 && !tdl_sim.dump && !(tdl_sim.dump = tdl_sys.alloc(DUMP))) r = TDL_ENOMEM;
     if (r == 0) {
         reset();

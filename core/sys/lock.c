@@ -46,6 +46,7 @@ static const char *const names[RANKS] = {
     [RANK_STACKS] = "depot of stacks",
     [RANK_POOL] = "pool",
     [RANK_CENSUS] = "census of stacks",
+    [RANK_FAULT] = "injected faults",
 };
 
 /* What the thread holds. No lock is held over a switch, so it is a thread's, not a

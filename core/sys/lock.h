@@ -37,6 +37,7 @@ typedef enum tdl_rank {
     RANK_STACKS, /* the depot of stacks */
     RANK_POOL,   /* a pool of objects */
     RANK_CENSUS, /* the census of stacks */
+    RANK_FAULT,  /* events that are delayed on purpose */
     RANKS
 } tdl_rank;
 

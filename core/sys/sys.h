@@ -80,6 +80,9 @@ struct tdl_sys {
      * no more room, and that an edge will tell when it has (epoll(7)). A table
      * whose calls are short for another reason sets 0. */
     int short_drains;
+    /* After an attempt that was told EAGAIN: in how many ns another is worth it
+     * though no event may come; 0: an event will. NULL: always so. */
+    int64_t (*owed)(void);
     int simulated; /* one thread, a clock of its own: nothing may run beside it */
     /* Called while that is set. Others may run before these three return: */
     void (*enter)(void); /* a blocking call begins */

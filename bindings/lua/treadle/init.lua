@@ -73,4 +73,6 @@ return {
   num_goroutines = debugging.num_goroutines,
   dump = debugging.dump,
   metric = debugging.metric,
+  fault_set = debugging.fault_set,
+  fault_count = debugging.fault_count,
 }

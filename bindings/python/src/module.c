@@ -88,6 +88,36 @@ fn_metric(PyObject *module, PyObject *name)
 }
 
 static PyObject *
+fn_fault_set(PyObject *module, PyObject *arg)
+{
+    const char *text = NULL;
+    char why[400];
+    if (arg != Py_None && (text = PyUnicode_AsUTF8(arg)) == NULL)
+        return NULL;
+    if (tdl_fault_check(text, why, sizeof why) < 0) {
+        PyErr_SetString(PyExc_ValueError, why);
+        return NULL;
+    }
+    int rc = tdl_fault_set(text);
+    if (rc < 0)
+        return raise_code(state_of(module), rc, "fault_set");
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+fn_fault_count(PyObject *module, PyObject *args)
+{
+    const char *what = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "|z:fault_count", &what))
+        return NULL;
+    int64_t n = tdl_fault_count(what);
+    if (n < 0)
+        return PyErr_Format(PyExc_ValueError, "there is no fault '%s'", what);
+    return PyLong_FromLongLong(n);
+}
+
+static PyObject *
 fn_code_text(PyObject *Py_UNUSED(module), PyObject *code)
 {
     long n = PyLong_AsLong(code);
@@ -167,6 +197,13 @@ static PyMethodDef functions[] = {
     {"dump", fn_dump, METH_VARARGS,
      "dump(file=2)\n\nWrites every goroutine with its state and what it waits on, to a\n"
      "descriptor or to an object with fileno()."},
+    {"fault_set", fn_fault_set, METH_O,
+     "fault_set(text)\n\nFor tests: makes the system's calls under treadle fail as often as the text says,\n"
+     "\"seed=7,short=0.3,eagain=0.1\"; None: no longer. ValueError says what is wrong\n"
+     "with a text. The first must come while nothing runs."},
+    {"fault_count", fn_fault_count, METH_VARARGS,
+     "fault_count(what=None) -> int\n\nHow often the fault of that name was injected since the last fault_set;\n"
+     "None: all of them together."},
     {"metric", fn_metric, METH_O,
      "metric(name) -> int\n\nname: \"goroutines\", \"tasks\", \"threads\", \"stacks\", \"channels\",\n"
      "\"connections\", \"listeners\", \"datagrams\", \"descriptors\", \"timers\", \"contexts\"; ValueError for another."},

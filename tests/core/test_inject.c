@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT
+ * Injected faults, as a user sets them: what parses, what repeats, and that a
+ * program which handles its errors does all its work in spite of them. The first
+ * test must be the first: the table stays in place once it is there. */
+#include "check.h"
+#include "net.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define NAMES 14
+static const char *const names[NAMES] = { "short",  "eagain", "eintr",  "reset",   "epipe",  "aborted", "refused",
+                                          "emfile", "enfile", "enomem", "enobufs", "thread", "delay",   "duplicate" };
+
+/* -- Setting --------------------------------------------------------------------------- */
+
+TEST_G(not_while_running, "X7 faults cannot come first while something runs") {
+    CHECK_RC(tdl_fault_set("short=0.1"), TDL_EBUSY);
+    CHECK_RC(tdl_fault_set(NULL), 0);
+    CHECK_RC(tdl_fault_set(""), 0);
+    CHECK_INT(tdl_fault_count(NULL), 0);
+}
+
+TEST(texts, "X7 a text that does not parse is refused, and it is said why") {
+    static const struct {
+        const char *text, *why;
+    } bad[] = {
+        { "shrt=0.1", "\"shrt\": no such fault; there are short eagain eintr reset" },
+        { "short", "\"short\": expected name=value" },
+        { "short=", "expected a rate from 0 to 1" },
+        { "short=.", "expected a rate" },
+        { "short=2", "expected a rate" },
+        { "short=-0.1", "expected a rate" },
+        { "short=0,1", "\"1\": expected name=value" },
+        { "short=1e-3", "expected a rate" },
+        { "short=nan", "expected a rate" },
+        { "short=0.1,", "something should follow" },
+        { ",short=0.1", "\"\": expected name=value" },
+        { "seed=x", "expected a whole number" },
+        { "seed=", "expected a whole number" },
+        { "seed=-1", "expected a whole number" },
+        { "most=12345678901234567890", "expected a whole number" },
+        { "eagain=1", "at most 0.99" },
+        { "eintr=1", "at most 0.99" },
+        { "short =0.1", "no such fault" },
+    };
+    char why[400], small[8];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CHECK_RC(tdl_fault_set(bad[i].text), TDL_EINVAL);
+        CHECK_RC(tdl_fault_check(bad[i].text, why, sizeof why), TDL_EINVAL);
+        if (!CHECK(strstr(why, bad[i].why))) fprintf(stderr, "  (%s: %s)\n", bad[i].text, why);
+    }
+    CHECK_RC(tdl_fault_check("shrt=0.1", small, sizeof small), TDL_EINVAL);
+    CHECK_INT(strlen(small), sizeof small - 1);
+    CHECK_RC(tdl_fault_check("shrt=0.1", NULL, 0), TDL_EINVAL);
+    CHECK_RC(tdl_fault_check("short=0.1", NULL, 1), TDL_EINVAL);
+    CHECK_RC(tdl_fault_check("seed=7,short=1,eagain=.25,eintr=0.99,most=3,after=2", why, sizeof why), 0);
+    CHECK_RC(tdl_fault_check(NULL, why, sizeof why), 0);
+    for (int i = 0; i < NAMES; i++) CHECK_INT(tdl_fault_count(names[i]), 0);
+    CHECK_RC(tdl_fault_count("seed"), TDL_EINVAL);
+    CHECK_RC(tdl_fault_count("shrt"), TDL_EINVAL);
+}
+
+/* Which of 64 duplications failed. */
+static uint64_t pattern(const char *text) {
+    uint64_t  which = 0;
+    tdl_host *h = NULL;
+    CHECK_RC(tdl_fault_set(NULL), 0);
+    CHECK_RC(tdl_host_open("pattern", &h), 0);
+    CHECK_RC(tdl_fault_set(text), 0);
+    int p[2];
+    REQUIRE(pipe(p) == 0);
+    for (int i = 0; i < 64; i++) {
+        tdl_fd *f = NULL;
+        int     rc = tdl_fd_dup(p[0], &f);
+        if (rc != 0) CHECK_RC(rc, -EMFILE);
+        which |= (uint64_t)(rc != 0) << i;
+        tdl_fd_free(f);
+    }
+    close(p[0]);
+    close(p[1]);
+    CHECK_INT(tdl_fault_count("emfile"), __builtin_popcountll(which));
+    CHECK_INT(tdl_fault_count(NULL), __builtin_popcountll(which));
+    CHECK_RC(tdl_fault_set(NULL), 0);
+    CHECK_RC(tdl_host_close(h), 0);
+    return which;
+}
+
+TEST(repeats, "X7 a seed repeats the faults of a thread; after and most pick some") {
+    CHECK_RC(tdl_fault_set("seed=1,short=0"), 0); /* in place */
+    uint64_t seven = pattern("seed=7,emfile=0.5");
+    CHECK(seven == pattern("emfile=.5,seed=7"));
+    CHECK(seven != pattern("seed=8,emfile=0.5"));
+    CHECK_WITHIN(__builtin_popcountll(seven), 12, 52);
+    CHECK(pattern("emfile=0") == 0);
+    CHECK(pattern("emfile=1") == UINT64_MAX);
+    CHECK(pattern("emfile=1,after=3,most=2") == (UINT64_C(3) << 3));
+}
+
+/* -- Working under them ------------------------------------------------------------------ */
+
+enum { CLIENTS = 4, TEXT = 20000 };
+
+static void echo(void *arg) {
+    char    buf[700];
+    int64_t n;
+    while ((n = tdl_conn_read(arg, buf, sizeof buf)) > 0) CHECK_RC(tdl_conn_write(arg, buf, (size_t)n), n);
+    CHECK_RC(n, 0);
+    tdl_conn_free(arg);
+}
+
+typedef struct served {
+    tdl_listener *l;
+    char          address[ADDRESS_SIZE];
+    crew          c;
+} served;
+
+static void serve(void *arg) {
+    served *s = arg;
+    for (int i = 0; i < CLIENTS; i++) {
+        tdl_conn *conn = NULL;
+        if (CHECK_RC(tdl_listener_accept(s->l, &conn), 0)) crew_go(&s->c, echo, conn);
+    }
+}
+
+static const char *network;
+
+static void client(void *arg) {
+    served   *s = arg;
+    char      out[TEXT], in[TEXT];
+    tdl_conn *conn = NULL;
+    if (!CHECK_RC(tdl_dial(network, s->address, 20 * TDL_SECOND, &conn), 0)) return;
+    for (int j = 0; j < TEXT; j++) out[j] = (char)(j * 7 + j / 256);
+    for (int at = 0; at < TEXT; at += 4000) {
+        CHECK_RC(tdl_conn_write(conn, out + at, 4000), 4000);
+        net_read_full(conn, in + at, 4000);
+    }
+    CHECK(memcmp(in, out, TEXT) == 0);
+    tdl_conn_free(conn);
+}
+
+static void datagrams(void) {
+    tdl_dgram *a = NULL, *b = NULL;
+    tdl_addr   to;
+    char       buf[32];
+    CHECK_RC(tdl_dgram_listen("udp", "127.0.0.1:0", &a), 0);
+    CHECK_RC(tdl_dgram_listen("udp", "127.0.0.1:0", &b), 0);
+    CHECK_RC(tdl_dgram_sockaddr(b, &to), 0);
+    for (int i = 0; i < 50; i++) {
+        CHECK_RC(tdl_dgram_sendto(a, "whole message", 13, &to), 13);
+        CHECK_RC(tdl_dgram_recv(b, buf, sizeof buf), 13);
+    }
+    tdl_dgram_free(a);
+    tdl_dgram_free(b);
+}
+
+static void through_a_pipe(void) {
+    int     p[2];
+    tdl_fd *r = NULL, *w = NULL;
+    char    buf[500];
+    REQUIRE(pipe(p) == 0);
+    CHECK_RC(tdl_fd_adopt(p[0], &r), 0);
+    CHECK_RC(tdl_fd_adopt(p[1], &w), 0);
+    for (int i = 0; i < 20; i++) {
+        memset(buf, i, sizeof buf);
+        CHECK_RC(tdl_fd_write(w, buf, sizeof buf), sizeof buf);
+        for (int64_t got = 0, n; got < (int64_t)sizeof buf; got += n) {
+            CHECK_RC(tdl_fd_wait_readable(r), 0);
+            if (!CHECK((n = tdl_fd_read(r, buf, sizeof buf - (size_t)got)) > 0)) break;
+            CHECK_INT(buf[n - 1], i);
+        }
+    }
+    tdl_fd_free(r);
+    tdl_fd_free(w);
+}
+
+static void work(void) {
+    served s = { .l = NULL };
+    s.l = net_listen(network, s.address);
+    crew_open(&s.c);
+    crew_go(&s.c, serve, &s);
+    for (int i = 0; i < CLIENTS; i++) crew_go(&s.c, client, &s);
+    datagrams();
+    through_a_pipe();
+    crew_close(&s.c);
+    tdl_listener_free(s.l);
+}
+
+TEST(all_is_done, "X7 short, late, interrupted and repeated: everything is done, and nothing twice") {
+    static const char *const harmless[] = { "short", "eagain", "eintr", "aborted", "delay", "duplicate" };
+    static const char *const networks[] = { "tcp", "unix" };
+    int64_t injected[6] = { 0 };
+    check_limit(60);
+    for (int i = 0; i < SCALE(16); i++) {
+        char text[160];
+        snprintf(text, sizeof text, "seed=%d,short=0.4,eagain=0.3,eintr=0.3,aborted=0.3,delay=0.3,duplicate=0.3", i);
+        network = networks[i % 2];
+        CHECK_RC(tdl_fault_set(text), 0);
+        check_run(work);
+        for (int k = 0; k < 6; k++) injected[k] += tdl_fault_count(harmless[k]);
+    }
+    for (int k = 0; k < 6; k++)
+        if (!CHECK(injected[k] > 0)) fprintf(stderr, "  (no %s)\n", harmless[k]);
+    CHECK_RC(tdl_fault_set(NULL), 0);
+    network = "tcp";
+    check_run(work);
+    CHECK_INT(tdl_fault_count(NULL), 0);
+}
+
+static void broken(void) {
+    static const int codes[] = { -ECONNRESET, -EPIPE };
+    static const char *const texts[] = { "reset=1,most=1", "epipe=1,most=1" };
+    for (int i = 0; i < 2; i++) {
+        tdl_conn *a, *b;
+        char      byte;
+        net_pair("tcp", &a, &b);
+        CHECK_RC(tdl_fault_set(texts[i]), 0);
+        CHECK_RC(tdl_conn_write(a, "x", 1), codes[i]);
+        CHECK_RC(tdl_conn_read(b, &byte, 1), 0); /* the other end is not left waiting */
+        CHECK_RC(tdl_fault_set(NULL), 0);
+        tdl_conn_free(a);
+        tdl_conn_free(b);
+    }
+}
+
+TEST_G(errors, "X7 an injected reset or broken pipe is reported once, and ends the stream at the other end") { broken(); }
+
+TEST_G(refusals, "X7 what is refused says so, and works the next time") {
+    static const struct {
+        const char *text;
+        int         code;
+    } cases[] = { { "refused=1,most=1", -ECONNREFUSED }, { "emfile=1,most=1", -EMFILE }, { "enfile=1,most=1", -ENFILE },
+                  { "enobufs=1,most=1", -ENOBUFS } };
+    char          address[ADDRESS_SIZE];
+    tdl_listener *l = net_listen("tcp", address);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tdl_conn *c = NULL;
+        CHECK_RC(tdl_fault_set(cases[i].text), 0);
+        CHECK_RC(tdl_dial("tcp", address, 0, &c), cases[i].code);
+        CHECK_INT(tdl_fault_count(NULL), 1);
+        CHECK_RC(tdl_dial("tcp", address, 0, &c), 0);
+        tdl_conn_free(c);
+    }
+    CHECK_RC(tdl_fault_set(NULL), 0);
+    tdl_listener_free(l);
+}
+
+/* Whatever fails, the run ends, and nothing is lost. */
+static int anything(void *arg) {
+    (void)arg;
+    tdl_listener *l = NULL;
+    tdl_conn     *a = NULL, *b = NULL;
+    char          address[ADDRESS_SIZE], buf[64];
+    for (int i = 0; i < 20; i++) {
+        if (tdl_listen("tcp", "127.0.0.1:0", &l) == 0) {
+            tdl_listener_set_deadline(l, tdl_now() + 20 * TDL_MILLISECOND);
+            snprintf(address, sizeof address, "127.0.0.1:%d", tdl_listener_port(l));
+            if (tdl_dial("tcp", address, 20 * TDL_MILLISECOND, &a) == 0 && tdl_listener_accept(l, &b) == 0) {
+                tdl_conn_set_timeout(a, 20 * TDL_MILLISECOND);
+                tdl_conn_set_timeout(b, 20 * TDL_MILLISECOND);
+                if (tdl_conn_write(a, "sixteen bytes, 16", 16) == 16) tdl_conn_fill(b, TDL_FILL_EXACT, 16);
+                tdl_conn_read(a, buf, sizeof buf);
+            }
+        }
+        tdl_conn_free(a);
+        tdl_conn_free(b);
+        tdl_listener_free(l);
+        a = b = NULL;
+        l = NULL;
+        tdl_sleep(1000);
+    }
+    return 0;
+}
+
+TEST(everything_fails, "X7 under every fault at once a run ends, with its result or an error") {
+    check_limit(60);
+    int done = 0;
+    for (int i = 0; i < 200 && (i < SCALE(24) || done == 0); i++) {
+        char text[300];
+        int  n = snprintf(text, sizeof text, "seed=%d", i);
+        for (int k = 0; k < NAMES; k++)
+            n += snprintf(text + n, sizeof text - (size_t)n, ",%s=0.02", names[k]);
+        CHECK_RC(tdl_fault_set(text), 0);
+        int rc = tdl_run(anything, NULL);
+        CHECK_RC(tdl_fault_set(NULL), 0);
+        CHECK(rc <= 0);
+        done += rc == 0;
+    }
+    CHECK(done > 0);
+}
