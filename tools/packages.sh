@@ -8,6 +8,7 @@ packages_sanitizers="clang libclang-rt-14-dev"
 packages_aarch64="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 packages_lua="luajit libluajit-5.1-dev lua-busted lua-check lua-messagepack luarocks"
 packages_python="python3 python3-dev python3-venv python3-pip python3-setuptools"
+packages_python_testsuite="libpython3.11-testsuite" # CPython's own tests, for Debian's interpreter
 packages_clients="curl wrk netcat-openbsd"
 
 package_missing() {

@@ -23,6 +23,9 @@ the goroutine waits; a value that was handed to it in that very turn is received
 first.
 """
 
+import sys as _sys
+from typing import Any as _Any
+
 from ._after import AfterFunc, after_func
 from ._context import Context, ContextCancelled, background
 from ._group import ErrGroup, Once, SingleFlight
@@ -138,3 +141,14 @@ __all__ = [
     "watchdog",
     "yield_",
 ]
+
+
+if _sys.version_info < (3, 16):
+
+    def __getattr__(name: str) -> _Any:
+        # Not imported before they are asked for: Python 3.14 deprecates policies.
+        if name in ("EventLoopPolicy", "install"):
+            from . import _policy
+
+            return getattr(_policy, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: MIT
+import socket
+
+_HAS_IPv6 = socket.has_ipv6

@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: MIT
+from treadle import Loop
+
+__all__ = ["Loop"]
