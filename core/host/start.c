@@ -120,6 +120,18 @@ int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t
     START_FORM(tdl_conn_fill_op(op, c, how, limit));
 }
 
+int tdl_conn_fill_until_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *delim, size_t n, size_t limit) {
+    START_FORM(tdl_conn_fill_until_op(op, c, delim, n, limit));
+}
+
+int tdl_conn_writev_start(tdl_host *h, uint32_t task, tdl_conn *c, const tdl_iovec *v, int n) {
+    START_FORM(tdl_conn_writev_op(op, c, v, n));
+}
+
+int tdl_conn_write_buf_start(tdl_host *h, uint32_t task, tdl_conn *c, tdl_buf *b) {
+    START_FORM(tdl_conn_write_buf_op(op, c, b));
+}
+
 int tdl_conn_send_fds_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n, const int *fds,
                             int nfds) {
     if (n > IO_MAX) return TDL_EINVAL;

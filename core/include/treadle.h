@@ -637,6 +637,47 @@ TDL_API int tdl_addr_equal(const tdl_addr *a, const tdl_addr *b);
 TDL_API int tdl_addr_set_sockaddr(tdl_addr *a, const void *sockaddr, size_t n);
 TDL_API const void *tdl_addr_sockaddr(const tdl_addr *a, size_t *n);
 
+/* -- Buffers ------------------------------------------------------------- */
+
+/* A chain of bytes: slices of counted blocks. Bytes move from one to another, and
+ * to and from connections, without being copied; a slice keeps its block, whatever
+ * becomes of the chain it was cut from. Any caller, but a chain is used by one at
+ * a time. Empty chains have no blocks. */
+typedef struct tdl_buf tdl_buf;
+
+typedef struct tdl_iovec {
+    const void *data;
+    size_t      n;
+} tdl_iovec;
+
+TDL_API tdl_buf *tdl_buf_new(void); /* NULL: out of memory */
+TDL_API void     tdl_buf_free(tdl_buf *b);
+TDL_API int64_t  tdl_buf_len(const tdl_buf *b);
+/* Copies n bytes to its end. 0; TDL_ENOMEM, and nothing has changed. */
+TDL_API int      tdl_buf_append(tdl_buf *b, const void *bytes, size_t n);
+/* Room for n bytes (at least one) in one run, to be written by the caller; and then how many of them
+ * (0…n) are now at its end. Nothing else may be done with b in between. NULL: out of
+ * memory. */
+TDL_API void    *tdl_buf_reserve(tdl_buf *b, size_t n);
+TDL_API int      tdl_buf_commit(tdl_buf *b, size_t n);
+/* The n bytes of `from` behind `offset` are also at the end of `to`; the first n
+ * bytes of `from` move to the end of `to`. 0; TDL_EINVAL: there are fewer; TDL_ENOMEM. */
+TDL_API int      tdl_buf_share(tdl_buf *to, const tdl_buf *from, size_t offset, size_t n);
+TDL_API int      tdl_buf_move(tdl_buf *to, tdl_buf *from, size_t n);
+/* Drops the first n bytes. 0; TDL_EINVAL: there are fewer. */
+TDL_API int      tdl_buf_skip(tdl_buf *b, size_t n);
+/* The first run of bytes, and how many they are; NULL and 0 when it is empty. The
+ * first n bytes in one run, put together if need be; NULL: there are fewer, or out of memory.
+ * Valid until b is changed. */
+TDL_API const void *tdl_buf_front(const tdl_buf *b, size_t *n);
+TDL_API const void *tdl_buf_peek(tdl_buf *b, size_t n);
+/* Copies up to n bytes from behind `offset`: how many. TDL_EINVAL beyond the end. */
+TDL_API int64_t  tdl_buf_copy(const tdl_buf *b, size_t offset, void *to, size_t n);
+/* Where these n bytes are first found, at `offset` or behind; TDL_EAGAIN: nowhere. */
+TDL_API int64_t  tdl_buf_find(const tdl_buf *b, size_t offset, const void *what, size_t n);
+/* Up to max of the runs it consists of: how many. */
+TDL_API int      tdl_buf_parts(const tdl_buf *b, tdl_iovec *v, int max);
+
 /* -- Streams ------------------------------------------------------------- */
 
 /* Listeners and connections; see Addresses for networks, of which those with
@@ -758,19 +799,33 @@ enum {
     TDL_FILL_EXACT = 1, /* exactly limit bytes; TDL_EEOF if the stream ends first */
     TDL_FILL_LINE  = 2, /* up to and with the next "\n"; a last line without one counts; TDL_EEOF when nothing is left;
                            TDL_ETOOLONG when limit bytes hold no "\n" */
-    TDL_FILL_ALL   = 3  /* to the end of the stream; TDL_ETOOLONG beyond limit bytes */
+    TDL_FILL_ALL   = 3, /* to the end of the stream; TDL_ETOOLONG beyond limit bytes */
+    TDL_FILL_UNTIL = 4  /* tdl_conn_fill_until alone */
 };
 /* Blocking. The frame's length, or an error as tdl_conn_read has; TDL_EINVAL
  * for a limit outside 1…2^30. With an error the bytes that had arrived are
  * still there for tdl_conn_peek, and then the same duty to skip holds. Of a
  * "unixpacket" connection a frame is one message, and how is TDL_FILL_SOME. */
 TDL_API int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit);
+/* A frame that ends with a delimiter of n bytes (1…255), which is part of it.
+ * Blocking. Its length; TDL_EEOF when the stream ends first, TDL_ETOOLONG when
+ * limit bytes hold none; else as tdl_conn_fill. */
+TDL_API int64_t tdl_conn_fill_until(tdl_conn *c, const void *delim, size_t n, size_t limit);
 /* The buffered bytes and their number, for the caller that holds the read
  * side; NULL and 0 when there are none. */
 TDL_API const char *tdl_conn_peek(tdl_conn *c, size_t *n);
 /* Drops n buffered bytes and gives up the read side. 0; TDL_EINVAL when the
  * read side is not held, or n is more than there are. */
 TDL_API int tdl_conn_skip(tdl_conn *c, size_t n);
+/* The same, but the n bytes go to the end of `to` (see Buffers), without a copy. */
+TDL_API int tdl_conn_take_buf(tdl_conn *c, size_t n, tdl_buf *to);
+
+/* Writes the bytes of n pieces (0…1024; TDL_EINVAL for more), one after the other, in
+ * as few system calls as will do; else as tdl_conn_write. Blocking. */
+TDL_API int64_t tdl_conn_writev(tdl_conn *c, const tdl_iovec *v, int n);
+/* Writes all that is in b. What has gone out is taken from it, with an error, too.
+ * Blocking; nobody else may use b meanwhile. */
+TDL_API int64_t tdl_conn_write_buf(tdl_conn *c, tdl_buf *b);
 
 /* Deadlines, for the operations in progress too: 0 clears, a past or negative
  * time is now and wins over ready data. Any caller. */
@@ -1079,6 +1134,12 @@ TDL_API int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *b
 /* What cannot be sent at once is copied; n is at most 2^30. */
 TDL_API int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
 TDL_API int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
+TDL_API int tdl_conn_fill_until_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *delim, size_t n,
+                                      size_t limit);
+/* What has to wait is copied. */
+TDL_API int tdl_conn_writev_start(tdl_host *h, uint32_t task, tdl_conn *c, const tdl_iovec *v, int n);
+/* b must stay, and be left alone, until the event. */
+TDL_API int tdl_conn_write_buf_start(tdl_host *h, uint32_t task, tdl_conn *c, tdl_buf *b);
 TDL_API int tdl_dial_opts_start(tdl_host *h, uint32_t task, const char *network, const char *address,
                                 const tdl_dial_options *o);
 TDL_API int tdl_dial_list_start(tdl_host *h, uint32_t task, const char *network, const tdl_addr *addresses, int n,

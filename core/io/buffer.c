@@ -4,35 +4,40 @@
 
 #include <string.h>
 
-#include "sys/sys.h"
-
 size_t tdl_buffer_room(tdl_buffer *b, size_t want) {
-    if (b->cap - b->end >= want) return b->cap - b->end;
-    if (b->start) {
-        memmove(b->data, b->data + b->start, b->end - b->start);
-        b->end -= b->start;
-        b->start = 0;
-        if (b->cap - b->end >= want) return b->cap - b->end;
+    tdl_block *old = b->block;
+    size_t len = tdl_buffer_len(b);
+    if (old && old->cap - old->end >= want) return old->cap - old->end;
+    if (old && old->cap - len >= want && tdl_block_alone(old)) { /* slices of it stay where they are */
+        memmove(old->data, old->data + old->start, len);
+        old->start = 0;
+        old->end = len;
+        return old->cap - len;
     }
-    size_t cap = b->cap;
-    while (cap - b->end < want) cap = cap ? 2 * cap : want;
-    char *data = tdl_sys.resize(b->data, cap);
-    if (!data) return 0;
-    b->data = data;
-    b->cap = cap;
-    return cap - b->end;
+    if (want > SIZE_MAX / 4 || len > SIZE_MAX / 4) return 0;
+    size_t cap = 2 * len;
+    if (cap < len + want) cap = len + want;
+    tdl_block *block = tdl_block_new(cap);
+    if (!block) return 0;
+    if (old) {
+        memcpy(block->data, old->data + old->start, len);
+        tdl_block_drop(old);
+    }
+    block->end = len;
+    b->block = block;
+    return block->cap - len;
 }
 
 void tdl_buffer_trim(tdl_buffer *b) {
-    if (b->start == b->end) tdl_buffer_free(b);
+    if (tdl_buffer_len(b) == 0) tdl_buffer_free(b);
 }
 
 void tdl_buffer_skip(tdl_buffer *b, size_t n) {
-    b->start += n;
+    if (b->block) b->block->start += n;
     tdl_buffer_trim(b);
 }
 
 void tdl_buffer_free(tdl_buffer *b) {
-    tdl_sys.release(b->data);
-    *b = (tdl_buffer){0};
+    if (b->block) tdl_block_drop(b->block);
+    b->block = NULL;
 }

@@ -1,12 +1,22 @@
 /* SPDX-License-Identifier: MIT
  * Framed reads: tdl_conn_fill, peek, skip. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <string.h>
 
+#include "io/buf.h"
 #include "net/net.h"
 #include "sys/sys.h"
 
-enum { LIMIT = 1 << 30, SMALL = 4096, LARGE = 64 * 1024 };
+/* Blocks of the usual sizes. */
+enum {
+    LIMIT = 1 << 30,
+    SMALL = 4096 - (int)sizeof(tdl_block),
+    MIDDLE = 16384 - (int)sizeof(tdl_block),
+    LARGE = 65536 - (int)sizeof(tdl_block)
+};
 
 /* -- Is there a frame? -------------------------------------------------------------- */
 
@@ -27,6 +37,15 @@ static int64_t frame(tdl_op *op, const tdl_buffer *b) {
         if (nl) return nl - bytes + 1;
         return have >= limit ? TDL_ETOOLONG : TDL_EAGAIN;
     }
+    case TDL_FILL_UNTIL: {
+        size_t scan = have < limit ? have : limit, d = op->u.io.ndelim;
+        const char *bytes = tdl_buffer_bytes(b);
+        size_t from = op->u.io.done >= d ? op->u.io.done - d + 1 : 0; /* it may have begun before */
+        const char *hit = scan > from ? memmem(bytes + from, scan - from, op->u.io.buf, d) : NULL;
+        op->u.io.done = scan;
+        if (hit) return hit - bytes + (int64_t)d;
+        return have >= limit ? TDL_ETOOLONG : TDL_EAGAIN;
+    }
     default: return have > limit ? TDL_ETOOLONG : TDL_EAGAIN;
     }
 }
@@ -36,7 +55,8 @@ static int64_t last_frame(tdl_op *op, const tdl_buffer *b) {
     size_t have = tdl_buffer_len(b);
     switch (op->u.io.how) {
     case TDL_FILL_SOME: return 0;
-    case TDL_FILL_EXACT: return TDL_EEOF;
+    case TDL_FILL_EXACT:
+    case TDL_FILL_UNTIL: return TDL_EEOF;
     case TDL_FILL_LINE: return have ? (int64_t)have : TDL_EEOF;
     default: return (int64_t)have;
     }
@@ -48,7 +68,7 @@ static size_t step(tdl_op *op, const tdl_conn *c) {
     const tdl_buffer *b = &c->in;
     size_t limit = op->u.io.n, have = tdl_buffer_len(b);
     if (c->kind == CONN_PACKET) return limit;
-    if (op->u.io.how == TDL_FILL_LINE || have == 0) return limit < LARGE ? SMALL : SMALL * 4;
+    if (op->u.io.how == TDL_FILL_LINE || op->u.io.how == TDL_FILL_UNTIL || have == 0) return limit < LARGE ? SMALL : MIDDLE;
     return have < LARGE ? SMALL : LARGE;
 }
 
@@ -64,12 +84,13 @@ static int64_t fill_attempt(tdl_op *op) {
         }
         size_t room = drained ? 0 : tdl_buffer_room(b, step(op, c));
         if (!drained && room == 0) return TDL_ENOMEM;
-        int64_t n = drained ? -EAGAIN : tdl_conn_take(c, b->data + b->end, room);
+        if (c->kind == CONN_PACKET && room > op->u.io.n) room = op->u.io.n;
+        int64_t n = drained ? -EAGAIN : tdl_conn_take(c, tdl_buffer_end(b), room);
         if (n == -EINTR) continue;
         if (n == 0) r = last_frame(op, b);
         if (n < 0 && n != -EAGAIN) r = n;
-        if (n == TDL_ETRUNCATED) b->end += room;
-        if (n > 0) b->end += (size_t)n;
+        if (n == TDL_ETRUNCATED) tdl_buffer_add(b, room);
+        if (n > 0) tdl_buffer_add(b, (size_t)n);
         tdl_buffer_trim(b);
         c->pd->dir[PD_READ].keep = tdl_buffer_len(b) != 0;
         op->u.io.drained = drained;
@@ -82,6 +103,10 @@ static int64_t fill_attempt(tdl_op *op) {
 
 static int64_t fill_done(tdl_op *op, int64_t r) {
     if (r == TDL_PENDING) return r;
+    if (op->u.io.how == TDL_FILL_UNTIL) {
+        tdl_sys.release(op->u.io.copy);
+        op->u.io.copy = NULL;
+    }
     tdl_conn *c = op->u.io.object;
     tdl_val_set_nil(&op->out);
     op->extra = 0;
@@ -94,7 +119,12 @@ static int64_t fill_done(tdl_op *op, int64_t r) {
 
 static int64_t fill_finish(tdl_op *op) { return fill_done(op, tdl_pd_finish(op)); }
 
-static const tdl_op_class fill_class = {"IO wait (read)", fill_finish, tdl_pd_abandon};
+static void fill_abandon(tdl_op *op) {
+    tdl_pd_abandon(op);
+    if (op->u.io.how == TDL_FILL_UNTIL) tdl_sys.release(op->u.io.copy);
+}
+
+static const tdl_op_class fill_class = {"IO wait (read)", fill_finish, fill_abandon};
 
 int64_t tdl_conn_fill_op(tdl_op *op, tdl_conn *c, int how, size_t limit) {
     op->extra = 0;
@@ -107,6 +137,32 @@ int64_t tdl_conn_fill_op(tdl_op *op, tdl_conn *c, int how, size_t limit) {
     op->u.io.done = 0;
     int64_t r = tdl_pd_op(op, c->pd, PD_READ, true, &fill_class);
     return fill_done(op, r);
+}
+
+int64_t tdl_conn_fill_until_op(tdl_op *op, tdl_conn *c, const void *delim, size_t n, size_t limit) {
+    op->extra = 0;
+    if (!c || !delim || n < 1 || n > UINT8_MAX || limit < n || limit > LIMIT || c->kind == CONN_PACKET)
+        return TDL_EINVAL;
+    char *copy = NULL;
+    if (op->kind == OP_OF_TASK) { /* the caller's goes away */
+        if (!(copy = tdl_sys.alloc(n))) return TDL_ENOMEM;
+        memcpy(copy, delim, n);
+        delim = copy;
+    }
+    op->u.io.object = c;
+    op->u.io.attempt = fill_attempt;
+    op->u.io.how = TDL_FILL_UNTIL;
+    op->u.io.buf = (char *)(uintptr_t)delim; /* only read */
+    op->u.io.ndelim = (uint8_t)n;
+    op->u.io.copy = copy;
+    op->u.io.n = limit;
+    op->u.io.done = 0;
+    int64_t r = tdl_pd_op(op, c->pd, PD_READ, true, &fill_class);
+    return fill_done(op, r);
+}
+
+int64_t tdl_conn_fill_until(tdl_conn *c, const void *delim, size_t n, size_t limit) {
+    TDL_BLOCKING_FORM(tdl_conn_fill_until_op(op, c, delim, n, limit));
 }
 
 int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit) {
@@ -126,6 +182,13 @@ const char *tdl_conn_peek(tdl_conn *c, size_t *n) {
     bool mine = c && holds(c);
     if (n) *n = mine ? tdl_buffer_len(&c->in) : 0;
     return mine ? tdl_buffer_bytes(&c->in) : NULL;
+}
+
+int tdl_conn_take_buf(tdl_conn *c, size_t n, tdl_buf *to) {
+    if (tdl_forked()) return TDL_EFORKED;
+    if (!c || !to || !holds(c) || n > tdl_buffer_len(&c->in)) return TDL_EINVAL;
+    int r = n ? tdl_buf_add(to, c->in.block, tdl_buffer_bytes(&c->in), n) : 0;
+    return r < 0 ? r : tdl_conn_skip(c, n);
 }
 
 int tdl_conn_skip(tdl_conn *c, size_t n) {

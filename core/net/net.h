@@ -70,6 +70,9 @@ int64_t tdl_dial_op(tdl_op *op, const char *network, const char *address, const 
 int64_t tdl_dial_list_op(tdl_op *op, const char *network, const tdl_addr *a, int n, const tdl_dial_options *o);
 int64_t tdl_conn_read_op(tdl_op *op, tdl_conn *c, void *buf, size_t n);
 int64_t tdl_conn_write_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n);
+int64_t tdl_conn_fill_until_op(tdl_op *op, tdl_conn *c, const void *delim, size_t n, size_t limit);
+int64_t tdl_conn_writev_op(tdl_op *op, tdl_conn *c, const tdl_iovec *v, int n);
+int64_t tdl_conn_write_buf_op(tdl_op *op, tdl_conn *c, tdl_buf *b);
 int64_t tdl_conn_fill_op(tdl_op *op, tdl_conn *c, int how, size_t limit);
 int64_t tdl_conn_send_fds_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n, const int *fds, int nfds);
 int64_t tdl_conn_recv_fds_op(tdl_op *op, tdl_conn *c, void *buf, size_t n, int *fds, int *nfds);

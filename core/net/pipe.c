@@ -150,8 +150,8 @@ static int64_t fill(struct half *h, size_t room, tdl_op *op) {
     if (n > room) n = room;
     if (n == 0) return 0;
     if (tdl_buffer_room(&h->bytes, n) == 0) return TDL_ENOMEM;
-    memcpy(h->bytes.data + h->bytes.end, op->u.io.buf + op->u.io.done, n);
-    h->bytes.end += n;
+    memcpy(tdl_buffer_end(&h->bytes), op->u.io.buf + op->u.io.done, n);
+    tdl_buffer_add(&h->bytes, n);
     op->u.io.done += n;
     return (int64_t)n;
 }

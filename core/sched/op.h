@@ -93,8 +93,10 @@ struct tdl_op {
             char *buf;
             size_t n, done;
             void *copy; /* of the caller's bytes, for a hosted write */
+            struct tdl_buf *chain; /* whose bytes are written */
             uint8_t dir, stage, drained, hold, held;
             uint8_t how; /* TDL_FILL_… */
+            uint8_t ndelim; /* TDL_FILL_UNTIL: of the delimiter at buf */
         } io;
         struct tdl_g *joined;
         struct { /* mutexes, and conditions: see sync/cond.c */

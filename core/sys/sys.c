@@ -21,6 +21,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -249,19 +250,53 @@ static int64_t real_read(int fd, void *buf, size_t n) { return rc(read(fd, buf, 
 
 /* A broken pipe is an error here and no signal: SIGPIPE is held back, and what
  * this write has raised is taken. (Only sockets have a flag for that.) */
-static int64_t real_write(int fd, const void *buf, size_t n) {
+typedef struct quiet {
     sigset_t pipe_only, before;
-    sigemptyset(&pipe_only);
-    sigaddset(&pipe_only, SIGPIPE);
-    if (pthread_sigmask(SIG_BLOCK, &pipe_only, &before) != 0) return rc(write(fd, buf, n));
-    int64_t r = rc(write(fd, buf, n));
-    if (!sigismember(&before, SIGPIPE)) {
-        if (r == -EPIPE) {
-            struct timespec at_once = {0, 0};
-            while (sigtimedwait(&pipe_only, NULL, &at_once) < 0 && errno == EINTR) {}
-        }
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int failed;
+} quiet;
+
+static void be_quiet(quiet *q) {
+    sigemptyset(&q->pipe_only);
+    sigaddset(&q->pipe_only, SIGPIPE);
+    q->failed = pthread_sigmask(SIG_BLOCK, &q->pipe_only, &q->before);
+}
+
+static int64_t quietly(quiet *q, int64_t r) {
+    if (q->failed || sigismember(&q->before, SIGPIPE)) return r;
+    if (r == -EPIPE) {
+        struct timespec at_once = {0, 0};
+        while (sigtimedwait(&q->pipe_only, NULL, &at_once) < 0 && errno == EINTR) {}
     }
+    pthread_sigmask(SIG_SETMASK, &q->before, NULL);
+    return r;
+}
+
+static int64_t real_write(int fd, const void *buf, size_t n) {
+    quiet q;
+    be_quiet(&q);
+    return quietly(&q, rc(write(fd, buf, n)));
+}
+
+static int64_t real_writev(int fd, const struct iovec *v, int n) {
+    quiet q;
+    be_quiet(&q);
+    return quietly(&q, rc(writev(fd, v, n)));
+}
+
+static int real_pipe(int fds[2]) { return (int)rc(pipe2(fds, O_NONBLOCK | O_CLOEXEC)); }
+
+static int64_t real_splice(int from, int to, size_t n) {
+    quiet q;
+    be_quiet(&q);
+    return quietly(&q, rc(splice(from, NULL, to, NULL, n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)));
+}
+
+static int64_t real_sendfile(int to, int file, int64_t *offset, size_t n) {
+    quiet q;
+    off_t at = (off_t)*offset;
+    be_quiet(&q);
+    int64_t r = quietly(&q, rc(sendfile(to, file, &at, n)));
+    *offset = at;
     return r;
 }
 
@@ -303,7 +338,8 @@ static int real_unlink(const char *path) { return (int)rc(unlink(path)); }
         .recvmsg = real_recvmsg, .sendmsg = real_sendmsg,                      \
         .recvmmsg = real_recvmmsg, .sendmmsg = real_sendmmsg,                  \
         .if_index = real_if_index, .if_name = real_if_name, .read = real_read, \
-        .write = real_write, .poll = real_poll, .nonblock = real_nonblock,     \
+        .write = real_write, .writev = real_writev, .pipe = real_pipe,         \
+        .splice = real_splice, .sendfile = real_sendfile, .poll = real_poll, .nonblock = real_nonblock,     \
         .dup = real_dup, .close = real_close, .unlink = real_unlink,           \
         .short_drains = 1, .enter = real_point, .call = real_point,            \
         .look = real_look, .bubble = real_bubble, .over = real_over            \

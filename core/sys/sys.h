@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 struct epoll_event;
+struct iovec;
 struct mmsghdr;
 
 struct tdl_sys {
@@ -71,6 +72,11 @@ struct tdl_sys {
     /* any descriptor */
     int64_t (*read)(int fd, void *buf, size_t n);
     int64_t (*write)(int fd, const void *buf, size_t n); /* without SIGPIPE */
+    int64_t (*writev)(int fd, const struct iovec *v, int n); /* without SIGPIPE */
+    int (*pipe)(int fds[2]); /* non-blocking, close-on-exec */
+    /* from one descriptor to another, one of which is a pipe; neither waits */
+    int64_t (*splice)(int from, int to, size_t n);
+    int64_t (*sendfile)(int to, int file, int64_t *offset, size_t n); /* without SIGPIPE */
     int (*poll)(int fd, int events); /* what is so now, of POLLIN … */
     int (*nonblock)(int fd, int on); /* sets the mode; what it was before */
     int (*dup)(int fd);              /* close-on-exec */

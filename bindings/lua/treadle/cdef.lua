@@ -7,7 +7,7 @@ return {
   abi = 1,
   version = "0.1.0",
   -- structures whose size the library is asked for
-  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_packet", "tdl_event", "tdl_outcome", "tdl_sim_options", "tdl_sim_report" },
+  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_iovec", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_packet", "tdl_event", "tdl_outcome", "tdl_sim_options", "tdl_sim_report" },
   const = {
     TDL_ECLOSED = -4097,
     TDL_ETIMEDOUT = -4098,
@@ -55,6 +55,7 @@ return {
     TDL_FILL_EXACT = 1,
     TDL_FILL_LINE = 2,
     TDL_FILL_ALL = 3,
+    TDL_FILL_UNTIL = 4,
     TDL_NODELAY = 1,
     TDL_KEEPALIVE = 2,
     TDL_KEEPALIVE_INTERVAL = 3,
@@ -302,6 +303,25 @@ int tdl_addr_set_port(tdl_addr *a, int port);
 int tdl_addr_equal(const tdl_addr *a, const tdl_addr *b);
 int tdl_addr_set_sockaddr(tdl_addr *a, const void *sockaddr, size_t n);
 const void *tdl_addr_sockaddr(const tdl_addr *a, size_t *n);
+typedef struct tdl_buf tdl_buf;
+typedef struct tdl_iovec {
+const void *data;
+size_t n;
+} tdl_iovec;
+tdl_buf *tdl_buf_new(void);
+void tdl_buf_free(tdl_buf *b);
+int64_t tdl_buf_len(const tdl_buf *b);
+int tdl_buf_append(tdl_buf *b, const void *bytes, size_t n);
+void *tdl_buf_reserve(tdl_buf *b, size_t n);
+int tdl_buf_commit(tdl_buf *b, size_t n);
+int tdl_buf_share(tdl_buf *to, const tdl_buf *from, size_t offset, size_t n);
+int tdl_buf_move(tdl_buf *to, tdl_buf *from, size_t n);
+int tdl_buf_skip(tdl_buf *b, size_t n);
+const void *tdl_buf_front(const tdl_buf *b, size_t *n);
+const void *tdl_buf_peek(tdl_buf *b, size_t n);
+int64_t tdl_buf_copy(const tdl_buf *b, size_t offset, void *to, size_t n);
+int64_t tdl_buf_find(const tdl_buf *b, size_t offset, const void *what, size_t n);
+int tdl_buf_parts(const tdl_buf *b, tdl_iovec *v, int max);
 typedef struct tdl_listener tdl_listener;
 typedef struct tdl_conn tdl_conn;
 int tdl_listen(const char *network, const char *address, tdl_listener **l);
@@ -342,8 +362,12 @@ int tdl_listener_release(tdl_listener *l);
 int64_t tdl_conn_read(tdl_conn *c, void *buf, size_t n);
 int64_t tdl_conn_write(tdl_conn *c, const void *buf, size_t n);
 int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit);
+int64_t tdl_conn_fill_until(tdl_conn *c, const void *delim, size_t n, size_t limit);
 const char *tdl_conn_peek(tdl_conn *c, size_t *n);
 int tdl_conn_skip(tdl_conn *c, size_t n);
+int tdl_conn_take_buf(tdl_conn *c, size_t n, tdl_buf *to);
+int64_t tdl_conn_writev(tdl_conn *c, const tdl_iovec *v, int n);
+int64_t tdl_conn_write_buf(tdl_conn *c, tdl_buf *b);
 void tdl_conn_set_deadline(tdl_conn *c, int64_t when);
 void tdl_conn_set_read_deadline(tdl_conn *c, int64_t when);
 void tdl_conn_set_write_deadline(tdl_conn *c, int64_t when);
@@ -473,6 +497,10 @@ int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *
 int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n);
 int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
 int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
+int tdl_conn_fill_until_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *delim, size_t n,
+size_t limit);
+int tdl_conn_writev_start(tdl_host *h, uint32_t task, tdl_conn *c, const tdl_iovec *v, int n);
+int tdl_conn_write_buf_start(tdl_host *h, uint32_t task, tdl_conn *c, tdl_buf *b);
 int tdl_dial_opts_start(tdl_host *h, uint32_t task, const char *network, const char *address,
 const tdl_dial_options *o);
 int tdl_dial_list_start(tdl_host *h, uint32_t task, const char *network, const tdl_addr *addresses, int n,
