@@ -7,6 +7,7 @@ packages_core_tests="libcmocka-dev luajit libluajit-5.1-dev python3-dev gdb libu
 packages_sanitizers="clang libclang-rt-14-dev"
 packages_aarch64="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 packages_lua="luajit libluajit-5.1-dev lua-busted lua-check lua-messagepack luarocks"
+packages_lua_clients="lua-socket redis-server memcached libpcre2-8-0 libssl3" # what the compatibility modules are tested with
 packages_python="python3 python3-dev python3-venv python3-pip python3-setuptools"
 packages_python_testsuite="libpython3.11-testsuite" # CPython's own tests, for Debian's interpreter
 packages_clients="curl wrk netcat-openbsd"

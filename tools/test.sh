@@ -6,6 +6,7 @@ set -uo pipefail # no -e: a part that fails is counted, and the next one runs
 . tools/compile.sh
 . tools/aarch64.sh
 . tools/venv.sh
+. tools/lua_clients.sh
 . tools/tally.sh
 
 # Some tests open thousands of descriptors; a shell's default is 1,024.
@@ -48,7 +49,7 @@ compile_clang() {
 model_tests() { compile_model && run_ctest build-model -L model -j"$(nproc)"; }
 
 aarch64_tests() { aarch64_ready && aarch64_compile && run_ctest build-aarch64 -j2; }
-lua_tests()     { built_default && TDL_BUILD=$PWD/build $limit tests/lua/run; }
+lua_tests()     { built_default && lua_clients_ready && TDL_BUILD=$PWD/build $limit tests/lua/run; }
 python_tests()  { venv_ready && PYTHON=$base_python $limit tests/python/run; }
 ffi_fresh()     { "$base_python" ffi/gen_lua_cdef.py --check && say "  the generated declarations are fresh"; }
 lua_lint()      { luacheck --no-color bindings/lua examples/lua tests/lua bench; }
@@ -77,7 +78,7 @@ for name in "$@"; do
     case " $all " in *" $name "*) ;; *) die "no such part: $name (there are: $all)" ;; esac
 done
 
-need "for the tests" $packages_build $packages_core_tests $packages_sanitizers $packages_aarch64 $packages_lua $packages_python $packages_python_testsuite $packages_clients \
+need "for the tests" $packages_build $packages_core_tests $packages_sanitizers $packages_aarch64 $packages_lua $packages_lua_clients $packages_python $packages_python_testsuite $packages_clients \
     || die "the packages could not be installed"
 for name in ${*:-$all}; do
     run_part "$name"

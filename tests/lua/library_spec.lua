@@ -117,4 +117,19 @@ describe("loading", function()
     os.remove(copy)
     assert.equal(copy .. "\n", out)
   end)
+
+  it("has each of its modules in the rockspec, under its name", function()
+    local listed = {}
+    for line in io.lines(helper.root .. "/treadle-scm-1.rockspec") do
+      local name, file = line:match '%["(treadle[%w_.]*)"%] = "bindings/lua/(.*)%.lua"'
+      if name then listed[file] = name end
+    end
+    local out = helper.shell(("cd %s/bindings/lua && find treadle -name '*.lua'"):format(helper.root))
+    local n = 0
+    for file in out:gmatch "([^\n]+)%.lua" do
+      n = n + 1
+      assert.equal((file:gsub("/init$", ""):gsub("/", ".")), listed[file], file .. " is not in the rockspec")
+    end
+    assert.is_true(n > 40)
+  end)
 end)

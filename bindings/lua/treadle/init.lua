@@ -25,6 +25,7 @@ local goroutine = require "treadle.goroutine"
 local group = require "treadle.group"
 local loop = require "treadle.loop"
 local net = require "treadle.net"
+local protect = require "treadle.protect"
 local rwmutex = require "treadle.rwmutex"
 local scope = require "treadle.scope"
 local select_ = require "treadle.select"
@@ -70,6 +71,8 @@ return {
   adopt = net.adopt,
   adopt_listener = net.adopt_listener,
   fd = fd.fd,
+  protect = protect.protect,
+  newtry = protect.newtry,
   num_goroutines = debugging.num_goroutines,
   dump = debugging.dump,
   metric = debugging.metric,

@@ -99,6 +99,16 @@ function Listener:address()
   return ffi.string(buffer)
 end
 
+--- The file descriptor, which still belongs to the listener.
+---@return integer|nil fd
+---@return string|nil err "closed"
+function Listener:fd()
+  if self.ptr == NO_LISTENER then return nil, "closed" end
+  local fd = C.tdl_listener_fd(self.ptr)
+  if fd < 0 then return nil, fail(fd) end
+  return fd
+end
+
 --- Stops listening. Goroutines in accept, and every later call, get nil,
 --- "closed". Does not wait.
 ---@return true|nil done
