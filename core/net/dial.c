@@ -102,9 +102,12 @@ static bool self_connected(attempt *a) {
 static int ask(attempt *a) {
     a->again = 0;
     tdl_pd_take_ready(a->c->pd, PD_WRITE);
-    int r = tdl_sys.connect(a->c->pd->fd, tdl_addr_sa(&a->to), a->to.length);
+    int r;
+    do /* interrupted, it goes on by itself, and is asked how it goes */
+        r = tdl_sys.connect(a->c->pd->fd, tdl_addr_sa(&a->to), a->to.length);
+    while (r == -EINTR);
     if (r == -EISCONN) r = 0;
-    if (r == -EINPROGRESS || r == -EALREADY || r == -EINTR) return TDL_EAGAIN;
+    if (r == -EINPROGRESS || r == -EALREADY) return TDL_EAGAIN;
     if (r == -EAGAIN && tdl_addr_family(&a->to) == AF_UNIX) {
         a->pause = a->pause ? a->pause * 2 : RETRY_FIRST;
         if (a->pause > RETRY_MOST) a->pause = RETRY_MOST;

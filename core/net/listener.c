@@ -175,12 +175,29 @@ int tdl_listener_release(tdl_listener *l) {
 
 /* -- Accepting ----------------------------------------------------------------------------- */
 
+/* Of the connection that would have been accepted, which came to nothing in the
+ * backlog: nobody's error (accept(2), "Error handling"). */
+static bool passed_over(int code) {
+    switch (code) {
+    case -EINTR:
+    case -ECONNABORTED:
+    case -EPROTO:
+    case -ENOPROTOOPT:
+    case -ENETDOWN:
+    case -ENETUNREACH:
+    case -EHOSTDOWN:
+    case -EHOSTUNREACH:
+    case -ENONET: return true;
+    default: return false;
+    }
+}
+
 static int64_t accept_attempt(tdl_op *op) {
     tdl_listener *l = op->u.io.object;
     int fd;
-    do /* one that was aborted in the backlog is nobody's error */
+    do
         fd = tdl_sys.accept(l->pd->fd, NULL, NULL);
-    while (fd == -EINTR || fd == -ECONNABORTED || fd == -EPROTO);
+    while (passed_over(fd));
     if (fd == -EAGAIN) return TDL_EAGAIN;
     if (fd < 0) return fd;
     tdl_conn *c;

@@ -57,7 +57,9 @@ static int64_t get_linger(int fd) {
 }
 
 static int set_tos(int fd, int64_t tos) {
-    if (family_of(fd) != AF_INET6) return set_int(fd, IPPROTO_IP, IP_TOS, tos);
+    int family = family_of(fd);
+    if (family < 0) return family;
+    if (family != AF_INET6) return set_int(fd, IPPROTO_IP, IP_TOS, tos);
     set_int(fd, IPPROTO_IP, IP_TOS, tos); /* of IPv4 peers on it */
     return set_int(fd, IPPROTO_IPV6, IPV6_TCLASS, tos);
 }
@@ -68,7 +70,9 @@ static int64_t get_tos(int fd) {
 }
 
 static int set_ttl(int fd, int64_t ttl) {
-    if (family_of(fd) != AF_INET6) return set_int(fd, IPPROTO_IP, IP_TTL, ttl);
+    int family = family_of(fd);
+    if (family < 0) return family;
+    if (family != AF_INET6) return set_int(fd, IPPROTO_IP, IP_TTL, ttl);
     set_int(fd, IPPROTO_IP, IP_TTL, ttl);
     return set_int(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, ttl);
 }
@@ -190,8 +194,9 @@ int tdl_conn_peercred(tdl_conn *c, int64_t *pid, int64_t *uid, int64_t *gid) {
     if (!c) return TDL_EINVAL;
     int r = tdl_pd_enter_plain(c->pd);
     if (r < 0) return r;
-    if (c->pd->fd < 0 || family_of(c->pd->fd) != AF_UNIX)
-        r = -EOPNOTSUPP;
+    int family = c->pd->fd < 0 ? -EOPNOTSUPP : family_of(c->pd->fd);
+    if (family != AF_UNIX)
+        r = family < 0 ? family : -EOPNOTSUPP;
     else
         r = tdl_sys.getsockopt(c->pd->fd, SOL_SOCKET, SO_PEERCRED, &who, &n);
     tdl_pd_leave_plain(c->pd);

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT
+ * The calls of the seam, and the errors of each as the manual has them. */
+#include "sweep.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "sys/base.h"
+#include "sys/sys.h"
+
+enum {
+    ALLOC, RESIZE, MAP, GUARD, DISCARD, THREAD, FUTEX_WAIT,
+    EPOLL_CREATE, EPOLL_ADD, EPOLL_DEL, EPOLL_WAIT, EVENTFD, EVENTFD_WRITE,
+    SOCKET, BIND, LISTEN, ACCEPT, CONNECT, RECV, SEND, GETSOCKOPT, SETSOCKOPT, GETSOCKNAME, GETPEERNAME, SHUTDOWN,
+    RECVMSG, SENDMSG, RECVMMSG, SENDMMSG,
+    READ, WRITE, POLL, NONBLOCK, DUP, CLOSE, UNLINK,
+    CALLS
+};
+
+const call sweep_calls[] = {
+    [ALLOC] = { "alloc", { ENOMEM } },
+    [RESIZE] = { "resize", { ENOMEM } },
+    [MAP] = { "map", { ENOMEM } },
+    [GUARD] = { "guard", { ENOMEM, EINVAL } },
+    [DISCARD] = { "discard", { ENOMEM, EINVAL, EAGAIN } },
+    [THREAD] = { "thread", { EAGAIN, ENOMEM, EPERM } },
+    [FUTEX_WAIT] = { "futex_wait", { EAGAIN, EINTR } },
+    [EPOLL_CREATE] = { "epoll_create", { EMFILE, ENFILE, ENOMEM } },
+    [EPOLL_ADD] = { "epoll_ctl add", { ENOMEM, ENOSPC, EPERM, EEXIST, EBADF, ELOOP } },
+    [EPOLL_DEL] = { "epoll_ctl del", { ENOENT, EBADF, ENOMEM } },
+    [EPOLL_WAIT] = { "epoll_wait", { EINTR } },
+    [EVENTFD] = { "eventfd", { EMFILE, ENFILE, ENODEV, ENOMEM } },
+    [EVENTFD_WRITE] = { "eventfd write", { EAGAIN } },
+    [SOCKET] = { "socket", { EACCES, EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTONOSUPPORT } },
+    [BIND] = { "bind", { EACCES, EADDRINUSE, EADDRNOTAVAIL, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR, EROFS } },
+    [LISTEN] = { "listen", { EADDRINUSE, EOPNOTSUPP } },
+    [ACCEPT] = { "accept", { EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EPROTO, ENETDOWN,
+                             ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETUNREACH } },
+    [CONNECT] = { "connect", { EACCES, EPERM, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, ECONNRESET, EINTR,
+                               EHOSTUNREACH, ENETUNREACH, ETIMEDOUT, ENOBUFS } },
+    [RECV] = { "recv", { EAGAIN, ECONNREFUSED, ECONNRESET, EINTR, ENOMEM, ENOTCONN, ETIMEDOUT, EHOSTUNREACH } },
+    [SEND] = { "send", { EACCES, EAGAIN, ECONNRESET, EINTR, ENOBUFS, ENOMEM, EPIPE, EHOSTUNREACH, ENETDOWN, ENETUNREACH,
+                         ETIMEDOUT } },
+    [GETSOCKOPT] = { "getsockopt", { EINVAL, ENOPROTOOPT, ENOMEM } },
+    [SETSOCKOPT] = { "setsockopt", { EINVAL, ENOPROTOOPT, ENOMEM, EPERM } },
+    [GETSOCKNAME] = { "getsockname", { ENOBUFS, ENOTSOCK } },
+    [GETPEERNAME] = { "getpeername", { ENOBUFS, ENOTCONN } },
+    [SHUTDOWN] = { "shutdown", { ENOTCONN } },
+    [RECVMSG] = { "recvmsg", { EAGAIN, ECONNREFUSED, ECONNRESET, EINTR, ENOMEM, ENOTCONN } },
+    [SENDMSG] = { "sendmsg", { EACCES, EAGAIN, ECONNREFUSED, ECONNRESET, EINTR, EMSGSIZE, ENOBUFS, ENOMEM, EPIPE,
+                               ETOOMANYREFS, EHOSTUNREACH, ENETUNREACH, EPERM } },
+    [RECVMMSG] = { "recvmmsg", { EAGAIN, ECONNREFUSED, EINTR, ENOMEM } },
+    [SENDMMSG] = { "sendmmsg", { EACCES, EAGAIN, ECONNREFUSED, EINTR, EMSGSIZE, ENOBUFS, ENOMEM, ENETUNREACH } },
+    [READ] = { "read", { EAGAIN, EBADF, EINTR, EIO } },
+    [WRITE] = { "write", { EAGAIN, EBADF, EDQUOT, EINTR, EIO, ENOSPC, EPIPE } },
+    [POLL] = { "poll", { EINTR, ENOMEM } },
+    [NONBLOCK] = { "fcntl", { EBADF, EPERM, EINVAL } },
+    [DUP] = { "dup", { EBADF, EMFILE } },
+    [CLOSE] = { "close", { EINTR, EIO, ENOSPC } },
+    [UNLINK] = { "unlink", { EACCES, ENOENT, EROFS, EBUSY } },
+};
+const int sweep_ncalls = CALLS;
+
+/* -- Failing once ---------------------------------------------------------------------- */
+
+static atomic_int     counts[CALLS];
+static atomic_int     left; /* until it fails */
+static int            armed, code; /* written while nothing runs */
+static atomic_bool    failed;
+static _Atomic int64_t live;
+static _Thread_local bool lied;
+
+/* The thread's, whichever goroutine it runs. */
+TDL_NO_TSAN static void lie(bool yes) { lied = yes; }
+
+/* The error to return now, negated, or 0. */
+static int strike(int which) {
+    atomic_fetch_add(&counts[which], 1);
+    if (!code || which != armed || atomic_fetch_sub(&left, 1) != 1) return 0;
+    atomic_store(&failed, true);
+    lie(code == EAGAIN);
+    return -code;
+}
+
+TDL_NO_TSAN static int64_t owed(void) {
+    int64_t ns = lied ? 100000 : 0;
+    lied = false;
+    return ns;
+}
+
+/* Where a stream has failed the peer hears of it. */
+static int64_t broken(int fd, int r) {
+    if (r != -EAGAIN && r != -EINTR) tdl_sys_real.shutdown(fd, SHUT_RDWR);
+    return r;
+}
+
+/* -- The table ---------------------------------------------------------------------------- */
+
+static void *f_alloc(size_t n) {
+    void *p = strike(ALLOC) ? NULL : tdl_sys_real.alloc(n);
+    if (p) atomic_fetch_add(&live, 1);
+    return p;
+}
+static void *f_resize(void *old, size_t n) {
+    void *p = strike(RESIZE) ? NULL : tdl_sys_real.resize(old, n);
+    if (p && !old) atomic_fetch_add(&live, 1);
+    return p;
+}
+static void f_release(void *p) {
+    if (p) atomic_fetch_sub(&live, 1);
+    tdl_sys_real.release(p);
+}
+static void *f_map(size_t n) {
+    void *p = strike(MAP) ? NULL : tdl_sys_real.map(n);
+    if (p) atomic_fetch_add(&live, 1);
+    return p;
+}
+static int f_unmap(void *p, size_t n) {
+    atomic_fetch_sub(&live, 1);
+    return tdl_sys_real.unmap(p, n);
+}
+
+#define FAILS(which)         \
+    int r_ = strike(which);  \
+    if (r_ < 0) return r_
+
+static int f_guard(void *p, size_t size, size_t stride, int n) {
+    FAILS(GUARD);
+    return tdl_sys_real.guard(p, size, stride, n);
+}
+static int f_discard(void *p, size_t n) {
+    FAILS(DISCARD);
+    return tdl_sys_real.discard(p, n);
+}
+static int f_thread(void *(*fn)(void *), void *arg, void *thread) {
+    FAILS(THREAD);
+    return tdl_sys_real.thread(fn, arg, thread);
+}
+static int f_futex_wait(void *word, uint32_t expected, int64_t deadline) {
+    FAILS(FUTEX_WAIT);
+    return tdl_sys_real.futex_wait(word, expected, deadline);
+}
+static int f_epoll_create(void) {
+    FAILS(EPOLL_CREATE);
+    return tdl_sys_real.epoll_create();
+}
+static int f_epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev) {
+    if (op == EPOLL_CTL_ADD) {
+        FAILS(EPOLL_ADD);
+    } else if (op == EPOLL_CTL_DEL) {
+        FAILS(EPOLL_DEL);
+    }
+    return tdl_sys_real.epoll_ctl(epfd, op, fd, ev);
+}
+static int f_epoll_wait(int epfd, struct epoll_event *evs, int max, int64_t ns) {
+    FAILS(EPOLL_WAIT);
+    return tdl_sys_real.epoll_wait(epfd, evs, max, ns);
+}
+static int f_eventfd(void) {
+    FAILS(EVENTFD);
+    return tdl_sys_real.eventfd();
+}
+/* EAGAIN: it counts so far already that it is readable. */
+static int f_eventfd_write(int fd) {
+    int r = tdl_sys_real.eventfd_write(fd);
+    FAILS(EVENTFD_WRITE);
+    return r;
+}
+static int f_socket(int domain, int type, int protocol) {
+    FAILS(SOCKET);
+    return tdl_sys_real.socket(domain, type, protocol);
+}
+static int f_bind(int fd, const struct sockaddr *sa, socklen_t n) {
+    FAILS(BIND);
+    return tdl_sys_real.bind(fd, sa, n);
+}
+static int f_listen(int fd, int backlog) {
+    FAILS(LISTEN);
+    return tdl_sys_real.listen(fd, backlog);
+}
+static int f_accept(int fd, struct sockaddr *sa, socklen_t *n) {
+    FAILS(ACCEPT);
+    return tdl_sys_real.accept(fd, sa, n);
+}
+/* Interrupted, it goes on. */
+static int f_connect(int fd, const struct sockaddr *sa, socklen_t n) {
+    int r = strike(CONNECT);
+    if (r == 0) return tdl_sys_real.connect(fd, sa, n);
+    if (r == -EINTR) tdl_sys_real.connect(fd, sa, n);
+    return r;
+}
+static int64_t f_recv(int fd, void *buf, size_t n) {
+    int r = strike(RECV);
+    return r < 0 ? broken(fd, r) : tdl_sys_real.recv(fd, buf, n);
+}
+static int64_t f_send(int fd, const void *buf, size_t n) {
+    int r = strike(SEND);
+    return r < 0 ? broken(fd, r) : tdl_sys_real.send(fd, buf, n);
+}
+static int f_getsockopt(int fd, int level, int name, void *value, socklen_t *n) {
+    FAILS(GETSOCKOPT);
+    return tdl_sys_real.getsockopt(fd, level, name, value, n);
+}
+static int f_setsockopt(int fd, int level, int name, const void *value, socklen_t n) {
+    FAILS(SETSOCKOPT);
+    return tdl_sys_real.setsockopt(fd, level, name, value, n);
+}
+static int f_getsockname(int fd, struct sockaddr *sa, socklen_t *n) {
+    FAILS(GETSOCKNAME);
+    return tdl_sys_real.getsockname(fd, sa, n);
+}
+static int f_getpeername(int fd, struct sockaddr *sa, socklen_t *n) {
+    FAILS(GETPEERNAME);
+    return tdl_sys_real.getpeername(fd, sa, n);
+}
+static int f_shutdown(int fd, int how) {
+    FAILS(SHUTDOWN);
+    return tdl_sys_real.shutdown(fd, how);
+}
+static int64_t f_recvmsg(int fd, struct msghdr *m) {
+    int r = strike(RECVMSG);
+    return r < 0 ? broken(fd, r) : tdl_sys_real.recvmsg(fd, m);
+}
+static int64_t f_sendmsg(int fd, const struct msghdr *m) {
+    int r = strike(SENDMSG);
+    return r < 0 ? broken(fd, r) : tdl_sys_real.sendmsg(fd, m);
+}
+static int f_recvmmsg(int fd, struct mmsghdr *m, unsigned n) {
+    FAILS(RECVMMSG);
+    return tdl_sys_real.recvmmsg(fd, m, n);
+}
+static int f_sendmmsg(int fd, struct mmsghdr *m, unsigned n) {
+    FAILS(SENDMMSG);
+    return tdl_sys_real.sendmmsg(fd, m, n);
+}
+static int64_t f_read(int fd, void *buf, size_t n) {
+    FAILS(READ);
+    return tdl_sys_real.read(fd, buf, n);
+}
+static int64_t f_write(int fd, const void *buf, size_t n) {
+    FAILS(WRITE);
+    return tdl_sys_real.write(fd, buf, n);
+}
+static int f_poll(int fd, int events) {
+    FAILS(POLL);
+    return tdl_sys_real.poll(fd, events);
+}
+static int f_nonblock(int fd, int on) {
+    FAILS(NONBLOCK);
+    return tdl_sys_real.nonblock(fd, on);
+}
+static int f_dup(int fd) {
+    FAILS(DUP);
+    return tdl_sys_real.dup(fd);
+}
+/* The descriptor is gone, whatever close says. */
+static int f_close(int fd) {
+    int r = tdl_sys_real.close(fd);
+    FAILS(CLOSE);
+    return r;
+}
+static int f_unlink(const char *path) {
+    int r = tdl_sys_real.unlink(path);
+    FAILS(UNLINK);
+    return r;
+}
+
+static struct tdl_sys table(void) {
+    struct tdl_sys t = tdl_sys_real;
+    t.alloc = f_alloc, t.resize = f_resize, t.release = f_release, t.map = f_map, t.unmap = f_unmap;
+    t.guard = f_guard, t.discard = f_discard, t.thread = f_thread, t.futex_wait = f_futex_wait;
+    t.epoll_create = f_epoll_create, t.epoll_ctl = f_epoll_ctl, t.epoll_wait = f_epoll_wait;
+    t.eventfd = f_eventfd, t.eventfd_write = f_eventfd_write;
+    t.socket = f_socket, t.bind = f_bind, t.listen = f_listen, t.accept = f_accept, t.connect = f_connect;
+    t.recv = f_recv, t.send = f_send, t.getsockopt = f_getsockopt, t.setsockopt = f_setsockopt;
+    t.getsockname = f_getsockname, t.getpeername = f_getpeername, t.shutdown = f_shutdown;
+    t.recvmsg = f_recvmsg, t.sendmsg = f_sendmsg, t.recvmmsg = f_recvmmsg, t.sendmmsg = f_sendmmsg;
+    t.read = f_read, t.write = f_write, t.poll = f_poll, t.nonblock = f_nonblock, t.dup = f_dup, t.close = f_close;
+    t.unlink = f_unlink, t.owed = owed;
+    return t;
+}
+
+void sweep_arm(int which, int error, int at) {
+    for (int i = 0; i < CALLS; i++) atomic_store(&counts[i], 0);
+    armed = which;
+    code = error;
+    atomic_store(&left, at);
+    atomic_store(&failed, false);
+    tdl_sys = table();
+}
+
+bool sweep_disarm(void) {
+    tdl_sys = tdl_sys_real;
+    return atomic_load(&failed);
+}
+
+int sweep_counted(int which) { return atomic_load(&counts[which]); }
+
+int64_t sweep_live(void) { return atomic_load(&live); }
