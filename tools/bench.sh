@@ -1,10 +1,24 @@
 # SPDX-License-Identifier: MIT
 # ./dev bench [NAME…] [--reps N] [--seconds S] [--hosts] [--instructions]
+# ./dev bench python [NAME…] [--reps N] [--seconds S] [--instructions]
 set -euo pipefail
 . tools/say.sh
 . tools/packages.sh
 . tools/compile.sh
 . tools/venv.sh
+
+if [ "${1:-}" = python ]; then # asyncio's loops side by side
+    shift
+    case " $* " in
+        *" --help "* | *" -h "*) exec python3 bench/python/run.py --load - --help ;;
+    esac
+    need "to build and to count" $packages_build $packages_python valgrind openssl
+    compile build-bench -DTDL_BUILD_BENCH=ON
+    venv_package
+    venv_peers
+    headline "Measuring: treadle $(git describe --always 2>/dev/null || echo) beside asyncio and $venv_peers, $(nproc) processors"
+    exec .venv/bin/python bench/python/run.py --load build-bench/load/echo_load "$@"
+fi
 
 find_go() {
     command -v go || { [ -x /usr/local/go/bin/go ] && echo /usr/local/go/bin/go; }

@@ -7,6 +7,7 @@ base_python=${TDL_PYTHON:-/usr/bin/python3}
 [ -x "$base_python" ] || base_python=python3
 
 venv_tools="pytest msgpack"
+venv_peers="uvloop==0.23.0" # what benchmarks compare with
 
 venv_ready() {
     if [ ! -x .venv/bin/python ]; then
@@ -31,4 +32,9 @@ venv_package() {
         .venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall . \
         || return
     mv "$stamp.new" "$stamp"
+}
+
+venv_peers() {
+    .venv/bin/python -m pip freeze 2>/dev/null | grep -qx "$venv_peers" ||
+        quietly "installing $venv_peers into .venv" .venv/bin/python -m pip install --disable-pip-version-check $venv_peers
 }
