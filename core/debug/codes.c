@@ -85,6 +85,7 @@ size_t tdl_abi_size(const char *type) {
     if (strcmp(type, "tdl_dial_options") == 0) return sizeof(tdl_dial_options);
     if (strcmp(type, "tdl_tcp_info") == 0) return sizeof(tdl_tcp_info);
     if (strcmp(type, "tdl_iovec") == 0) return sizeof(tdl_iovec);
+    if (strcmp(type, "tdl_stat") == 0) return sizeof(tdl_stat);
     if (strcmp(type, "tdl_packet") == 0) return sizeof(tdl_packet);
     return 0;
 }

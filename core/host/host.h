@@ -93,4 +93,13 @@ int64_t tdl_tasks_live(void);
 /* Every host that was ever open, for dumps; NULL after the last. */
 tdl_host *tdl_host_first(void);
 
+/* start_expr starts `op`, as in a blocking form. */
+#define START_FORM(start_expr)                                                 \
+    do {                                                                       \
+        int code_;                                                             \
+        tdl_op *op = tdl_task_op(h, task, &code_);                             \
+        if (TDL_UNLIKELY(!op)) return code_;                                   \
+        return tdl_task_started(op, (start_expr));                             \
+    } while (0)
+
 #endif

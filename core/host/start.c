@@ -7,15 +7,6 @@
 #include "sync/chan.h"
 #include "sync/sync.h"
 
-/* start_expr starts `op`, as in a blocking form. */
-#define START_FORM(start_expr)                                                 \
-    do {                                                                       \
-        int code_;                                                             \
-        tdl_op *op = tdl_task_op(h, task, &code_);                             \
-        if (TDL_UNLIKELY(!op)) return code_;                                   \
-        return tdl_task_started(op, (start_expr));                             \
-    } while (0)
-
 enum { IO_MAX = 1 << 30 };
 
 int tdl_sleep_start(tdl_host *h, uint32_t task, int64_t ns) { START_FORM(tdl_sleep_op(op, ns)); }

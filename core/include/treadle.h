@@ -57,7 +57,7 @@ TDL_API const char *tdl_version(void);
  * it was generated for. Any caller. */
 TDL_API int tdl_abi_version(void);
 /* sizeof of the public structure named ("tdl_val", "tdl_case", "tdl_event",
- * "tdl_outcome", "tdl_go_options", "tdl_addr", …); 0 for another name. Any caller. */
+ * "tdl_outcome", "tdl_stat", "tdl_go_options", "tdl_addr", …); 0 for another name. Any caller. */
 TDL_API size_t tdl_abi_size(const char *type);
 
 /* -- Codes --------------------------------------------------------------- */
@@ -999,6 +999,134 @@ TDL_API int  tdl_fd_number(tdl_fd *f); /* the descriptor, still the handle's; TD
 TDL_API int  tdl_fd_close(tdl_fd *f);
 TDL_API void tdl_fd_free(tdl_fd *f);
 
+/* -- Files --------------------------------------------------------------- */
+
+/* Whatever a poller cannot wait for, here and in the next sections, is done by
+ * service threads, at most tdl_set_io_threads of them, which come when there is
+ * work and go when there is none. The calls are Blocking like all others: a
+ * deadline (TDL_FOREVER for none) ends each with TDL_ETIMEDOUT, a cancel with
+ * TDL_ECANCELED. What a thread is already at goes on then, and may still have its
+ * effect; nothing of the caller's is touched any more. Refused in a simulation (TDL_ESIM).
+ * Paths are text with a final NUL. Errors are -ENOENT, -EACCES and so on, and
+ * TDL_EINVAL for a null or an empty path. */
+typedef struct tdl_file tdl_file;
+
+/* How many service threads there may be, 2…256: 8 unless TDL_IO_THREADS in the
+ * environment says otherwise; n >= 1 also sets it. Half of them at most look up names, so
+ * that a slow name server does not hold up files. Returns the previous number. Any caller. */
+TDL_API int tdl_set_io_threads(int n);
+
+enum {
+    TDL_OPEN_READ      = 1,
+    TDL_OPEN_WRITE     = 2,
+    TDL_OPEN_APPEND    = 4,  /* each write goes to the end */
+    TDL_OPEN_CREATE    = 8,  /* when it is not there, with the mode (less the umask) */
+    TDL_OPEN_EXCLUSIVE = 16, /* with TDL_OPEN_CREATE: -EEXIST when it is */
+    TDL_OPEN_TRUNCATE  = 32,
+    TDL_OPEN_SYNC      = 64, /* each write is on the disk when it returns */
+    TDL_OPEN_DIRECTORY = 128, /* -ENOTDIR for something else */
+    TDL_OPEN_NOFOLLOW  = 256, /* -ELOOP for a symbolic link */
+    TDL_OPEN_ALL       = 511
+};
+
+/* Opens a file, close-on-exec. Blocking. 0; TDL_EINVAL: neither read nor write,
+ * or an unknown flag. A FIFO, terminal or device can be opened, and does not wait:
+ * its operations say -EAGAIN where they would, and tdl_file_release with
+ * tdl_conn_adopt makes it a connection, which does. */
+TDL_API int tdl_file_open(const char *path, int flags, int mode, tdl_file **f, int64_t deadline);
+/* A new file that nobody else has: text ends in "XXXXXX", which becomes something
+ * unused; the path is written to buf, cut to size with a final NUL. Blocking. Its length. */
+TDL_API int tdl_file_open_temp(const char *text, tdl_file **f, char *buf, size_t size, int64_t deadline);
+/* Of a descriptor that the caller has: it is the file's then. 0, -EBADF. And back;
+ * TDL_ECLOSED, TDL_EBUSY while an operation is under way. Any caller. */
+TDL_API int tdl_file_adopt(int fd, tdl_file **f);
+TDL_API int tdl_file_release(tdl_file *f);
+TDL_API int tdl_file_fd(tdl_file *f); /* the descriptor, still the file's; TDL_ECLOSED. Any caller */
+
+/* Reads up to n bytes at the file's position, which moves; or at an offset, and it
+ * does not. What is in the system's cache is read at once. Blocking. Bytes read, 0 at the end of the file. */
+TDL_API int64_t tdl_file_read(tdl_file *f, void *buf, size_t n, int64_t deadline);
+TDL_API int64_t tdl_file_pread(tdl_file *f, void *buf, size_t n, int64_t offset, int64_t deadline);
+/* Writes all n bytes, at most 2^30, and returns n. Blocking. On an error (-ENOSPC …) some may be written. */
+TDL_API int64_t tdl_file_write(tdl_file *f, const void *buf, size_t n, int64_t deadline);
+TDL_API int64_t tdl_file_pwrite(tdl_file *f, const void *buf, size_t n, int64_t offset, int64_t deadline);
+/* Moves the position: from the start (0), from where it is (1), from the end (2).
+ * The new one. Any caller. */
+TDL_API int64_t tdl_file_seek(tdl_file *f, int64_t offset, int whence);
+/* Waits until what was written is on the disk; data_only: without times and the like. Blocking. 0. */
+TDL_API int tdl_file_sync(tdl_file *f, int data_only, int64_t deadline);
+/* Blocking. 0. */
+TDL_API int tdl_file_truncate(tdl_file *f, int64_t size, int64_t deadline);
+/* Copies up to n bytes of `from`, from the offset on, to where `to` is, in the kernel. Blocking. Bytes copied;
+ * 0 at the end of the file. */
+TDL_API int64_t tdl_file_copy(tdl_file *to, tdl_file *from, int64_t offset, size_t n, int64_t deadline);
+/* Wakes whoever waits on it, with TDL_ECLOSED; what a thread is already at goes on. 0; the
+ * error of close(2); TDL_ECLOSED the second time. The end of a run closes no files. Any caller. */
+TDL_API int  tdl_file_close(tdl_file *f);
+/* Closes if need be and gives the handle back. NULL is ignored. Any caller. */
+TDL_API void tdl_file_free(tdl_file *f);
+
+enum {
+    TDL_FILE_UNKNOWN   = 0,
+    TDL_FILE_REGULAR   = 1,
+    TDL_FILE_DIRECTORY = 2,
+    TDL_FILE_LINK      = 3,
+    TDL_FILE_FIFO      = 4,
+    TDL_FILE_SOCKET    = 5,
+    TDL_FILE_CHARACTER = 6, /* a device */
+    TDL_FILE_BLOCK     = 7
+};
+
+typedef struct tdl_stat {
+    uint32_t size;   /* sizeof(tdl_stat), set by the caller */
+    int32_t  type;   /* TDL_FILE_… */
+    int64_t  mode;   /* permissions alone: 0…07777 */
+    int64_t  length; /* bytes */
+    int64_t  dev, ino, rdev, links, uid, gid;
+    int64_t  block_size, blocks; /* for I/O; of 512 bytes */
+    int64_t  atime, mtime, ctime, btime; /* ns since 1970: read, written, changed, born (0: unknown) */
+} tdl_stat;
+/* Blocking. 0. follow 0: of a symbolic link itself. */
+TDL_API int tdl_fs_stat(const char *path, int follow, tdl_stat *st, int64_t deadline);
+TDL_API int tdl_file_stat(tdl_file *f, tdl_stat *st, int64_t deadline);
+
+/* All of these: Blocking; 0. */
+TDL_API int tdl_fs_access(const char *path, int how, int64_t deadline); /* 0: is it there; 4, 2, 1: may it be read, written, executed */
+TDL_API int tdl_fs_mkdir(const char *path, int mode, int64_t deadline);
+TDL_API int tdl_fs_rmdir(const char *path, int64_t deadline);
+TDL_API int tdl_fs_unlink(const char *path, int64_t deadline);
+TDL_API int tdl_fs_rename(const char *from, const char *to, int64_t deadline);
+TDL_API int tdl_fs_link(const char *to, const char *path, int64_t deadline); /* path is another name of `to` */
+TDL_API int tdl_fs_symlink(const char *to, const char *path, int64_t deadline);
+TDL_API int tdl_fs_chmod(const char *path, int mode, int64_t deadline);
+TDL_API int tdl_fs_chown(const char *path, int64_t uid, int64_t gid, int follow, int64_t deadline); /* -1: as it is */
+TDL_API int tdl_fs_utime(const char *path, int64_t atime, int64_t mtime, int follow, int64_t deadline); /* ns since 1970 */
+/* Copies a file, with its mode, by a shared copy where the file system can; exclusive: -EEXIST when `to` is there. */
+TDL_API int tdl_fs_copy(const char *from, const char *to, int exclusive, int64_t deadline);
+/* The text is written to buf, cut to size with a final NUL. Blocking. Its full length. */
+TDL_API int tdl_fs_readlink(const char *path, char *buf, size_t size, int64_t deadline);
+TDL_API int tdl_fs_realpath(const char *path, char *buf, size_t size, int64_t deadline);
+TDL_API int tdl_fs_mkdtemp(const char *text, char *buf, size_t size, int64_t deadline); /* as tdl_file_open_temp */
+
+/* A whole file, as TDL_BYTES (the caller is the holder). Blocking. 0; TDL_ETOOLONG above limit bytes. */
+TDL_API int tdl_fs_read(const char *path, size_t limit, tdl_val *v, int64_t deadline);
+enum {
+    TDL_WRITE_APPEND    = 1, /* to what is there */
+    TDL_WRITE_EXCLUSIVE = 2, /* -EEXIST when there is one */
+    TDL_WRITE_ATOMIC    = 4, /* to a file beside it, synced, and renamed: others see the old one or the new */
+    TDL_WRITE_ALL       = 7
+};
+/* The file's content is n bytes from then on. Blocking. 0. */
+TDL_API int tdl_fs_write(const char *path, const void *buf, size_t n, int mode, int flags, int64_t deadline);
+
+/* The entries of a directory, without "." and "..", sorted by name. */
+typedef struct tdl_dir tdl_dir;
+TDL_API int tdl_fs_scan(const char *path, tdl_dir **d, int64_t deadline); /* Blocking. 0 */
+/* The next one: 1, and its name, valid as long as d is, and type; 0: there are no
+ * more. One caller at a time; any. */
+TDL_API int tdl_dir_next(tdl_dir *d, const char **name, int *type);
+TDL_API void tdl_dir_free(tdl_dir *d); /* NULL is ignored. Any caller */
+
 /* -- Hosts --------------------------------------------------------------- */
 
 /* A host is one interpreter (a lua_State, a Python interpreter) whose
@@ -1160,6 +1288,50 @@ TDL_API int tdl_fd_wait_start(tdl_host *h, uint32_t task, tdl_fd *f, int readine
 TDL_API int tdl_fd_read_start(tdl_host *h, uint32_t task, tdl_fd *f, void *buf, size_t n);
 TDL_API int tdl_fd_write_start(tdl_host *h, uint32_t task, tdl_fd *f, const void *buf, size_t n);
 
+/* Files. What a call writes to (buf, st) must stay valid until the event; what it reads is copied. open: the
+ * tdl_file as TDL_PTR in the outcome, scan: the tdl_dir; read of a whole file: the TDL_BYTES. */
+TDL_API int tdl_file_open_start(tdl_host *h, uint32_t task, const char *path, int flags, int mode, int64_t deadline);
+TDL_API int tdl_file_open_temp_start(tdl_host *h, uint32_t task, const char *text, char *buf, size_t size,
+                                     int64_t deadline);
+TDL_API int tdl_file_read_start(tdl_host *h, uint32_t task, tdl_file *f, void *buf, size_t n, int64_t deadline);
+TDL_API int tdl_file_pread_start(tdl_host *h, uint32_t task, tdl_file *f, void *buf, size_t n, int64_t offset,
+                                 int64_t deadline);
+TDL_API int tdl_file_write_start(tdl_host *h, uint32_t task, tdl_file *f, const void *buf, size_t n,
+                                 int64_t deadline);
+TDL_API int tdl_file_pwrite_start(tdl_host *h, uint32_t task, tdl_file *f, const void *buf, size_t n,
+                                  int64_t offset, int64_t deadline);
+TDL_API int tdl_file_sync_start(tdl_host *h, uint32_t task, tdl_file *f, int data_only, int64_t deadline);
+TDL_API int tdl_file_truncate_start(tdl_host *h, uint32_t task, tdl_file *f, int64_t size, int64_t deadline);
+TDL_API int tdl_file_copy_start(tdl_host *h, uint32_t task, tdl_file *to, tdl_file *from, int64_t offset, size_t n,
+                                int64_t deadline);
+TDL_API int tdl_file_stat_start(tdl_host *h, uint32_t task, tdl_file *f, tdl_stat *st, int64_t deadline);
+TDL_API int tdl_fs_stat_start(tdl_host *h, uint32_t task, const char *path, int follow, tdl_stat *st,
+                              int64_t deadline);
+TDL_API int tdl_fs_access_start(tdl_host *h, uint32_t task, const char *path, int how, int64_t deadline);
+TDL_API int tdl_fs_mkdir_start(tdl_host *h, uint32_t task, const char *path, int mode, int64_t deadline);
+TDL_API int tdl_fs_rmdir_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
+TDL_API int tdl_fs_unlink_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
+TDL_API int tdl_fs_rename_start(tdl_host *h, uint32_t task, const char *from, const char *to, int64_t deadline);
+TDL_API int tdl_fs_link_start(tdl_host *h, uint32_t task, const char *to, const char *path, int64_t deadline);
+TDL_API int tdl_fs_symlink_start(tdl_host *h, uint32_t task, const char *to, const char *path, int64_t deadline);
+TDL_API int tdl_fs_chmod_start(tdl_host *h, uint32_t task, const char *path, int mode, int64_t deadline);
+TDL_API int tdl_fs_chown_start(tdl_host *h, uint32_t task, const char *path, int64_t uid, int64_t gid, int follow,
+                               int64_t deadline);
+TDL_API int tdl_fs_utime_start(tdl_host *h, uint32_t task, const char *path, int64_t atime, int64_t mtime,
+                               int follow, int64_t deadline);
+TDL_API int tdl_fs_copy_start(tdl_host *h, uint32_t task, const char *from, const char *to, int exclusive,
+                              int64_t deadline);
+TDL_API int tdl_fs_readlink_start(tdl_host *h, uint32_t task, const char *path, char *buf, size_t size,
+                                  int64_t deadline);
+TDL_API int tdl_fs_realpath_start(tdl_host *h, uint32_t task, const char *path, char *buf, size_t size,
+                                  int64_t deadline);
+TDL_API int tdl_fs_mkdtemp_start(tdl_host *h, uint32_t task, const char *text, char *buf, size_t size,
+                                 int64_t deadline);
+TDL_API int tdl_fs_read_start(tdl_host *h, uint32_t task, const char *path, size_t limit, int64_t deadline);
+TDL_API int tdl_fs_write_start(tdl_host *h, uint32_t task, const char *path, const void *buf, size_t n, int mode,
+                               int flags, int64_t deadline);
+TDL_API int tdl_fs_scan_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
+
 /* A channel for this host's thread alone (elsewhere each use is TDL_EHOST, and
  * freeing it undefined): it needs no lock, and may carry TDL_REF. It may outlive
  * its host, and serve the next one of the same thread. NULL: out of memory. */
@@ -1271,7 +1443,7 @@ TDL_API int tdl_dump(int fd);
 TDL_API int tdl_task_describe(tdl_host *h, uint32_t task, char *buf, size_t size);
 /* A number by name: "goroutines", "tasks", "threads", "stacks", "channels",
  * "connections", "listeners", "datagrams" (sockets), "descriptors" (tdl_fd),
- * "timers", "contexts"; TDL_EINVAL for another name. Any caller. */
+ * "timers", "contexts", "files", "services" (works of service threads, queued or under way); TDL_EINVAL for another name. Any caller. */
 TDL_API int64_t tdl_metric(const char *name);
 
 #ifdef __cplusplus

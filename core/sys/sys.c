@@ -300,6 +300,11 @@ static int64_t real_sendfile(int to, int file, int64_t *offset, size_t n) {
     return r;
 }
 
+static int64_t real_read_cached(int fd, void *buf, size_t n, int64_t offset) {
+    struct iovec part = {buf, n};
+    return rc(preadv2(fd, &part, 1, offset, RWF_NOWAIT));
+}
+
 static int real_poll(int fd, int events) {
     struct pollfd p = {fd, (short)events, 0};
     int r = (int)rc(poll(&p, 1, 0));
@@ -339,7 +344,8 @@ static int real_unlink(const char *path) { return (int)rc(unlink(path)); }
         .recvmmsg = real_recvmmsg, .sendmmsg = real_sendmmsg,                  \
         .if_index = real_if_index, .if_name = real_if_name, .read = real_read, \
         .write = real_write, .writev = real_writev, .pipe = real_pipe,         \
-        .splice = real_splice, .sendfile = real_sendfile, .poll = real_poll, .nonblock = real_nonblock,     \
+        .splice = real_splice, .sendfile = real_sendfile, .poll = real_poll,   \
+        .read_cached = real_read_cached, .nonblock = real_nonblock,            \
         .dup = real_dup, .close = real_close, .unlink = real_unlink,           \
         .short_drains = 1, .enter = real_point, .call = real_point,            \
         .look = real_look, .bubble = real_bubble, .over = real_over            \

@@ -77,6 +77,7 @@ struct tdl_sys {
     /* from one descriptor to another, one of which is a pipe; neither waits */
     int64_t (*splice)(int from, int to, size_t n);
     int64_t (*sendfile)(int to, int file, int64_t *offset, size_t n); /* without SIGPIPE */
+    int64_t (*read_cached)(int fd, void *buf, size_t n, int64_t offset); /* -1: the position; -EAGAIN: not without waiting */
     int (*poll)(int fd, int events); /* what is so now, of POLLIN … */
     int (*nonblock)(int fd, int on); /* sets the mode; what it was before */
     int (*dup)(int fd);              /* close-on-exec */

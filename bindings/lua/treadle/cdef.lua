@@ -7,7 +7,7 @@ return {
   abi = 1,
   version = "0.1.0",
   -- structures whose size the library is asked for
-  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_iovec", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_packet", "tdl_event", "tdl_outcome", "tdl_sim_options", "tdl_sim_report" },
+  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_iovec", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_packet", "tdl_stat", "tdl_event", "tdl_outcome", "tdl_sim_options", "tdl_sim_report" },
   const = {
     TDL_ECLOSED = -4097,
     TDL_ETIMEDOUT = -4098,
@@ -66,6 +66,28 @@ return {
     TDL_TOS = 8,
     TDL_TTL = 9,
     TDL_BROADCAST = 10,
+    TDL_OPEN_READ = 1,
+    TDL_OPEN_WRITE = 2,
+    TDL_OPEN_APPEND = 4,
+    TDL_OPEN_CREATE = 8,
+    TDL_OPEN_EXCLUSIVE = 16,
+    TDL_OPEN_TRUNCATE = 32,
+    TDL_OPEN_SYNC = 64,
+    TDL_OPEN_DIRECTORY = 128,
+    TDL_OPEN_NOFOLLOW = 256,
+    TDL_OPEN_ALL = 511,
+    TDL_FILE_UNKNOWN = 0,
+    TDL_FILE_REGULAR = 1,
+    TDL_FILE_DIRECTORY = 2,
+    TDL_FILE_LINK = 3,
+    TDL_FILE_FIFO = 4,
+    TDL_FILE_SOCKET = 5,
+    TDL_FILE_CHARACTER = 6,
+    TDL_FILE_BLOCK = 7,
+    TDL_WRITE_APPEND = 1,
+    TDL_WRITE_EXCLUSIVE = 2,
+    TDL_WRITE_ATOMIC = 4,
+    TDL_WRITE_ALL = 7,
     TDL_WATCHER = 1073741824,
     TDL_READABLE = 1,
     TDL_WRITABLE = 2,
@@ -446,6 +468,54 @@ void tdl_fd_set_timeout(tdl_fd *f, int64_t ns);
 int tdl_fd_number(tdl_fd *f);
 int tdl_fd_close(tdl_fd *f);
 void tdl_fd_free(tdl_fd *f);
+typedef struct tdl_file tdl_file;
+int tdl_set_io_threads(int n);
+int tdl_file_open(const char *path, int flags, int mode, tdl_file **f, int64_t deadline);
+int tdl_file_open_temp(const char *text, tdl_file **f, char *buf, size_t size, int64_t deadline);
+int tdl_file_adopt(int fd, tdl_file **f);
+int tdl_file_release(tdl_file *f);
+int tdl_file_fd(tdl_file *f);
+int64_t tdl_file_read(tdl_file *f, void *buf, size_t n, int64_t deadline);
+int64_t tdl_file_pread(tdl_file *f, void *buf, size_t n, int64_t offset, int64_t deadline);
+int64_t tdl_file_write(tdl_file *f, const void *buf, size_t n, int64_t deadline);
+int64_t tdl_file_pwrite(tdl_file *f, const void *buf, size_t n, int64_t offset, int64_t deadline);
+int64_t tdl_file_seek(tdl_file *f, int64_t offset, int whence);
+int tdl_file_sync(tdl_file *f, int data_only, int64_t deadline);
+int tdl_file_truncate(tdl_file *f, int64_t size, int64_t deadline);
+int64_t tdl_file_copy(tdl_file *to, tdl_file *from, int64_t offset, size_t n, int64_t deadline);
+int tdl_file_close(tdl_file *f);
+void tdl_file_free(tdl_file *f);
+typedef struct tdl_stat {
+uint32_t size;
+int32_t type;
+int64_t mode;
+int64_t length;
+int64_t dev, ino, rdev, links, uid, gid;
+int64_t block_size, blocks;
+int64_t atime, mtime, ctime, btime;
+} tdl_stat;
+int tdl_fs_stat(const char *path, int follow, tdl_stat *st, int64_t deadline);
+int tdl_file_stat(tdl_file *f, tdl_stat *st, int64_t deadline);
+int tdl_fs_access(const char *path, int how, int64_t deadline);
+int tdl_fs_mkdir(const char *path, int mode, int64_t deadline);
+int tdl_fs_rmdir(const char *path, int64_t deadline);
+int tdl_fs_unlink(const char *path, int64_t deadline);
+int tdl_fs_rename(const char *from, const char *to, int64_t deadline);
+int tdl_fs_link(const char *to, const char *path, int64_t deadline);
+int tdl_fs_symlink(const char *to, const char *path, int64_t deadline);
+int tdl_fs_chmod(const char *path, int mode, int64_t deadline);
+int tdl_fs_chown(const char *path, int64_t uid, int64_t gid, int follow, int64_t deadline);
+int tdl_fs_utime(const char *path, int64_t atime, int64_t mtime, int follow, int64_t deadline);
+int tdl_fs_copy(const char *from, const char *to, int exclusive, int64_t deadline);
+int tdl_fs_readlink(const char *path, char *buf, size_t size, int64_t deadline);
+int tdl_fs_realpath(const char *path, char *buf, size_t size, int64_t deadline);
+int tdl_fs_mkdtemp(const char *text, char *buf, size_t size, int64_t deadline);
+int tdl_fs_read(const char *path, size_t limit, tdl_val *v, int64_t deadline);
+int tdl_fs_write(const char *path, const void *buf, size_t n, int mode, int flags, int64_t deadline);
+typedef struct tdl_dir tdl_dir;
+int tdl_fs_scan(const char *path, tdl_dir **d, int64_t deadline);
+int tdl_dir_next(tdl_dir *d, const char **name, int *type);
+void tdl_dir_free(tdl_dir *d);
 typedef struct tdl_host tdl_host;
 typedef struct tdl_event {
 uint32_t task;
@@ -517,6 +587,47 @@ int tdl_dgram_send_batch_start(tdl_host *h, uint32_t task, tdl_dgram *d, tdl_pac
 int tdl_fd_wait_start(tdl_host *h, uint32_t task, tdl_fd *f, int readiness);
 int tdl_fd_read_start(tdl_host *h, uint32_t task, tdl_fd *f, void *buf, size_t n);
 int tdl_fd_write_start(tdl_host *h, uint32_t task, tdl_fd *f, const void *buf, size_t n);
+int tdl_file_open_start(tdl_host *h, uint32_t task, const char *path, int flags, int mode, int64_t deadline);
+int tdl_file_open_temp_start(tdl_host *h, uint32_t task, const char *text, char *buf, size_t size,
+int64_t deadline);
+int tdl_file_read_start(tdl_host *h, uint32_t task, tdl_file *f, void *buf, size_t n, int64_t deadline);
+int tdl_file_pread_start(tdl_host *h, uint32_t task, tdl_file *f, void *buf, size_t n, int64_t offset,
+int64_t deadline);
+int tdl_file_write_start(tdl_host *h, uint32_t task, tdl_file *f, const void *buf, size_t n,
+int64_t deadline);
+int tdl_file_pwrite_start(tdl_host *h, uint32_t task, tdl_file *f, const void *buf, size_t n,
+int64_t offset, int64_t deadline);
+int tdl_file_sync_start(tdl_host *h, uint32_t task, tdl_file *f, int data_only, int64_t deadline);
+int tdl_file_truncate_start(tdl_host *h, uint32_t task, tdl_file *f, int64_t size, int64_t deadline);
+int tdl_file_copy_start(tdl_host *h, uint32_t task, tdl_file *to, tdl_file *from, int64_t offset, size_t n,
+int64_t deadline);
+int tdl_file_stat_start(tdl_host *h, uint32_t task, tdl_file *f, tdl_stat *st, int64_t deadline);
+int tdl_fs_stat_start(tdl_host *h, uint32_t task, const char *path, int follow, tdl_stat *st,
+int64_t deadline);
+int tdl_fs_access_start(tdl_host *h, uint32_t task, const char *path, int how, int64_t deadline);
+int tdl_fs_mkdir_start(tdl_host *h, uint32_t task, const char *path, int mode, int64_t deadline);
+int tdl_fs_rmdir_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
+int tdl_fs_unlink_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
+int tdl_fs_rename_start(tdl_host *h, uint32_t task, const char *from, const char *to, int64_t deadline);
+int tdl_fs_link_start(tdl_host *h, uint32_t task, const char *to, const char *path, int64_t deadline);
+int tdl_fs_symlink_start(tdl_host *h, uint32_t task, const char *to, const char *path, int64_t deadline);
+int tdl_fs_chmod_start(tdl_host *h, uint32_t task, const char *path, int mode, int64_t deadline);
+int tdl_fs_chown_start(tdl_host *h, uint32_t task, const char *path, int64_t uid, int64_t gid, int follow,
+int64_t deadline);
+int tdl_fs_utime_start(tdl_host *h, uint32_t task, const char *path, int64_t atime, int64_t mtime,
+int follow, int64_t deadline);
+int tdl_fs_copy_start(tdl_host *h, uint32_t task, const char *from, const char *to, int exclusive,
+int64_t deadline);
+int tdl_fs_readlink_start(tdl_host *h, uint32_t task, const char *path, char *buf, size_t size,
+int64_t deadline);
+int tdl_fs_realpath_start(tdl_host *h, uint32_t task, const char *path, char *buf, size_t size,
+int64_t deadline);
+int tdl_fs_mkdtemp_start(tdl_host *h, uint32_t task, const char *text, char *buf, size_t size,
+int64_t deadline);
+int tdl_fs_read_start(tdl_host *h, uint32_t task, const char *path, size_t limit, int64_t deadline);
+int tdl_fs_write_start(tdl_host *h, uint32_t task, const char *path, const void *buf, size_t n, int mode,
+int flags, int64_t deadline);
+int tdl_fs_scan_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
 typedef struct tdl_sim_options {
