@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "os/fs.h"
@@ -63,9 +64,10 @@ static int64_t slurp(tdl_fs *r) {
     if (fd < 0) return fd;
     fresh(r);
     int64_t k = uv_fs_fstat(NULL, &r->req, fd, NULL);
-    if (k == 0 && r->req.statbuf.st_size > 0 && r->req.statbuf.st_size < INT64_MAX / 2)
+    if (k == 0 && S_ISREG(r->req.statbuf.st_mode) && r->req.statbuf.st_size > 0) {
         room = (size_t)r->req.statbuf.st_size + 1;
-    if (k == 0 && room - 1 > limit && r->req.statbuf.st_size > 0) k = TDL_ETOOLONG;
+        if (room - 1 > limit) k = TDL_ETOOLONG;
+    }
     if (k == 0 && !(r->bytes = tdl_sys.alloc(room))) k = TDL_ENOMEM;
     if (k == 0) k = 1;
     while (k > 0) {

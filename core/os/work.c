@@ -137,27 +137,7 @@ static bool rest(void) {
     }
 }
 
-static void *thread_main(void *arg) {
-    (void)arg;
-    sigset_t all;
-    sigfillset(&all); /* the program's handlers have other threads to run on */
-    pthread_sigmask(SIG_SETMASK, &all, NULL);
-    tdl_lock_take(&tdl_work_lock);
-    while (pool.threads <= limit()) {
-        tdl_work *w = pop();
-        if (w) {
-            tdl_unlock(&tdl_work_lock);
-            w->run(w);
-            done(w);
-            tdl_lock_take(&tdl_work_lock);
-        } else if (!rest()) {
-            break;
-        }
-    }
-    pool.threads--;
-    tdl_unlock(&tdl_work_lock);
-    return NULL;
-}
+static void *thread_main(void *arg);
 
 static int start_thread(void) {
     pthread_t thread;
@@ -198,6 +178,32 @@ static int call_one(int kind) {
     if (at_load_rlx(&tdl_m_self()->pinned) && tdl_go(start_elsewhere, NULL)) return 0;
     int r = start_thread();
     return only ? r : 0;
+}
+
+static void *thread_main(void *arg) {
+    (void)arg;
+    sigset_t all;
+    sigfillset(&all); /* the program's handlers have other threads to run on */
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    tdl_lock_take(&tdl_work_lock);
+    while (pool.threads <= limit()) {
+        tdl_work *w = pop();
+        if (w) {
+            tdl_unlock(&tdl_work_lock);
+            w->run(w);
+            done(w);
+            tdl_lock_take(&tdl_work_lock);
+        } else if (!rest()) {
+            break;
+        }
+    }
+    pool.threads--;
+    int kind = pool.q[WORK_FILES].head ? WORK_FILES : WORK_NAMES;
+    if (pool.q[kind].head)
+        call_one(kind); /* one too many has left, and what it was called for is still to be done */
+    else
+        tdl_unlock(&tdl_work_lock);
+    return NULL;
 }
 
 /* -- The op -------------------------------------------------------------------------- */
