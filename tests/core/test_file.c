@@ -18,7 +18,7 @@
 
 static char dir[64];
 
-/* A directory of the test's own; in() is a path in it, of which eight are kept. */
+/* A directory of the test's own; in() is a path in it. */
 static void begin(void) {
     snprintf(dir, sizeof dir, "/tmp/treadle-file-XXXXXX");
     char made[64];
@@ -26,13 +26,11 @@ static void begin(void) {
     memcpy(dir, made, sizeof dir);
 }
 
-static const char *in(const char *name) {
-    static _Thread_local char kept[8][160];
-    static _Thread_local int  at;
-    at = (at + 1) % 8;
-    snprintf(kept[at], sizeof kept[at], "%s/%s", dir, name);
-    return kept[at];
+static const char *path_in(char *buf, size_t size, const char *name) {
+    snprintf(buf, size, "%s/%s", dir, name);
+    return buf;
 }
+#define in(name) path_in((char[160]){ 0 }, 160, (name))
 
 static void end(void) {
     tdl_dir    *d;
