@@ -44,4 +44,12 @@ PyErr_SetRaisedException(PyObject *exc)
 }
 #endif
 
+#if PY_VERSION_HEX < 0x030d0000
+static inline int
+PyLong_AsInt(PyObject *object)
+{
+    return _PyLong_AsInt(object);
+}
+#endif
+
 #endif

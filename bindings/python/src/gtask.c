@@ -13,7 +13,7 @@
  *    steps nest only by eager spawns.
  *  - A cancellation ends the wait it meets. When the wait already has its
  *    value, that is delivered first, and must_cancel ends the next one. */
-#include "state.h"
+#include "loop.h"
 
 /* -- The list of those that run, or failed unseen ------------------------ */
 
@@ -88,6 +88,11 @@ g_call_soon(pyhost *h, PyObject *callback, PyObject *arg, PyObject *context)
     if (h->call_soon == NULL)
         return;
     PyObject *args[] = {NULL, callback, arg, context};
+    if (h->ploop != NULL) {
+        if (ploop_call_soon(h->ploop, callback, &arg, 1, context) < 0)
+            PyErr_WriteUnraisable(callback);
+        return;
+    }
     PyObject *handle = PyObject_Vectorcall(h->call_soon, args + 1,
                                            2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                            context != NULL ? h->st->empty_kw_context : NULL);

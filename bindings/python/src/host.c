@@ -13,7 +13,7 @@
  *    are put aside in `dropped`).
  *  - Events are copied to h->events first, so that an exception that must leave
  *    the loop (KeyboardInterrupt, SystemExit) loses none. */
-#include "state.h"
+#include "handle.h"
 
 _Thread_local pyhost *tl_running;
 static _Thread_local char tl_identity;
@@ -92,7 +92,6 @@ host_open(mod_state *st, PyObject *loop, bool guest)
     h->st = st;
     h->module = Py_NewRef(((PyHeapTypeObject *)st->HostType)->ht_module);
     h->spare = NO_TASK;
-    h->watcher = -1;
     h->guest = guest;
     h->thread = thread_identity();
     int rc = tdl_host_open("python", &h->core);
@@ -203,6 +202,7 @@ host_close(pyhost *h)
         return;
     if (h->thread != thread_identity()) {
         /* Left for its own thread, which finds it in the list. */
+        h->ploop = NULL;
         if (h->loop != NULL) {
             Py_CLEAR(h->loop);
             Py_INCREF(h);
@@ -299,7 +299,10 @@ dispatch(pyhost *h, bool watched)
     while (rc == 0 && h->ievent < h->nevents) {
         tdl_event e = h->events[h->ievent++];
         if (e.task & TDL_WATCHER) {
-            h->watch_ready = true;
+            if (watched)
+                watch_beat(h, true);
+            if (h->ploop != NULL)
+                fds_event(h->ploop, e.task & ~(uint32_t)TDL_WATCHER, (unsigned)e.result);
             continue;
         }
         PyObject *obj = e.task < h->nslots ? h->slots[e.task] : NULL;
@@ -330,9 +333,8 @@ host_dispatch(pyhost *h)
     return rc;
 }
 
-/* With flags of the core's, TDL_EDEADLOCK is 1: nothing can end the wait. */
-static int
-poll_with(pyhost *h, int64_t timeout_ns, int flags)
+int
+host_poll_with(pyhost *h, int64_t timeout_ns, int flags)
 {
     if (h->core == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
@@ -341,12 +343,13 @@ poll_with(pyhost *h, int64_t timeout_ns, int flags)
     if (h->dispatching)
         return 0;
     if (h->ievent < h->nevents) /* what an exception left */
-        return host_dispatch(h);
+        return host_dispatch(h) < 0 ? -1 : 1;
     if (h->ndropped)
         host_free_dropped(h);
     int n;
-    if (timeout_ns == 0) {
-        n = tdl_host_poll(h->core, h->events, BATCH, 0);
+    bool waits = timeout_ns != 0 && !(flags & TDL_POLL_BUSY);
+    if (!waits) {
+        n = tdl_host_poll_opts(h->core, h->events, BATCH, 0, flags);
     } else {
         h->dispatching = true; /* nobody enters while the GIL is given up */
         if (h->watch != NULL)
@@ -360,86 +363,24 @@ poll_with(pyhost *h, int64_t timeout_ns, int flags)
     }
     h->ievent = 0;
     h->nevents = n < 0 ? 0 : n;
-    if (n == TDL_EDEADLOCK)
-        return PyErr_CheckSignals() < 0 ? -1 : 1;
+    if (n == TDL_EDEADLOCK && (flags & TDL_POLL_DEADLOCK))
+        return PyErr_CheckSignals() < 0 ? -1 : HOST_STUCK;
     if (n < 0) {
         raise_code(h->st, n, "waiting for events");
         return -1;
     }
-    if (timeout_ns != 0 && PyErr_CheckSignals() < 0)
+    if (waits && PyErr_CheckSignals() < 0)
         return -1;
-    return n > 0 ? host_dispatch(h) : 0;
+    return n == 0 ? 0 : host_dispatch(h) < 0 ? -1 : 1;
 }
 
 int
 host_poll(pyhost *h, int64_t timeout_ns)
 {
-    return poll_with(h, timeout_ns, 0);
+    return host_poll_with(h, timeout_ns, 0) < 0 ? -1 : 0;
 }
 
 /* -- The object ---------------------------------------------------------- */
-
-static Py_ssize_t
-length_of(PyObject *o)
-{
-    return o == NULL ? 0 : PyObject_Size(o);
-}
-
-/* The select() of treadle's own loop: runs goroutines until asyncio has
- * something to do or the time is up. None: nothing ever will be, if asyncio's
- * own descriptors bring nothing; only with a second argument that is true. */
-static PyObject *
-host_select(pyhost *h, PyObject *const *args, Py_ssize_t n)
-{
-    if (n < 1 || n > 2)
-        return PyErr_Format(PyExc_TypeError, "select expects 1 or 2 arguments, got %zd", n);
-    PyObject *timeout = args[0];
-    int64_t ns = -1;
-    int flags = n == 2 && args[1] == Py_True ? TDL_POLL_DEADLOCK | TDL_POLL_UNWATCHED : 0;
-    if (timeout != Py_None) {
-        if (seconds_arg(timeout, "timeout", &ns) < 0)
-            return NULL;
-        if (ns < 0)
-            ns = 0;
-    }
-    h->watch_ready = false;
-    if (h->watch != NULL)
-        watch_beat(h, true);
-    if (ns == 0) {
-        h->interrupt = false;
-        if (host_poll(h, 0) < 0)
-            return NULL;
-        return PyBool_FromLong(h->watch_ready);
-    }
-    int64_t deadline = ns < 0 ? TDL_FOREVER : tdl_now() + ns;
-    if (deadline < 0)
-        deadline = TDL_FOREVER;
-    Py_ssize_t timers = length_of(h->scheduled);
-    for (;;) {
-        int64_t wait = 0;
-        if (host_poll(h, 0) < 0)
-            return NULL;
-        if (h->nevents == 0 && !h->interrupt) {
-            wait = deadline == TDL_FOREVER ? -1 : deadline - tdl_now();
-            if (wait != -1 && wait <= 0)
-                break;
-            int stuck = poll_with(h, wait, flags);
-            if (stuck < 0)
-                return NULL;
-            if (stuck)
-                Py_RETURN_NONE;
-        }
-        if (h->core == NULL || h->watch_ready || h->interrupt ||
-            length_of(h->ready) > 0 || length_of(h->scheduled) != timers)
-            break;
-        if (deadline != TDL_FOREVER && tdl_now() >= deadline)
-            break;
-    }
-    h->interrupt = false;
-    if (PyErr_Occurred())
-        return NULL;
-    return PyBool_FromLong(h->watch_ready);
-}
 
 /* watch(seconds or None, report) */
 static PyObject *
@@ -458,21 +399,6 @@ host_watch(pyhost *h, PyObject *args)
     else if (seconds_arg(seconds, "watchdog", &ns) < 0 || watch_start(h, ns, report) < 0)
         return NULL;
     watch_beat(h, !h->guest || h->dispatching);
-    Py_RETURN_NONE;
-}
-
-/* The loop does not run from here on, until the next poll. */
-static PyObject *
-host_rest(pyhost *h, PyObject *Py_UNUSED(ignored))
-{
-    watch_beat(h, false);
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-host_interrupt(pyhost *h, PyObject *Py_UNUSED(ignored))
-{
-    h->interrupt = true;
     Py_RETURN_NONE;
 }
 
@@ -552,8 +478,6 @@ host_traverse(pyhost *h, visitproc visit, void *arg)
     Py_VISIT(h->module);
     Py_VISIT(h->loop);
     Py_VISIT(h->call_soon);
-    Py_VISIT(h->ready);
-    Py_VISIT(h->scheduled);
     Py_VISIT(h->first_error);
     Py_VISIT(h->timer);
     Py_VISIT(h->kicker);
@@ -568,8 +492,6 @@ host_clear(pyhost *h)
 {
     Py_CLEAR(h->loop);
     Py_CLEAR(h->call_soon);
-    Py_CLEAR(h->ready);
-    Py_CLEAR(h->scheduled);
     Py_CLEAR(h->first_error);
     Py_CLEAR(h->deferred);
     guest_detach(h);
@@ -599,17 +521,12 @@ host_dealloc(pyhost *h)
 }
 
 static PyMethodDef host_methods[] = {
-    {"select", (PyCFunction)(void (*)(void))host_select, METH_FASTCALL,
-     "select(timeout, detect=False) -> True when asyncio's own descriptors are ready"},
-    {"interrupt", (PyCFunction)host_interrupt, METH_NOARGS,
-     "Makes select return after the current batch."},
     {"close", (PyCFunction)host_close_method, METH_NOARGS, "Closes the host."},
     {"goroutines", (PyCFunction)host_goroutines, METH_NOARGS,
      "Goroutines that have not ended, or failed unseen."},
     {"spawn", (PyCFunction)host_spawn, METH_VARARGS,
      "spawn(coro, name, context) -> G, while the loop does not run yet."},
     {"watch", (PyCFunction)host_watch, METH_VARARGS, "watch(seconds or None, report)"},
-    {"rest", (PyCFunction)host_rest, METH_NOARGS, "The loop stops running."},
     {"describe", (PyCFunction)host_describe, METH_O, "What the core says about a goroutine."},
     {"take_error", (PyCFunction)host_take_error, METH_NOARGS,
      "Reports unseen errors; the first error reported, or None."},

@@ -3,6 +3,7 @@
  * The extension module treadle._treadle: its state, its types and its plain
  * functions. Initialised in several phases, with all state in the module, so
  * that each interpreter of a process has its own. */
+#include "handle.h"
 #include "net.h"
 
 mod_state *
@@ -133,34 +134,6 @@ fn_host(PyObject *module, PyObject *Py_UNUSED(ignored))
     return Py_XNewRef((PyObject *)host_get(state_of(module)));
 }
 
-/* For treadle's own loop: _open_host(loop, epoll_fd). */
-static PyObject *
-fn_open_host(PyObject *module, PyObject *args)
-{
-    PyObject *loop;
-    int fd;
-    if (!PyArg_ParseTuple(args, "Oi:_open_host", &loop, &fd))
-        return NULL;
-    mod_state *st = state_of(module);
-    pyhost *h = host_open(st, loop, false);
-    if (h == NULL)
-        return NULL;
-    h->ready = PyObject_GetAttrString(loop, "_ready");
-    h->scheduled = PyObject_GetAttrString(loop, "_scheduled");
-    if (h->ready == NULL || h->scheduled == NULL)
-        goto fail;
-    h->watcher = tdl_host_watch(h->core, fd, TDL_READABLE);
-    if (h->watcher < 0) {
-        raise_code(st, h->watcher, "watching asyncio's descriptors");
-        goto fail;
-    }
-    return (PyObject *)h;
-fail:
-    host_close(h);
-    Py_DECREF(h);
-    return NULL;
-}
-
 static PyMethodDef functions[] = {
     {"go", (PyCFunction)(void (*)(void))fn_go, METH_VARARGS | METH_KEYWORDS,
      "go(coro, *, name=None, context=None) -> G\n\n"
@@ -207,7 +180,6 @@ static PyMethodDef functions[] = {
     {"metric", fn_metric, METH_O,
      "metric(name) -> int\n\nname: \"goroutines\", \"tasks\", \"threads\", \"stacks\", \"channels\",\n"
      "\"connections\", \"listeners\", \"datagrams\", \"descriptors\", \"timers\", \"contexts\"; ValueError for another."},
-    {"_open_host", fn_open_host, METH_VARARGS, NULL},
     {"_code_text", fn_code_text, METH_O, NULL},
     {"_host", fn_host, METH_NOARGS, NULL},
     {"_stop_watchdogs", watch_stop_all, METH_NOARGS, NULL},
@@ -225,6 +197,7 @@ add_types(PyObject *module, mod_state *st)
 {
     struct { PyType_Spec *spec; PyTypeObject **type; const char *name; } types[] = {
         {&host_spec, &st->HostType, "_Host"},
+        {&loop_spec, &st->LoopCoreType, "_LoopCore"},
         {&reader_spec, &st->ReaderType, "_Reader"},
         {&op_spec, &st->OpType, "Op"},
         {&g_spec, &st->GType, "G"},
@@ -278,6 +251,7 @@ import_asyncio(mod_state *st)
         {"asyncio", "InvalidStateError", FIELD(InvalidStateError), false},
         {"asyncio", "IncompleteReadError", FIELD(IncompleteReadError), false},
         {"asyncio", "Task", FIELD(TaskType), false},
+        {"asyncio", "Future", FIELD(FutureType), false},
         {"asyncio", "iscoroutine", FIELD(iscoroutine), false},
         {"asyncio", "current_task", FIELD(current_task), false},
         {"asyncio.events", "_get_running_loop", FIELD(get_running_loop), false},
@@ -311,6 +285,7 @@ intern_names(mod_state *st)
         {&st->s_throw, "throw"}, {&st->s_get_loop, "get_loop"},
         {&st->s_cancelling, "cancelling"}, {&st->s_uncancel, "uncancel"},
         {&st->s_done, "done"}, {&st->s_msg, "msg"},
+        {&st->s_set_result, "set_result"},
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if ((*names[i].field = PyUnicode_InternFromString(names[i].text)) == NULL)
@@ -320,7 +295,12 @@ intern_names(mod_state *st)
         return -1;
     st->empty_kw_context = PyTuple_Pack(1, context);
     Py_DECREF(context);
-    return st->empty_kw_context == NULL ? -1 : 0;
+    PyObject *loop = PyUnicode_InternFromString("loop");
+    if (loop == NULL || st->empty_kw_context == NULL)
+        return -1;
+    st->kw_loop = PyTuple_Pack(1, loop);
+    Py_DECREF(loop);
+    return st->kw_loop == NULL ? -1 : 0;
 }
 
 static int
@@ -345,7 +325,7 @@ module_exec(PyObject *module)
     mod_state *st = state_of(module);
     memset(st, 0, sizeof *st);
     if (check_core() < 0 || intern_names(st) < 0 || import_asyncio(st) < 0 ||
-        add_types(module, st) < 0 || net_setup(module, st) < 0)
+        add_types(module, st) < 0 || handle_setup(module, st) < 0 || net_setup(module, st) < 0)
         return -1;
     st->ChannelClosed = new_exception(
         module, "ChannelClosed",
@@ -374,6 +354,7 @@ module_exec(PyObject *module)
     X(HostType) X(ReaderType) X(OpType) X(GType) X(ChanType) X(SharedChanType)             \
     X(CaseType) X(MutexType) X(CondType) X(SemaphoreType) X(WaitGroupType) X(TimerType)    \
     X(TickerType) X(RWMutexType) X(RWSideType) X(ContextType) X(OnceType)                  \
+    X(HandleType) X(TimerHandleType) X(LoopCoreType) X(FutureType) X(kw_loop)              \
     X(ErrGroupType) X(SingleFlightType) X(ConnType) X(LinesType) X(ListenerType)           \
     X(ChannelClosed) X(Closed) X(DeadlockError) X(CancelledError) X(InvalidStateError)     \
     X(IncompleteReadError) X(TaskType) X(get_running_loop) X(current_tasks)                \
@@ -422,7 +403,7 @@ module_free(void *module)
     PyObject *names[] = {
         st->s_call_soon, st->s_call_at, st->s_time, st->s_add_done_callback, st->s_blocking,
         st->s_cancel, st->s_throw, st->s_get_loop, st->s_cancelling,
-        st->s_uncancel, st->s_done, st->s_msg,
+        st->s_uncancel, st->s_done, st->s_msg, st->s_set_result,
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         Py_XDECREF(names[i]);
@@ -450,6 +431,12 @@ static PyModuleDef treadle_module = {
     .m_clear = module_clear,
     .m_free = module_free,
 };
+
+PyObject *
+module_by_type(PyTypeObject *type)
+{
+    return PyType_GetModuleByDef(type, &treadle_module);
+}
 
 PyMODINIT_FUNC
 PyInit__treadle(void)

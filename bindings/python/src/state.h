@@ -38,11 +38,11 @@ struct mod_state {
     PyTypeObject *HostType, *ReaderType, *OpType, *GType, *ChanType,
         *SharedChanType, *CaseType, *MutexType, *CondType, *SemaphoreType,
         *WaitGroupType, *TimerType, *TickerType, *RWMutexType, *RWSideType,
-        *ContextType, *OnceType, *ErrGroupType, *SingleFlightType, *ConnType, *LinesType, *ListenerType;
+        *HandleType, *TimerHandleType, *LoopCoreType, *ContextType, *OnceType, *ErrGroupType, *SingleFlightType, *ConnType, *LinesType, *ListenerType;
     PyObject *ChannelClosed, *Closed, *DeadlockError;
     /* asyncio */
     PyObject *CancelledError, *InvalidStateError, *IncompleteReadError;
-    PyObject *TaskType;
+    PyObject *TaskType, *FutureType;
     PyObject *get_running_loop; /* returns None when there is none */
     PyObject *current_tasks;    /* asyncio's dict, NULL from 3.14 on */
     PyObject *current_task, *swap_current_task;
@@ -51,13 +51,14 @@ struct mod_state {
     PyObject *recancel; /* op.c: delivers a deferred cancellation */
     PyObject *packb, *unpackb; /* msgpack, once it was needed */
     PyObject *empty_kw_context; /* ("context",) */
+    PyObject *kw_loop;          /* ("loop",) */
     /* the network's, see net.h */
     PyTypeObject *DgramType, *FdType, *CallType, *TcpInfoType;
     PyObject *Truncated;
     /* interned names */
     PyObject *s_call_soon, *s_call_at, *s_time, *s_add_done_callback,
         *s_blocking, *s_cancel, *s_throw, *s_get_loop, *s_cancelling,
-        *s_uncancel, *s_done, *s_msg;
+        *s_uncancel, *s_done, *s_msg, *s_set_result;
     pyhost *hosts; /* open hosts, linked by ->next */
     int nguests;   /* how many of them are guests */
     opobj *op_free;
@@ -66,6 +67,7 @@ struct mod_state {
 };
 
 mod_state *state_of(PyObject *module);
+PyObject *module_by_type(PyTypeObject *type); /* borrowed; of ours, or a subclass; NULL: exception */
 
 /* The state behind one of our types. NULL once the collector has taken the
  * module away, at the end of an interpreter: what runs then (finalizers, and
@@ -90,8 +92,7 @@ struct pyhost {
     tdl_outcome *out;
     PyObject *loop;      /* strong; cleared by close and by the collector */
     PyObject *call_soon; /* loop.call_soon */
-    PyObject *ready;     /* own loop only: loop._ready, loop._scheduled */
-    PyObject *scheduled;
+    struct ploop *ploop; /* own loop only: its C half (borrowed: h->loop holds it) */
     pyhost *next;
     const void *thread; /* identity of its thread, see host.c */
     PyObject **slots;   /* by task: a G or an op (strong), or NULL */
@@ -104,8 +105,7 @@ struct pyhost {
     int nevents, ievent; /* what is left of a batch that an exception cut */
     int depth;           /* nested eager spawns */
     int pending;         /* ops and parks whose event is to come */
-    int watcher;         /* of asyncio's own epoll descriptor, or -1 */
-    bool guest, dispatching, kicked, watch_ready, interrupt;
+    bool guest, dispatching, kicked;
     uint64_t beat;       /* watchdog.c: odd while it runs code; kept only while watched */
     struct watch *watch; /* or NULL */
     PyObject *deferred; /* tasks with a cancellation to come, see op.c, or NULL */
@@ -117,7 +117,7 @@ struct pyhost {
     size_t ndropped;
 };
 
-extern PyType_Spec host_spec, reader_spec;
+extern PyType_Spec host_spec, reader_spec, loop_spec;
 extern _Thread_local pyhost *tl_running; /* the host that runs code now */
 
 const void *thread_identity(void);
@@ -128,6 +128,10 @@ void host_close(pyhost *h);
 /* Hands events to goroutines and ops. 0, or -1 with an exception that is to
  * leave the loop; what is left of the batch is then kept for the next call. */
 int host_poll(pyhost *h, int64_t timeout_ns);
+/* The same with flags of tdl_host_poll_opts, and what came of it: 1 when there were
+ * events, else 0; HOST_STUCK for TDL_EDEADLOCK. */
+enum { HOST_STUCK = 2 };
+int host_poll_with(pyhost *h, int64_t timeout_ns, int flags);
 int host_slot_set(pyhost *h, uint32_t task, PyObject *obj);
 uint32_t host_task_new(pyhost *h, bool run);
 void host_task_free(pyhost *h, uint32_t task);

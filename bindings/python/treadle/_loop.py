@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """treadle's event loop, and run().
 
-The loop is asyncio's selector loop whose ``select(timeout)`` is the host's
-poll: goroutines are stepped in C inside it, and asyncio's own epoll descriptor
-is one more thing that the host watches, so that every transport, signal
-handler and executor of asyncio works unchanged.
+The loop is asyncio's selector loop with its hot parts in C (_treadle._LoopCore):
+call_soon and its kind, timers, handles, the turns of the loop, and descriptors,
+which are watched by the host's poller beside the goroutines. What is asked for
+once in a while, and what is in Python in asyncio for its texts' sake, is asyncio's.
 
 Invariants. The host is opened by the thread that first runs the loop, and that
 thread alone runs it. Goroutines that are left when a Runner ends are cancelled
@@ -15,13 +15,19 @@ the loop.
 from __future__ import annotations
 
 import asyncio
-import math
+import asyncio.format_helpers
+import inspect
 import selectors
 import signal
+import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Mapping
+from asyncio.base_events import _format_handle  # type: ignore[attr-defined]
+from asyncio.format_helpers import _format_callback_source as _format_source
+from asyncio.log import logger
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _treadle, _watchdog
@@ -30,9 +36,6 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
 T = TypeVar("T")
-
-_EventList = list[tuple[selectors.SelectorKey, int]]
-
 
 def _set_wakeup_fd(fd: int) -> int | None:
     """signal.set_wakeup_fd, or None where that is not to be had."""
@@ -69,106 +72,168 @@ def _stack(coro: Any) -> str:
     return "".join(traceback.StackSummary.extract(frames).format())
 
 
+class _Ready:
+    """loop._ready, for those who look at it: the queue itself is in C."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def __len__(self) -> int:
+        return len(self._loop._ready_list())
+
+    def __iter__(self) -> Iterator[asyncio.Handle]:
+        return iter(self._loop._ready_list())
+
+    def append(self, handle: asyncio.Handle) -> None:
+        self._loop._add_callback(handle)
+
+    def popleft(self) -> asyncio.Handle:
+        return self._loop._ready_popleft()
+
+    def clear(self) -> None:
+        self._loop._ready_clear()
+
+
+class _Scheduled(_Ready):
+    """loop._scheduled: the timers, in no order but that the first comes first."""
+
+    def __len__(self) -> int:
+        return len(self._loop._timer_list())
+
+    def __iter__(self) -> Iterator[asyncio.TimerHandle]:
+        return iter(self._loop._timer_list())
+
+    def clear(self) -> None:
+        self._loop._timer_clear()
+
+
 class _Selector(selectors.BaseSelector):
-    """asyncio's selector, polled through treadle's host once it is open."""
+    """loop._selector, for those who look at it: who watches is the host."""
 
-    def __init__(self) -> None:
-        self._epoll = selectors.EpollSelector()
-        self.host: _treadle._Host | None = None
-        self.limit = _watchdog.limit_from_environment()
-        self.on_hog: Callable[[_watchdog.Hog], object] | None = None
-        self.stuck: Callable[[], bool] | None = None  # is asked when nothing seems to come any more
-
-    def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self.host is None:
-            self.host = _treadle._open_host(loop, self._epoll.fileno())
-            if self.limit is not None:
-                _watchdog.start(self.host, self.limit, self.on_hog)
-        elif not self.host.on_thread:
-            raise RuntimeError("a treadle loop must be run by one thread only")
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._map = selectors._SelectorMapping(self)  # type: ignore[attr-defined]
 
     @property
-    def watches(self) -> bool:
-        """Is there a descriptor besides that by which threads wake the loop?"""
-        return len(self._epoll.get_map()) > 1
+    def _fd_to_key(self) -> dict[int, selectors.SelectorKey]:
+        keys = {}
+        for fd, reader, writer in self._loop._fd_list():
+            events = (selectors.EVENT_READ if reader else 0) | (
+                selectors.EVENT_WRITE if writer else 0
+            )
+            keys[fd] = selectors.SelectorKey(fd, fd, events, (reader, writer))
+        return keys
 
-    def select(self, timeout: float | None = None) -> _EventList:
-        if self.host is None:
-            return self._epoll.select(timeout)
-        if timeout is None and self.stuck is not None and not self.watches:
-            ready = self.host.select(None, True)
-            if ready is None and not self.stuck():
-                ready = self.host.select(None)
-        else:
-            ready = self.host.select(timeout)
-        return self._epoll.select(0) if ready else []
+    def _fileobj_lookup(self, fileobj: FileDescriptorLike) -> int:
+        return fileobj if isinstance(fileobj, int) else fileobj.fileno()
 
     def register(
         self, fileobj: FileDescriptorLike, events: int, data: Any = None
     ) -> selectors.SelectorKey:
-        return self._epoll.register(fileobj, events, data)
+        raise RuntimeError("use add_reader and add_writer of the loop")
 
-    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        return self._epoll.unregister(fileobj)
+    unregister = register  # type: ignore[assignment]
 
-    def modify(
-        self, fileobj: FileDescriptorLike, events: int, data: Any = None
-    ) -> selectors.SelectorKey:
-        return self._epoll.modify(fileobj, events, data)
-
-    def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        return self._epoll.get_key(fileobj)
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return []
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        return self._epoll.get_map()
+        return self._map  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        if self.host is not None:
-            self.host.close()
-        self._epoll.close()
+        self._loop._close_host()
 
 
-class Loop(asyncio.SelectorEventLoop):
+_SOURCE_TAKES_DEBUG = "debug" in inspect.signature(_format_source).parameters
+
+
+class Loop(_treadle._LoopCore, asyncio.SelectorEventLoop):
     """An asyncio event loop that runs goroutines.
 
     Use it as ``asyncio.run(main(), loop_factory=treadle.new_event_loop)``.
     """
 
-    def __init__(self) -> None:
-        self._treadle = _Selector()
-        super().__init__(self._treadle)
+    # asyncio's
+    _csock: socket.socket
+    _signal_handlers: dict[int, Any]
+    _current_handle: asyncio.Handle | None
+    _check_thread: Callable[[], None]
+    _check_callback: Callable[[Any, str], None]
 
-    def time(self) -> float:
-        """The clock of call_later and of treadle.now(), also when it is simulated."""
-        now = _treadle.now()
-        # asyncio adds a nanosecond to it and asks what is due before that; which
-        # is the same time again where a float is coarser than that, and a clock
-        # that stands still would stay there.
-        return now if now < 4e6 else math.nextafter(now, math.inf)
+    def __init__(self) -> None:
+        self._limit = _watchdog.limit_from_environment()
+        self._on_hog: Callable[[_watchdog.Hog], object] | None = None
+        super().__init__(_Selector(self))
+
+    # asyncio's initialisation sets these
+    _ready = property(_Ready, lambda self, value: None)
+    _scheduled = property(_Scheduled, lambda self, value: None)
+
+    def _open_host(self) -> _treadle._Host:
+        fresh = self._host is None
+        host = self._open()
+        if fresh and self._limit is not None:
+            _watchdog.start(host, self._limit, self._on_hog)
+        return host
 
     def run_forever(self) -> None:
         """Runs until stop() is called. One thread only, the first that does."""
-        self._check_closed()  # type: ignore[attr-defined]
-        if asyncio.events._get_running_loop() is None:
-            self._treadle.open(self)
+        self._check_closed()
+        if asyncio.events._get_running_loop() is None and not self.is_running():
+            self._open_host()
         # A signal that comes between the look at it and the wait must end the
         # wait; asyncio's socket for signal handlers serves for that.
-        ours: int = self._csock.fileno()  # type: ignore[attr-defined]
+        ours: int = self._csock.fileno()
         before = _set_wakeup_fd(ours)
+        # who has put another _run_once in front wants to be called for each turn
+        mine = getattr(self._run_once, "__func__", None) is None and "_run_once" not in vars(self)
+        running = self.is_running()
+        if not running:
+            self._enter(not mine)
         try:
             super().run_forever()
         finally:
-            if self._treadle.host is not None:
-                self._treadle.host.rest()
-            handlers: dict[int, Any] = self._signal_handlers  # type: ignore[attr-defined]
-            if before is not None and not handlers:
+            if not running:
+                self._leave()
+            if before is not None and not self._signal_handlers:
                 _set_wakeup_fd(before if before != ours else -1)
 
-    def stop(self) -> None:
-        """Ends run_forever after the callbacks that are due."""
-        super().stop()
-        if self._treadle.host is not None:
-            self._treadle.host.interrupt()
+    # -- What C asks for, seldom or in debug mode
+
+    def _debug_call(self, callback: Any, method: str) -> traceback.StackSummary:
+        if method != "call_soon_threadsafe":
+            self._check_thread()
+        self._check_callback(callback, method)
+        return self._debug_stack()
+
+    def _debug_stack(self) -> traceback.StackSummary:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename == __file__:
+            frame = frame.f_back
+        return asyncio.format_helpers.extract_stack(frame)
+
+    def _debug_run(self, handle: asyncio.Handle) -> None:
+        self._current_handle = handle
+        try:
+            began = self.time()
+            handle._run()
+            took = self.time() - began
+            if took >= self.slow_callback_duration:
+                logger.warning("Executing %s took %.3f seconds", _format_handle(handle), took)
+        finally:
+            self._current_handle = None
+
+    def _callback_failed(self, handle: Any, error: BaseException) -> None:
+        kwargs = {"debug": self.get_debug()} if _SOURCE_TAKES_DEBUG else {}
+        source = _format_source(handle._callback, handle._args, **kwargs)
+        context = {
+            "message": f"Exception in callback {source}",
+            "exception": error,
+            "handle": handle,
+        }
+        if handle._source_traceback:
+            context["source_traceback"] = handle._source_traceback
+        self.call_exception_handler(context)
 
     async def shutdown_asyncgens(self) -> None:
         """Cancels the goroutines that are left, waits for them, and closes
@@ -177,7 +242,7 @@ class Loop(asyncio.SelectorEventLoop):
         await super().shutdown_asyncgens()
 
     async def _unwind(self) -> None:
-        host = self._treadle.host
+        host = self._host
         while host is not None:
             left = [g for g in host.goroutines() if not g.done()]
             if not left:
@@ -189,16 +254,15 @@ class Loop(asyncio.SelectorEventLoop):
 
     def _detect_deadlock(self) -> None:
         """Raises DeadlockError from now on when nothing can happen any more."""
-        self._treadle.stuck = self._stuck
+        self._stuck = self._look_if_stuck
 
-    def _stuck(self) -> bool:
+    def _look_if_stuck(self) -> bool:
         """Nothing in the process can wake a goroutine or a task: False when a
         descriptor or a handler of signals might, else the report, and the error."""
-        handlers: dict[int, Any] = self._signal_handlers  # type: ignore[attr-defined]
-        if handlers or _handles_interrupt() or self._treadle.watches:
+        if self._signal_handlers or _handles_interrupt():
             return False
         message = "all goroutines are asleep - deadlock!"
-        host = self._treadle.host
+        host = self._host
         assert host is not None
         print(f"treadle: {message}\n", file=sys.stderr)
         goroutines = [g for g in host.goroutines() if not g.done()]
@@ -213,12 +277,10 @@ class Loop(asyncio.SelectorEventLoop):
         raise _treadle.DeadlockError(message)
 
     def _spawn_main(self, coro: Coroutine[Any, Any, T], context: Any) -> _treadle.G[T]:
-        self._treadle.open(self)
-        assert self._treadle.host is not None
-        return self._treadle.host.spawn(coro, "main", context)
+        return self._open_host().spawn(coro, "main", context)
 
     def _take_error(self) -> BaseException | None:
-        host = self._treadle.host
+        host = self._host
         return None if host is None else host.take_error()
 
 
@@ -259,8 +321,8 @@ def run(
         raise ValueError(f"a coroutine was expected, got {main!r}")
     loop = Loop()
     if watchdog is not None:
-        loop._treadle.limit = watchdog
-    loop._treadle.on_hog = on_hog
+        loop._limit = watchdog
+    loop._on_hog = on_hog
 
     def first_as_goroutine(
         _loop: asyncio.AbstractEventLoop, coro: Any, *, context: Any = None, **_kwargs: Any

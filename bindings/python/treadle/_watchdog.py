@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from . import _treadle
 
-_DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 _PAUSE = 1.0  # seconds between two reports on stderr
 
 
@@ -55,7 +54,9 @@ def _stack(ident: int) -> traceback.StackSummary:
         where = code.co_filename, code.co_name
         if where[1] == "_run" and where[0].endswith(os.path.join("asyncio", "events.py")):
             break
-        if where[1] == "select" and os.path.dirname(where[0]) == _DIRECTORY:
+        if where[1] == "run_forever" and where[0].endswith(
+            os.path.join("asyncio", "base_events.py")
+        ):
             break
         frames.append((frame, frame.f_lineno))
         frame = frame.f_back

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Handles (handle.c) and timers (looptimer.c), for the files of the loop. */
+#ifndef TDLPY_HANDLE_H
+#define TDLPY_HANDLE_H
+
+#include "loop.h"
+
+/* Room for the slots that asyncio's classes have at the head of the memory. */
+#if PY_VERSION_HEX < 0x030e0000
+enum { PHANDLE_BASE = 96 };
+#else
+enum { PHANDLE_BASE = 128 };
+#endif
+enum { PHANDLE_ARGS = 3 };
+
+struct phandle {
+    PyObject_HEAD
+    char base[PHANDLE_BASE - sizeof(PyObject)];
+    ploop *loop; /* strong */
+    PyObject *callback, *context;
+    PyObject *args[PHANDLE_ARGS]; /* nargs of them, unless there is more */
+    PyObject *more;               /* all arguments, as a tuple, or NULL */
+    PyObject *traceback, *repr;   /* of debug mode, or NULL */
+    PyObject *when_object;        /* what was given, unless it was a float */
+    double when;
+    phandle *next_free;
+    int nargs;
+    uint32_t index; /* in the heap, + 1; 0: in none */
+    bool cancelled, timer;
+};
+
+int handle_setup(PyObject *module, mod_state *st);
+phandle *handle_new(ploop *l, bool timer, PyObject *callback, PyObject *const *args, Py_ssize_t n,
+                    PyObject *context);
+int handle_run(phandle *h);
+int handle_failed(phandle *h);
+void handles_free(ploop *l);
+int handles_traverse(ploop *l, visitproc visit, void *arg);
+
+/* looptimer.c */
+int timer_add(ploop *l, phandle *h); /* takes a reference */
+void timer_remove(ploop *l, phandle *h);
+phandle *timer_pop(ploop *l); /* the first, with its reference */
+void timers_clear(ploop *l);
+
+/* fds.c */
+int fds_open(ploop *l); /* registers what was added before there was a host */
+void fds_clear(ploop *l);
+int fds_traverse(ploop *l, visitproc visit, void *arg);
+void fds_event(ploop *l, uint32_t watcher, unsigned ready);
+bool fds_awaited(ploop *l); /* is there a descriptor that somebody waits for? */
+PyObject *fds_add_reader(PyObject *l, PyObject *const *args, Py_ssize_t n);
+PyObject *fds_add_writer(PyObject *l, PyObject *const *args, Py_ssize_t n);
+PyObject *fds_remove_reader(PyObject *l, PyObject *fd);
+PyObject *fds_remove_writer(PyObject *l, PyObject *fd);
+PyObject *fds_list(PyObject *l, PyObject *ignored);
+
+/* loop.c: puts a handle (taken) at the end of the ready queue. */
+int ready_push(ploop *l, PyObject *handle);
+int loop_open(ploop *l);
+
+#endif

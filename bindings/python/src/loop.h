@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The C half of treadle.Loop (_treadle._LoopCore, a base class of it): handles,
+ * the ready queue, timers, one turn of the loop, and descriptors. And what the
+ * transports build on.
+ *
+ * Invariants.
+ *  - Everything is touched with the GIL of the loop's interpreter held. All but
+ *    ploop_call_soon* belongs to the thread that runs the loop.
+ *  - One turn: the host is polled once (the GIL is given up only for a poll that
+ *    may wait), its events go to goroutines and to ploop_fd callbacks at once and
+ *    to the handles of add_reader through the ready queue; `later` nodes; timers
+ *    that are due go to the ready queue; the handles that were ready by then run;
+ *    `at_end` nodes.
+ *  - ready[] is a ring of strong references to handles: ours, or any object with
+ *    asyncio.Handle's _cancelled and _run (debug mode and subclasses make those).
+ *  - timers[] is a 4-ary heap by (when, seq) of strong references to TimerHandles
+ *    of ours, each of which knows its index; a cancelled one leaves it at once. */
+#ifndef TDLPY_LOOP_H
+#define TDLPY_LOOP_H
+
+#include "state.h"
+
+typedef struct ploop ploop;
+typedef struct phandle phandle;
+typedef struct ploop_fd ploop_fd;
+typedef struct ploop_later ploop_later;
+
+/* -- Descriptors: edge-triggered, registered once ------------------------- */
+
+enum { PLOOP_READ = TDL_READABLE, PLOOP_WRITE = TDL_WRITABLE, PLOOP_HUP = TDL_HANGUP };
+
+/* Embedded in its owner, who keeps it alive while it is added. cb is called on
+ * the loop's thread, within the turn's dispatch, with PLOOP_ bits: there may be
+ * something to do. HUP: the peer has ended or failed, no further edge will come.
+ * It may not leave an exception but by ploop_fatal. */
+struct ploop_fd {
+    int fd;
+    void (*cb)(ploop_fd *f, unsigned ready);
+    /* the loop's */
+    ploop *loop;
+    int watcher; /* + 1; 0: not added */
+};
+
+/* 0, or -1 with errno and no exception (EPERM: a file that is always ready; EEXIST:
+ * it is added already). cb follows for what is ready already. */
+int ploop_fd_add(ploop *l, ploop_fd *f);
+/* Before close(f->fd). No callback follows. Does nothing when it is not added. */
+void ploop_fd_del(ploop_fd *f);
+
+/* -- Once more, and at the end of the turn -------------------------------- */
+
+/* Embedded in its owner, who keeps it alive while it is linked. cb runs once. */
+struct ploop_later {
+    ploop_later *prev, *next; /* NULL: not linked */
+    void (*cb)(ploop_later *n);
+};
+
+/* In the next turn, which will not wait for events. Twice is once. */
+void ploop_later_add(ploop *l, ploop_later *n);
+/* At the end of this turn, after the handles that are ready and before the next
+ * poll; of the next turn when the loop is not in one. Twice is once. A node that is
+ * added by another one's cb runs in the same turn. */
+void ploop_at_end(ploop *l, ploop_later *n);
+void ploop_later_cancel(ploop_later *n); /* of either kind */
+
+/* -- Callbacks ------------------------------------------------------------ */
+
+/* callable(*args) as by call_soon, in a context (borrowed; NULL: a copy of the
+ * current one). Errors are reported as a Handle's. 0, or -1 with an exception. */
+int ploop_call_soon(ploop *l, PyObject *callable, PyObject *const *args, Py_ssize_t n, PyObject *context);
+/* callable(*args) now, in a context, as a Handle runs it: an error goes to the
+ * exception handler as "Exception in callback …", KeyboardInterrupt and SystemExit
+ * to ploop_fatal. */
+void ploop_run_callback(ploop *l, PyObject *callable, PyObject *const *args, Py_ssize_t n, PyObject *context);
+/* The exception that is set leaves run_forever when the current batch is over. The
+ * first one wins. */
+void ploop_fatal(ploop *l);
+/* loop.call_exception_handler({message, exception: the one that is set (taken), key: object…});
+ * key/object pairs end with NULL. For KeyboardInterrupt and SystemExit: ploop_fatal. */
+void ploop_report(ploop *l, const char *message, ...);
+
+/* -- The loop ------------------------------------------------------------- */
+
+enum { PLOOP_SCRATCH = 256 * 1024, PLOOP_HANDLES = 256 };
+
+typedef struct { double when; uint64_t seq; phandle *handle; } ploop_timer;
+
+/* A descriptor that add_reader, add_writer or a sock_ method uses; see fds.h. */
+typedef struct ploop_entry ploop_entry;
+
+struct ploop {
+    PyObject_HEAD
+    mod_state *st;
+    PyObject *module; /* strong, so that st stays */
+    pyhost *host;     /* strong; NULL until first run, and when closed */
+    PyObject *stuck;  /* deadlock detection: a callable, or NULL */
+    PyObject *live;   /* a set: transports that the loop keeps alive */
+    uint64_t turn;
+    /* asyncio's fields, by the same names with an underscore */
+    bool debug, closed, stopping;
+    bool overridden;  /* somebody replaced _run_once: it does one turn only */
+    bool running;     /* in run_forever */
+    bool sleeping;    /* waits without the GIL, or is about to */
+    bool fresh;       /* the first turn of a run asks the kernel */
+    bool unsynced;    /* there are entries that fds_open has to register */
+    PyObject *thread_id; /* an int, or NULL: asyncio's None */
+    /* ready */
+    PyObject **ready; /* a ring of nready from iready on; size is a power of two */
+    uint32_t ready_size, iready, nready;
+    /* timers */
+    ploop_timer *timers;
+    uint32_t ntimers, timers_size;
+    uint64_t timer_seq;
+    /* freelists */
+    phandle *free_handles, *free_timers;
+    uint32_t nfree_handles, nfree_timers;
+    /* see above; heads of rings */
+    ploop_later later, at_end;
+    PyObject *fatal; /* an exception that is to leave the loop, or NULL */
+    /* descriptors */
+    ploop_entry **entries; /* by fd */
+    int nentries, nwatched; /* entries that somebody waits for */
+    ploop_fd **watchers;    /* by the host's watcher */
+    int nwatchers;
+    int nfds; /* ploop_fds that are added */
+    char *scratch; /* PLOOP_SCRATCH bytes for ploop_scratch */
+};
+
+/* The loop behind an object; NULL, without an exception: it is none of ours. */
+ploop *ploop_of(mod_state *st, PyObject *object);
+/* PLOOP_SCRATCH bytes, whose content is valid until any Python code runs. NULL:
+ * MemoryError. */
+char *ploop_scratch(ploop *l);
+
+#endif
