@@ -277,12 +277,15 @@ int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_
 
 int tdl_host_fd(tdl_host *h) {
     int r = tdl_host_check(h);
-    return r < 0 ? r : h->poller.epfd;
+    if (r < 0) return r;
+    tdl_poller_prepare(&h->poller);
+    return tdl_poller_fd(&h->poller);
 }
 
 int64_t tdl_host_timeout(tdl_host *h) {
     if (tdl_host_check(h) < 0) return 0;
     tdl_poller_announce(&h->poller);
+    if (tdl_poller_prepare(&h->poller)) return 0;
     return tdl_host_quiet(h) ? sleep_ns(h, TDL_FOREVER) : 0;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "host/host.h"
+#include "netpoll/backend.h"
 #include "sys/sys.h"
 
 static bool valid(int readiness) {
@@ -31,7 +32,7 @@ int tdl_host_watch(tdl_host *h, int fd, int readiness) {
     if (!(readiness & ~TDL_EDGE) || !valid(readiness)) return TDL_EINVAL;
     int id = new_watcher(h);
     if (id < 0) return id;
-    if ((r = tdl_backend_watch(&h->poller, fd, (uint32_t)id, readiness)) < 0) return r;
+    if ((r = h->poller.back->watch(&h->poller, fd, (uint32_t)id, readiness)) < 0) return r;
     h->free_watcher = h->watchers[id].readiness;
     h->watchers[id] = (tdl_watcher){fd, readiness, 0};
     return id;
@@ -48,7 +49,7 @@ int tdl_host_watch_modify(tdl_host *h, int watcher, int readiness) {
     int r = check(h, watcher);
     if (r < 0) return r;
     if (!valid(readiness)) return TDL_EINVAL;
-    r = tdl_backend_rewatch(&h->poller, h->watchers[watcher].fd, (uint32_t)watcher, readiness);
+    r = h->poller.back->rewatch(&h->poller, h->watchers[watcher].fd, (uint32_t)watcher, readiness);
     if (r == 0) h->watchers[watcher].readiness = readiness;
     return r;
 }
@@ -82,7 +83,7 @@ void tdl_host_watch_missed(tdl_host *h) {
 int tdl_host_unwatch(tdl_host *h, int watcher) {
     int r = check(h, watcher);
     if (r < 0) return r;
-    tdl_backend_unwatch(&h->poller, h->watchers[watcher].fd);
+    h->poller.back->unwatch(&h->poller, h->watchers[watcher].fd, (uint32_t)watcher);
     h->watchers[watcher] = (tdl_watcher){-1, h->free_watcher, 0};
     h->free_watcher = watcher;
     int kept = 0;

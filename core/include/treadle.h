@@ -1206,7 +1206,8 @@ TDL_API tdl_outcome *tdl_host_outcomes(tdl_host *h);
 /* Watches any pollable descriptor, level-triggered, for READABLE and/or
  * WRITABLE; its events come as {TDL_WATCHER | id, readiness}. With TDL_EDGE too
  * edge-triggered: an event for each change, the first at once where it is ready.
- * The id, or -EBADF, -EPERM (not pollable), -EEXIST, TDL_EINVAL. Host thread. */
+ * The id, or -EBADF, -EPERM (not pollable), -EEXIST, TDL_EINVAL; -EOPNOTSUPP for
+ * TDL_EDGE where libuv polls (tdl_netpoll_name). Host thread. */
 TDL_API int  tdl_host_watch(tdl_host *h, int fd, int readiness);
 /* Changes what it waits for; 0: nothing, until the next change. */
 TDL_API int  tdl_host_watch_modify(tdl_host *h, int watcher, int readiness);
@@ -1432,6 +1433,25 @@ TDL_API int tdl_fault_check(const char *text, char *why, size_t size);
 /* How often the fault of that name was injected since the last tdl_fault_set; NULL:
  * all of them together. TDL_EINVAL: there is no such fault. Any caller. */
 TDL_API int64_t tdl_fault_count(const char *what);
+
+/* -- The way to the system ------------------------------------------------ */
+
+/* By what the system tells which descriptors are ready: "epoll" (the default on
+ * Linux), "uring" (io_uring) or "uv" (libuv; the default elsewhere). It can also be chosen by TDL_NETPOLL in the
+ * environment, with the same words. Where the system has it not, or forbids it, the default is used, and
+ * a line on standard error says so; not so with "!" behind the name ("uring!"):
+ * then what would start the runtime, or open a host, returns the system's error.
+ * NULL: as if it had never been called. To be called before the first goroutine, descriptor
+ * or host, or when the runtime has stopped and all hosts are closed: else TDL_EBUSY.
+ * TDL_EINVAL for another name. (A wrong TDL_NETPOLL is told on standard error, and the runtime does
+ * not start: TDL_EINVAL.) Any caller. */
+TDL_API int tdl_set_netpoll(const char *name);
+/* The one that is in use, or would be if the runtime started now; "none" when it could
+ * not start. A static string. Any caller. */
+TDL_API const char *tdl_netpoll_name(void);
+/* Why that one, as text ("TDL_NETPOLL asks for uring, which does not work here: …"),
+ * cut to size with a final NUL; its full length. Any caller. */
+TDL_API int tdl_netpoll_reason(char *buf, size_t size);
 
 /* -- Seeing inside ------------------------------------------------------- */
 

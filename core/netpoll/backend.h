@@ -1,21 +1,74 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a back end does for a poller, besides the calls of sched/poll.h: the
- * registration of descriptors and of a host's watchers.
+ * What a back end is: a poller's way to the system. poller.c has what all of them
+ * share (announcing a sleep, waking, handing out events), choice.c says which one
+ * it is; each lives in a file of its own: epoll.c, uring.c, uv.c.
+ *
+ * Which thread calls what: fetch with a timeout, prepare and those for a host's
+ * watchers, only the poller's owner; fetch without a timeout, add, remove, want and
+ * kick, any thread. add, remove and want are called under the descriptor's lock
+ * or before anybody else knows it. With by_owner, what is added or wanted may take
+ * effect with the owner's next fetch only: who calls wakes it for that if it
+ * sleeps.
  */
 #ifndef TDL_NETPOLL_BACKEND_H
 #define TDL_NETPOLL_BACKEND_H
 
 #include "sched/poll.h"
+#include "treadle.h"
 
-/* Edge-triggered, both directions; events carry the token. */
-int tdl_backend_add(tdl_poller *p, int fd, uint64_t token);
-void tdl_backend_remove(tdl_poller *p, int fd);
+/* An event: of a poll descriptor, data is its token and what of PD_READABLE …; of a
+ * watcher, DATA_WATCH | its number; DATA_WAKE: of the wake-up. A poll
+ * descriptor's index is below 2^20 and its seq never 0. */
+typedef struct tdl_poll_event {
+    uint64_t data;
+    uint32_t what;
+} tdl_poll_event;
 
-/* For a host: events go to the poller's on_watch, with TDL_HANGUP where it is so.
- * readiness is TDL_READABLE | TDL_WRITABLE, level-triggered but with TDL_EDGE. */
-int tdl_backend_watch(tdl_poller *p, int fd, uint32_t watcher, int readiness);
-int tdl_backend_rewatch(tdl_poller *p, int fd, uint32_t watcher, int readiness);
-void tdl_backend_unwatch(tdl_poller *p, int fd);
+#define DATA_WAKE  UINT64_C(0xffffffff)
+#define DATA_WATCH UINT64_C(0x80000000)
+
+enum { TDL_POLL_BATCH = 128 };
+
+typedef struct tdl_backend {
+    const char *name;
+    bool by_owner;
+    /* 0, or a negated errno when the system has it not or forbids it; why says more. */
+    int (*probe)(char *why, size_t size);
+    int (*open)(tdl_poller *p);
+    void (*close)(tdl_poller *p);
+
+    /* Both directions; an event follows when it becomes ready, and one at first when
+     * it is. Edge-triggered; or, with want, at least one event for a direction
+     * after each want. */
+    int (*add)(tdl_poller *p, int fd, uint64_t token);
+    void (*remove)(tdl_poller *p, int fd, uint64_t token); /* the fd may be closed after it */
+    void (*want)(tdl_poller *p, int fd, uint64_t token, int dir); /* may be NULL */
+
+    /* Of a host: level-triggered, or edge-triggered with TDL_EDGE (-EOPNOTSUPP where
+     * there is no such thing). -EEXIST: the fd is watched already. */
+    int (*watch)(tdl_poller *p, int fd, uint32_t watcher, int readiness);
+    int (*rewatch)(tdl_poller *p, int fd, uint32_t watcher, int readiness);
+    void (*unwatch)(tdl_poller *p, int fd, uint32_t watcher);
+
+    /* Events, waiting for the first of them up to timeout_ns (< 0: for ever, 0: not
+     * at all). Their number, or a negated errno: -EINTR, after which a signal's
+     * handler has run. */
+    int (*fetch)(tdl_poller *p, tdl_poll_event *events, int max, int64_t timeout_ns);
+    /* Ends the owner's fetch, now or the next one; async-signal-safe. */
+    void (*kick)(tdl_poller *p);
+    /* The descriptor that is readable when a fetch would find something, for a
+     * foreign loop; prepare, which may be NULL, comes before each of its waits:
+     * true when there is something already. */
+    int (*fd)(tdl_poller *p);
+    bool (*prepare)(tdl_poller *p);
+} tdl_backend;
+
+extern const tdl_backend tdl_backend_epoll, tdl_backend_uring, tdl_backend_uv;
+
+/* The one for a poller that is being opened; NULL and a code. counted: it is to be
+ * given back when the poller is closed: the choice stands as long as there is one. */
+const tdl_backend *tdl_backend_take(bool *counted, int *code);
+void tdl_backend_give(void);
 
 #endif

@@ -98,7 +98,11 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
     pd->open = 1;
     link_pd(pd);
     tdl_unlock(&pd->lock);
-    int r = fd >= 0 ? tdl_backend_add(poller, fd, tdl_pd_token(pd)) : 0;
+    int r = 0;
+    if (fd >= 0) {
+        r = poller->back->add(poller, fd, tdl_pd_token(pd));
+        if (r >= 0 && poller->back->by_owner) tdl_poller_retime(poller);
+    }
     tdl_lock_take(&pd->lock);
     /* the poller may have gone away meanwhile; it did not close the fd, since
      * there were two users */
@@ -126,12 +130,13 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
  * which is gone for everybody before its number can be reused. */
 static int take_out(tdl_pd *pd) {
     int fd = pd->fd;
+    uint64_t token = tdl_pd_token(pd);
     pd->open = 0;
     pd->fd = -1;
     pd->seq++;
     if (pd->poller) {
         tdl_timer_disarm(&pd->timer);
-        if (fd >= 0) tdl_backend_remove(pd->poller, fd);
+        if (fd >= 0) pd->poller->back->remove(pd->poller, fd, token);
         unlink_pd(pd);
     }
     return fd;
@@ -363,6 +368,14 @@ void tdl_pd_set_timeout(tdl_pd *pd, int64_t ns) {
     tdl_unlock(&pd->lock);
 }
 
+/* Somebody is about to wait for an event; with the lock. */
+static inline void want(tdl_pd *pd, int dir) {
+    tdl_poller *p = pd->poller;
+    if (!p || !p->back->want || pd->fd < 0) return;
+    p->back->want(p, pd->fd, tdl_pd_token(pd), dir);
+    if (p->back->by_owner) tdl_poller_retime(p);
+}
+
 int tdl_pd_park(tdl_pd *pd, int64_t deadline, int64_t retry) {
     tdl_direction *d = &pd->dir[PD_READ];
     int r = 0;
@@ -376,7 +389,10 @@ int tdl_pd_park(tdl_pd *pd, int64_t deadline, int64_t retry) {
     if (r == 0) {
         d->deadline = deadline;
         d->retry = retry;
-        if ((r = arm(pd, d)) == 0) pd->parked = 1;
+        if ((r = arm(pd, d)) == 0) {
+            pd->parked = 1;
+            want(pd, PD_READ);
+        }
     }
     tdl_unlock(&pd->lock);
     return r;
@@ -448,6 +464,7 @@ static int64_t go_on(tdl_op *op, tdl_pd *pd, tdl_direction *d) {
             if (r < 0) return leave(op, pd, d, r);
             tdl_op_publish(op);
             d->waiting = 1;
+            want(pd, op->u.io.dir);
             tdl_unlock(&pd->lock);
             return TDL_PENDING;
         }
@@ -575,6 +592,7 @@ int tdl_pd_enlist(tdl_pd *pd, int dir, tdl_op *op, bool publish) {
         if (publish) tdl_op_publish(op);
         d->owner = op;
         d->waiting = 1;
+        want(pd, dir);
     }
     tdl_unlock(&pd->lock);
     return r;
@@ -624,6 +642,8 @@ void tdl_pd_event(uint64_t token, int what) {
         tdl_unlock(&pd->lock); /* of the fd's previous life */
         return;
     }
+    if (what & PD_LOST && pd->poller && pd->poller->back->add(pd->poller, pd->fd, token) < 0)
+        what |= PD_READABLE | PD_WRITABLE | PD_HUP; /* the attempt will tell why */
     if (what & PD_HUP) pd->dir[PD_READ].hup = 1;
     if (what & PD_URGENT) at_store_rlx(&pd->short_drains, 0);
     if (what & PD_READABLE) became_ready(&pd->dir[PD_READ], &reader);

@@ -157,7 +157,13 @@ void tdl_pd_set_timeout(tdl_pd *pd, int64_t ns);
 
 static inline uint64_t tdl_pd_token(tdl_pd *pd) { return (uint64_t)pd->seq << 32 | pd->index; }
 /* What an event says of a descriptor. */
-enum { PD_READABLE = 1, PD_WRITABLE = 2, PD_HUP = 4 /* the end, or an error */, PD_URGENT = 8 };
+enum {
+    PD_READABLE = 1,
+    PD_WRITABLE = 2,
+    PD_HUP = 4, /* the end, or an error */
+    PD_URGENT = 8,
+    PD_LOST = 16, /* it is no longer registered, and is to be again */
+};
 void tdl_pd_event(uint64_t token, int what);
 
 #endif

@@ -16,10 +16,14 @@ struct tdl_pd;
 typedef struct tdl_poller {
     tdl_lock lock;       /* guards the list of descriptors */
     struct tdl_pd *list; /* the poll descriptors registered here */
-    int epfd, wakefd;
+    const struct tdl_backend *back; /* the way to the system: netpoll/backend.h */
+    bool counted;        /* the back end is to be given back */
+    void *state;         /* the back end's */
+    int fd, wakefd;      /* the back end's */
     _Atomic uint32_t npd;      /* descriptors registered: nothing to poll at 0 */
     _Atomic uint32_t sleeping; /* 1 while the owner waits or is about to: see tdl_poller_wake */
-    _Atomic uint32_t wakers;   /* between their look at sleeping and their write to wakefd */
+    _Atomic uint32_t wakers;   /* between their look at sleeping and their kick */
+    int64_t late;              /* how much later than asked the system ends a sleep; the owner's */
     tdl_timers timers;
     struct tdl_poll_event *events; /* room for one batch */
     int nevents;                   /* fetched and not yet dispatched */
@@ -51,6 +55,10 @@ void tdl_poller_wake(tdl_poller *p);
 void tdl_poller_kick(tdl_poller *p);
 /* Does an operation wait for a descriptor of this poller? */
 bool tdl_poller_awaited(tdl_poller *p);
+/* For a foreign loop: the descriptor that it is to watch, and what comes before each
+ * of its waits: true when there are events already. */
+int tdl_poller_fd(tdl_poller *p);
+bool tdl_poller_prepare(tdl_poller *p);
 /* An earlier timer was armed. */
 void tdl_poller_retime(tdl_poller *p);
 

@@ -41,6 +41,7 @@ static const char *const names[RANKS] = {
     [RANK_PDS] = "table of poll descriptors",
     [RANK_POLLER] = "poller",
     [RANK_HEAP] = "timer heap",
+    [RANK_BACKEND] = "poller back end",
     [RANK_CHAN] = "channel",
     [RANK_SCHED] = "scheduler",
     [RANK_STACKS] = "depot of stacks",

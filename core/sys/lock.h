@@ -32,6 +32,7 @@ typedef enum tdl_rank {
     RANK_PDS,    /* the table of poll descriptors */
     RANK_POLLER, /* a poller's list of descriptors */
     RANK_HEAP,   /* a heap of timers */
+    RANK_BACKEND, /* which back end, and what one of them has */
     RANK_CHAN,   /* a channel */
     RANK_SCHED,  /* the scheduler */
     RANK_STACKS, /* the depot of stacks */

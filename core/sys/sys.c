@@ -22,6 +22,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -208,6 +209,45 @@ static int real_eventfd_write(int fd) {
     return (int)rc(write(fd, &one, sizeof one));
 }
 
+static int real_uring_setup(unsigned entries, struct io_uring_params *p) {
+    return (int)rc(syscall(SYS_io_uring_setup, entries, p));
+}
+
+static int real_uring_enter(int fd, unsigned to_submit, unsigned min, unsigned flags, const void *arg, size_t size) {
+    return (int)rc(syscall(SYS_io_uring_enter, fd, to_submit, min, flags, arg, size));
+}
+
+static int real_uring_register(int fd, unsigned what, void *arg, unsigned n) {
+    return (int)rc(syscall(SYS_io_uring_register, fd, what, arg, n));
+}
+
+static void *real_uring_map(int fd, size_t size, uint64_t offset) {
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, (off_t)offset);
+    if (p == MAP_FAILED) return NULL;
+    madvise(p, size, MADV_DONTFORK);
+    return p;
+}
+
+/* What has no poll of its own would be taken for ready always. */
+static int real_pollable(int fd) {
+    struct stat s;
+    if (fstat(fd, &s) < 0) return -errno;
+    if (S_ISSOCK(s.st_mode) || S_ISFIFO(s.st_mode)) return 0;
+    if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode) || S_ISBLK(s.st_mode)) return -EPERM;
+    int epfd = epoll_create1(EPOLL_CLOEXEC);
+    if (epfd < 0) return -errno;
+    struct epoll_event ev = {0};
+    int r = (int)rc(epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &ev));
+    close(epfd);
+    return r;
+}
+
+static int real_wait_readable(int fd, int64_t timeout_ns) {
+    struct pollfd p = {fd, POLLIN, 0};
+    struct timespec ts = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    return (int)rc(ppoll(&p, 1, timeout_ns < 0 ? NULL : &ts, NULL));
+}
+
 /* -- Sockets -------------------------------------------------------------- */
 
 static int real_socket(int domain, int type, int protocol) {
@@ -335,6 +375,9 @@ static int real_unlink(const char *path) { return (int)rc(unlink(path)); }
         .membarrier = real_membarrier, .epoll_create = real_epoll_create,      \
         .epoll_ctl = real_epoll_ctl, .epoll_wait = real_epoll_wait,            \
         .eventfd = real_eventfd, .eventfd_write = real_eventfd_write,          \
+        .uring_setup = real_uring_setup, .uring_enter = real_uring_enter,      \
+        .uring_register = real_uring_register, .uring_map = real_uring_map,    \
+        .pollable = real_pollable, .wait_readable = real_wait_readable,        \
         .socket = real_socket, .bind = real_bind, .listen = real_listen,       \
         .accept = real_accept, .connect = real_connect, .recv = real_recv,     \
         .send = real_send, .getsockopt = real_getsockopt,                      \

@@ -16,6 +16,7 @@
 
 struct epoll_event;
 struct iovec;
+struct io_uring_params;
 struct mmsghdr;
 
 struct tdl_sys {
@@ -48,6 +49,12 @@ struct tdl_sys {
     int (*epoll_wait)(int epfd, struct epoll_event *evs, int max, int64_t timeout_ns); /* < 0: for ever */
     int (*eventfd)(void);
     int (*eventfd_write)(int fd);
+    int (*uring_setup)(unsigned entries, struct io_uring_params *p);
+    int (*uring_enter)(int fd, unsigned to_submit, unsigned min, unsigned flags, const void *arg, size_t size);
+    int (*uring_register)(int fd, unsigned what, void *arg, unsigned n);
+    void *(*uring_map)(int fd, size_t size, uint64_t offset); /* not in a child of fork; NULL */
+    int (*pollable)(int fd);                      /* 0; -EPERM as epoll says it of a regular file; -EBADF */
+    int (*wait_readable)(int fd, int64_t timeout_ns); /* < 0: for ever. 1; 0: in vain */
 
     /* sockets */
     int (*socket)(int domain, int type, int protocol);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Idling and waking: core/sched/idle.c, queue.c, sched.c's finding and stealing,
- * epoll.c's sleeping and waking, spare.c. A model thread is an M: it finds a goroutine
+ * poller.c's sleeping and waking, spare.c. A model thread is an M: it finds a goroutine
  * by the core's own find() and runs it, which here means to note that.
  *
  * Whoever makes a goroutine runnable waits until another has run it, and does
@@ -11,7 +11,15 @@
 #include "sched/sched.c"
 #undef tdl_m_main
 
+#include "netpoll/backend.h"
 #include "world.h"
+
+/* The pollers' back end is the one on epoll. */
+const tdl_backend *tdl_backend_take(bool *counted, int *code) {
+    *counted = false;
+    *code = 0;
+    return &tdl_backend_epoll;
+}
 
 #define UNSEEN __attribute__((no_sanitize("thread"), noinline))
 

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The libuv back end: a loop per P and per host, and in it a uv_poll_t for each
+ * descriptor and a uv_async_t for waking. For systems that have no back end of
+ * their own here.
+ *
+ * uv_poll_t is level-triggered: a direction that was told is taken out of what is
+ * asked for, until an op wants it again. No thread ever waits inside libuv: the
+ * loop is only run without waiting, under its lock, and the owner waits for the
+ * loop's own descriptor beside it. So any thread may add, remove, want or serve;
+ * what it changes gets to the system when the loop is next run (by_owner).
+ *
+ * loop.lock guards everything in struct loop but `wake`, whose uv_async_send
+ * may be called by any thread and in signal handlers.
+ *
+ * The system calls that libuv makes do not go through the seam: behind it are the
+ * wait, and the clock. Faults are injected there, and in what is done with the
+ * descriptors.
+ */
+#include "sys/sys.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <uv.h>
+
+#include "netpoll/backend.h"
+#include "netpoll/polldesc.h"
+
+typedef struct handle {
+    uv_poll_t poll; /* first */
+    uint64_t data;  /* of its events */
+    int asked;      /* UV_READABLE … */
+    bool lasts;     /* a watcher's: asked for until it is changed */
+} handle;
+
+struct loop {
+    tdl_lock lock;
+    uv_loop_t uv;
+    uv_async_t wake;
+    handle **by_fd;
+    int nfds;
+    /* while it is run: where events go */
+    tdl_poll_event *events;
+    int n, max;
+    bool woken;
+};
+
+static struct loop *loop_of(tdl_poller *p) { return p->state; }
+
+/* -- Events, while the loop is run ------------------------------------------------------ */
+
+static void on_wake(uv_async_t *async) {
+    struct loop *l = async->loop->data;
+    l->woken = true;
+}
+
+static uint32_t meaning(int status, int events) {
+    uint32_t what = 0;
+    if (status < 0) return PD_READABLE | PD_WRITABLE | PD_HUP;
+    if (events & (UV_READABLE | UV_PRIORITIZED | UV_DISCONNECT)) what |= PD_READABLE;
+    if (events & UV_WRITABLE) what |= PD_WRITABLE;
+    if (events & UV_DISCONNECT) what |= PD_HUP;
+    if (events & UV_PRIORITIZED) what |= PD_URGENT;
+    return what;
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void set(handle *h, int asked) {
+    h->asked = asked;
+    if (asked)
+        uv_poll_start(&h->poll, asked, on_poll);
+    else
+        uv_poll_stop(&h->poll);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events) {
+    handle *h = (handle *)(void *)poll;
+    struct loop *l = poll->loop->data;
+    if (l->n == l->max) return; /* level-triggered: it comes again */
+    uint32_t what = meaning(status, events);
+    if (h->lasts) {
+        what &= PD_READABLE | PD_WRITABLE | PD_HUP;
+        if (status < 0) set(h, h->asked); /* libuv has stopped it */
+    } else {
+        int left = status < 0 ? 0 : h->asked & ~events;
+        if (what & PD_READABLE) left &= ~(UV_READABLE | UV_PRIORITIZED);
+        set(h, left);
+    }
+    l->events[l->n++] = (tdl_poll_event){h->data, what};
+}
+
+/* With the lock. How many events. */
+static int run(struct loop *l, tdl_poll_event *events, int max) {
+    l->events = events;
+    l->n = 0;
+    l->max = max - 1; /* the last one is for the wake-up */
+    l->woken = false;
+    uv_run(&l->uv, UV_RUN_NOWAIT);
+    if (l->woken) l->events[l->n++] = (tdl_poll_event){DATA_WAKE, 0};
+    return l->n;
+}
+
+/* -- Opening and closing ------------------------------------------------------------------ */
+
+static int open_loop(tdl_poller *p) {
+    struct loop *l = tdl_alloc_zeroed(sizeof *l);
+    if (!l) return TDL_ENOMEM;
+    tdl_lock_init(&l->lock, RANK_BACKEND);
+    int r = uv_loop_init(&l->uv);
+    if (r < 0) goto no_loop;
+    l->uv.data = l;
+    if ((r = uv_async_init(&l->uv, &l->wake, on_wake)) < 0) goto no_async;
+    p->state = l;
+    p->fd = uv_backend_fd(&l->uv);
+    return 0;
+no_async:
+    uv_loop_close(&l->uv);
+no_loop:
+    tdl_sys.release(l);
+    return r;
+}
+
+static void on_closed(uv_handle_t *h) { tdl_sys.release(h); }
+
+static void drop(struct loop *l, int fd) {
+    handle *h = l->by_fd[fd];
+    l->by_fd[fd] = NULL;
+    uv_close((uv_handle_t *)&h->poll, on_closed);
+}
+
+static void close_loop(tdl_poller *p) {
+    struct loop *l = loop_of(p);
+    tdl_poll_event scratch[2];
+    for (int fd = 0; fd < l->nfds; fd++)
+        if (l->by_fd[fd]) drop(l, fd);
+    uv_close((uv_handle_t *)&l->wake, NULL);
+    do
+        run(l, scratch, 1);
+    while (uv_loop_close(&l->uv) == UV_EBUSY);
+    tdl_sys.release(l->by_fd);
+    tdl_sys.release(l);
+    p->state = NULL;
+}
+
+static int probe(char *why, size_t size) {
+    (void)why;
+    (void)size;
+    return 0;
+}
+
+/* -- Registration ---------------------------------------------------------------------------- */
+
+/* With the lock. */
+static int room_for(struct loop *l, int fd) {
+    if (fd < l->nfds) return 0;
+    int n = 2 * fd + 16;
+    handle **by_fd = tdl_sys.resize(l->by_fd, (size_t)n * sizeof *by_fd);
+    if (!by_fd) return TDL_ENOMEM;
+    for (int i = l->nfds; i < n; i++) by_fd[i] = NULL;
+    l->by_fd = by_fd;
+    l->nfds = n;
+    return 0;
+}
+
+/* With the lock. */
+static int put(struct loop *l, int fd, uint64_t data, int asked, bool lasts) {
+    if (fd < 0) return -EBADF;
+    int r = room_for(l, fd);
+    if (r < 0) return r;
+    if (l->by_fd[fd]) return -EEXIST;
+    handle *h = tdl_alloc_zeroed(sizeof *h);
+    if (!h) return TDL_ENOMEM;
+    if ((r = uv_poll_init(&l->uv, &h->poll, fd)) < 0) {
+        tdl_sys.release(h);
+        return r;
+    }
+    h->data = data;
+    h->lasts = lasts;
+    l->by_fd[fd] = h;
+    set(h, asked);
+    return 0;
+}
+
+static int add(tdl_poller *p, int fd, uint64_t token) {
+    struct loop *l = loop_of(p);
+    TDL_TSAN_RELEASE(p);
+    tdl_lock_take(&l->lock);
+    int r = put(l, fd, token, UV_READABLE | UV_WRITABLE | UV_DISCONNECT | UV_PRIORITIZED, false);
+    tdl_unlock(&l->lock);
+    return r;
+}
+
+static void remove_pd(tdl_poller *p, int fd, uint64_t token) {
+    struct loop *l = loop_of(p);
+    tdl_lock_take(&l->lock);
+    if (fd < l->nfds && l->by_fd[fd] && l->by_fd[fd]->data == token) drop(l, fd);
+    tdl_unlock(&l->lock);
+}
+
+static void want(tdl_poller *p, int fd, uint64_t token, int dir) {
+    struct loop *l = loop_of(p);
+    int bits = dir == PD_READ ? UV_READABLE | UV_PRIORITIZED : UV_WRITABLE;
+    tdl_lock_take(&l->lock);
+    handle *h = fd < l->nfds ? l->by_fd[fd] : NULL;
+    if (h && h->data == token && (h->asked & bits) != bits) set(h, h->asked | bits);
+    tdl_unlock(&l->lock);
+}
+
+/* -- A host's watchers ------------------------------------------------------------------------- */
+
+static int uv_bits(int readiness) {
+    int bits = 0;
+    if (readiness & TDL_READABLE) bits |= UV_READABLE | UV_DISCONNECT;
+    if (readiness & TDL_WRITABLE) bits |= UV_WRITABLE;
+    return bits;
+}
+
+static int watch(tdl_poller *p, int fd, uint32_t watcher, int readiness) {
+    struct loop *l = loop_of(p);
+    if (readiness & TDL_EDGE) return -EOPNOTSUPP; /* nobody says when it was used up */
+    tdl_lock_take(&l->lock);
+    int r = put(l, fd, DATA_WATCH | watcher, uv_bits(readiness), true);
+    tdl_unlock(&l->lock);
+    return r;
+}
+
+static int rewatch(tdl_poller *p, int fd, uint32_t watcher, int readiness) {
+    struct loop *l = loop_of(p);
+    (void)watcher;
+    if (readiness & TDL_EDGE) return -EOPNOTSUPP;
+    tdl_lock_take(&l->lock);
+    set(l->by_fd[fd], uv_bits(readiness));
+    tdl_unlock(&l->lock);
+    return 0;
+}
+
+static void unwatch(tdl_poller *p, int fd, uint32_t watcher) { remove_pd(p, fd, DATA_WATCH | watcher); }
+
+/* -- Waiting and waking -------------------------------------------------------------------------- */
+
+static int run_once(struct loop *l, tdl_poll_event *events, int max) {
+    tdl_lock_take(&l->lock);
+    int n = run(l, events, max);
+    tdl_unlock(&l->lock);
+    return n;
+}
+
+static int fetch(tdl_poller *p, tdl_poll_event *events, int max, int64_t timeout_ns) {
+    struct loop *l = loop_of(p);
+    int n = run_once(l, events, max);
+    if (n > 0 || timeout_ns == 0) return n;
+    int r = tdl_sys.wait_readable(p->fd, timeout_ns);
+    return r > 0 ? run_once(l, events, max) : r;
+}
+
+static void kick(tdl_poller *p) { uv_async_send(&loop_of(p)->wake); }
+
+static int fd_of(tdl_poller *p) { return p->fd; }
+
+/* What the loop has been told gets to the system. The events found meanwhile come
+ * again if they are of watchers; those of descriptors are handed out at the
+ * next dispatch. */
+static bool prepare(tdl_poller *p) {
+    if (p->nevents == 0) p->nevents = run_once(loop_of(p), p->events, TDL_POLL_BATCH);
+    return p->nevents > 0;
+}
+
+const tdl_backend tdl_backend_uv = {
+    .name = "uv", .by_owner = true, .probe = probe, .open = open_loop, .close = close_loop,
+    .add = add, .remove = remove_pd, .want = want, .watch = watch, .rewatch = rewatch, .unwatch = unwatch,
+    .fetch = fetch, .kick = kick, .fd = fd_of, .prepare = prepare,
+};
