@@ -10,6 +10,7 @@ packages_lua="luajit libluajit-5.1-dev lua-busted lua-check lua-messagepack luar
 packages_lua_clients="lua-socket redis-server memcached libpcre2-8-0 libssl3" # what the compatibility modules are tested with
 packages_python="python3 python3-dev python3-venv python3-pip python3-setuptools"
 packages_python_testsuite="libpython3.11-testsuite" # CPython's own tests, for Debian's interpreter
+packages_real="redis-server postgresql wrk openssl" # what real programs on the Python loop talk to
 packages_clients="curl wrk netcat-openbsd"
 
 package_missing() {

@@ -78,7 +78,7 @@ for name in "$@"; do
     case " $all " in *" $name "*) ;; *) die "no such part: $name (there are: $all)" ;; esac
 done
 
-need "for the tests" $packages_build $packages_core_tests $packages_sanitizers $packages_aarch64 $packages_lua $packages_lua_clients $packages_python $packages_python_testsuite $packages_clients \
+need "for the tests" $packages_build $packages_core_tests $packages_sanitizers $packages_aarch64 $packages_lua $packages_lua_clients $packages_python $packages_python_testsuite $packages_real $packages_clients \
     || die "the packages could not be installed"
 for name in ${*:-$all}; do
     run_part "$name"
