@@ -37,6 +37,8 @@ static const struct {
     {TDL_ENOPOLL, "TDL_ENOPOLL", "descriptor cannot be polled"},
     {TDL_ESIM, "TDL_ESIM", "crosses the border of a simulation"},
     {TDL_ELIMIT, "TDL_ELIMIT", "the simulation has reached its limit"},
+    {TDL_ENONAME, "TDL_ENONAME", "no such host"},
+    {TDL_ENAMESERVER, "TDL_ENAMESERVER", "no name server has answered"},
     {TDL_PENDING, "TDL_PENDING", "pending"},
 };
 

@@ -2,6 +2,7 @@
  * The _start forms of what core/os does. */
 #include "host/host.h"
 #include "os/fs.h"
+#include "os/names.h"
 
 int tdl_file_open_start(tdl_host *h, uint32_t task, const char *path, int flags, int mode, int64_t deadline) {
     START_FORM(tdl_file_open_op(op, path, flags, mode, deadline));
@@ -92,4 +93,12 @@ int tdl_fs_write_start(tdl_host *h, uint32_t task, const char *path, const void 
 }
 int tdl_fs_scan_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline) {
     START_FORM(tdl_fs_scan_op(op, path, deadline));
+}
+
+int tdl_lookup_start(tdl_host *h, uint32_t task, const char *network, const char *host, int port, tdl_addr *found,
+                     int max, int64_t deadline) {
+    START_FORM(tdl_lookup_op(op, network, host, port, found, max, deadline));
+}
+int tdl_lookup_name_start(tdl_host *h, uint32_t task, const tdl_addr *a, char *buf, size_t size, int64_t deadline) {
+    START_FORM(tdl_lookup_name_op(op, a, buf, size, deadline));
 }

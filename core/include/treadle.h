@@ -88,6 +88,8 @@ enum {
     TDL_ENOPOLL    = -4123, /* the descriptor cannot be polled (a regular file, a directory) */
     TDL_ESIM       = -4124, /* crosses the border of a simulation */
     TDL_ELIMIT     = -4125, /* a simulation has taken more steps or time than it may */
+    TDL_ENONAME    = -4130, /* the host's name does not resolve */
+    TDL_ENAMESERVER = -4131, /* no name server has answered */
     TDL_PENDING    = -4200  /* _start forms only: the result will come from tdl_host_poll */
 };
 
@@ -736,7 +738,8 @@ TDL_API int  tdl_listener_close(tdl_listener *l);
 TDL_API void tdl_listener_free(tdl_listener *l);
 
 /* Connects. timeout 0: none; negative: expired already. "localhost" is both
- * loopback addresses. Blocking. 0; as tdl_addr_parse; TDL_ETIMEDOUT;
+ * loopback addresses; a host's name is looked up (see Names; TDL_ENONAME,
+ * TDL_ENAMESERVER), within the timeout, and its addresses are dialled as by tdl_dial_list. Blocking. 0; as tdl_addr_parse; TDL_ETIMEDOUT;
  * TDL_ECANCELED; -ECONNREFUSED …. TCP_NODELAY is set, as on accepted
  * connections. A full backlog of a unix listener is waited for. */
 TDL_API int tdl_dial(const char *network, const char *address, int64_t timeout_ns, tdl_conn **c);
@@ -998,6 +1001,18 @@ TDL_API void tdl_fd_set_timeout(tdl_fd *f, int64_t ns);
 TDL_API int  tdl_fd_number(tdl_fd *f); /* the descriptor, still the handle's; TDL_ECLOSED */
 TDL_API int  tdl_fd_close(tdl_fd *f);
 TDL_API void tdl_fd_free(tdl_fd *f);
+
+/* -- Names --------------------------------------------------------------- */
+
+/* The addresses of a host, with the port, in the order in which they are to be
+ * tried (tdl_dial_list takes them): by the C library's resolver, as the system is
+ * configured (/etc/hosts, name servers …), on a service thread; a number or "localhost"
+ * at once. network NULL: "tcp". Blocking. How many, at most max; TDL_ENONAME: there
+ * is no such host, or it has no such address; TDL_ENAMESERVER: no name server has
+ * answered (itself it gives up after some 10 seconds); TDL_EADDRESS: no host's name at all; TDL_EPORT, TDL_ENETWORK. */
+TDL_API int tdl_lookup(const char *network, const char *host, int port, tdl_addr *found, int max, int64_t deadline);
+/* The name of an address, cut to size with a final NUL. Blocking. Its full length; TDL_ENONAME: it has none. */
+TDL_API int tdl_lookup_name(const tdl_addr *a, char *buf, size_t size, int64_t deadline);
 
 /* -- Files --------------------------------------------------------------- */
 
@@ -1331,6 +1346,11 @@ TDL_API int tdl_fs_mkdtemp_start(tdl_host *h, uint32_t task, const char *text, c
 TDL_API int tdl_fs_read_start(tdl_host *h, uint32_t task, const char *path, size_t limit, int64_t deadline);
 TDL_API int tdl_fs_write_start(tdl_host *h, uint32_t task, const char *path, const void *buf, size_t n, int mode,
                                int flags, int64_t deadline);
+/* found and buf must stay valid until the event. */
+TDL_API int tdl_lookup_start(tdl_host *h, uint32_t task, const char *network, const char *host, int port,
+                             tdl_addr *found, int max, int64_t deadline);
+TDL_API int tdl_lookup_name_start(tdl_host *h, uint32_t task, const tdl_addr *a, char *buf, size_t size,
+                                  int64_t deadline);
 TDL_API int tdl_fs_scan_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
 
 /* A channel for this host's thread alone (elsewhere each use is TDL_EHOST, and

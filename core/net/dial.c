@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "net/net.h"
+#include "os/names.h"
 #include "sys/sys.h"
 
 #ifndef IP_BIND_ADDRESS_NO_PORT
@@ -291,6 +292,42 @@ int64_t tdl_dial_list_op(tdl_op *op, const char *network, const tdl_addr *a, int
     return dial(op, &net, a, n, o);
 }
 
+/* What is to be dialled once the name has been looked up. */
+typedef struct named {
+    tdl_network net;
+    tdl_dial_options o;
+    char local[];
+} named;
+
+static int64_t dial_found(tdl_names *names, tdl_op *op) {
+    named *x = names->more;
+    return dial(op, &x->net, names->found, names->n, &x->o);
+}
+
+/* By name: the time until the answer counts, and the options are read before. */
+static int64_t dial_name(tdl_op *op, const tdl_network *net, const char *host, int port, const tdl_dial_options *o) {
+    int64_t now = tdl_sys.now(), deadline = TDL_FOREVER;
+    size_t n = o && o->local ? strlen(o->local) + 1 : 0;
+    tdl_names *names = tdl_names_new(host, net->family, net->type, port);
+    named *x = tdl_alloc_zeroed(sizeof *x + n);
+    if (!names || !x) {
+        tdl_sys.release(names);
+        tdl_sys.release(x);
+        return TDL_ENOMEM;
+    }
+    x->net = *net;
+    x->o = o ? *o : (tdl_dial_options){.size = sizeof x->o};
+    if (n) x->o.local = memcpy(x->local, o->local, n);
+    if (x->o.timeout) deadline = x->o.timeout < 0 ? now : plus(now, x->o.timeout);
+    if (x->o.deadline && x->o.deadline < deadline) deadline = x->o.deadline;
+    x->o.timeout = 0;
+    x->o.deadline = deadline == TDL_FOREVER ? 0 : deadline;
+    names->more = x;
+    names->then = dial_found;
+    if (deadline <= now) deadline = now; /* TDL_NOWAIT means something else here */
+    return tdl_names_op(op, names, deadline);
+}
+
 int64_t tdl_dial_op(tdl_op *op, const char *network, const char *address, const tdl_dial_options *o) {
     tdl_network net;
     tdl_addr a[2];
@@ -300,6 +337,10 @@ int64_t tdl_dial_op(tdl_op *op, const char *network, const char *address, const 
     if (r < 0) return r;
     if (net.type == SOCK_DGRAM) return TDL_ENETWORK;
     r = tdl_addr_parse_all(a, 2, &net, address);
+    char host[TDL_HOST_MAX];
+    uint16_t port;
+    if (r == TDL_EADDRESS && net.family != AF_UNIX && tdl_split_name(address, host, &port))
+        return dial_name(op, &net, host, port, o);
     return r < 0 ? r : dial(op, &net, a, r, o);
 }
 

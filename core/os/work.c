@@ -118,13 +118,13 @@ static void done(tdl_work *w) {
 
 /* Waits for a call; false: there was none for long. Called and left with the lock. */
 static bool rest(void) {
-    int64_t until = tdl_sys.now() + LINGER;
+    int64_t until = tdl_sys_real.now() + LINGER; /* a simulation may change the other table meanwhile */
     pool.idle++;
     tdl_deadlock_rests();
     for (;;) {
         uint32_t bell = at_load_rlx(&pool.bell);
         tdl_unlock(&tdl_work_lock);
-        int r = tdl_sys.futex_wait(&pool.bell, bell, until);
+        int r = tdl_sys_real.futex_wait(&pool.bell, bell, until);
         tdl_lock_take(&tdl_work_lock);
         if (pool.calls > 0) {
             pool.calls--;

@@ -203,7 +203,7 @@ TEST_G(whole, "a whole file is read and written, in place or at once; limits hol
     end(); /* nothing of the temporary files is left */
 }
 
-TEST_G(copying, "D31 part of a file goes into another, in the kernel") {
+TEST_G(copying, "part of a file goes into another, in the kernel") {
     tdl_file *a, *b;
     char      buf[16], name[96], made[96];
     begin();

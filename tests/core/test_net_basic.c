@@ -407,7 +407,7 @@ TEST_G(bad_addresses, "D21 a network or an address that does not parse, or a por
         { "tcp4", "[::1]:80", TDL_EADDRESS },  { "tcp6", "127.0.0.1:80", TDL_EADDRESS },
         { "tcp", "127.0.0.1:-1", TDL_EPORT },  { "tcp", "256.0.0.1:80", TDL_EADDRESS },
         { "udp", "127.0.0.1:80", TDL_ENETWORK }, { "", "127.0.0.1:80", TDL_ENETWORK },
-        { "unix", "", TDL_EADDRESS },          { "tcp", "example.invalid:80", TDL_EADDRESS },
+        { "unix", "", TDL_EADDRESS },          { "tcp", "exa mple.invalid:80", TDL_EADDRESS },
         { "unixgram", "/tmp/x", TDL_ENETWORK },
     };
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -34,6 +34,8 @@ return {
     TDL_ENOPOLL = -4123,
     TDL_ESIM = -4124,
     TDL_ELIMIT = -4125,
+    TDL_ENONAME = -4130,
+    TDL_ENAMESERVER = -4131,
     TDL_PENDING = -4200,
     TDL_NIL = 0,
     TDL_BOOL = 1,
@@ -468,6 +470,8 @@ void tdl_fd_set_timeout(tdl_fd *f, int64_t ns);
 int tdl_fd_number(tdl_fd *f);
 int tdl_fd_close(tdl_fd *f);
 void tdl_fd_free(tdl_fd *f);
+int tdl_lookup(const char *network, const char *host, int port, tdl_addr *found, int max, int64_t deadline);
+int tdl_lookup_name(const tdl_addr *a, char *buf, size_t size, int64_t deadline);
 typedef struct tdl_file tdl_file;
 int tdl_set_io_threads(int n);
 int tdl_file_open(const char *path, int flags, int mode, tdl_file **f, int64_t deadline);
@@ -627,6 +631,10 @@ int64_t deadline);
 int tdl_fs_read_start(tdl_host *h, uint32_t task, const char *path, size_t limit, int64_t deadline);
 int tdl_fs_write_start(tdl_host *h, uint32_t task, const char *path, const void *buf, size_t n, int mode,
 int flags, int64_t deadline);
+int tdl_lookup_start(tdl_host *h, uint32_t task, const char *network, const char *host, int port,
+tdl_addr *found, int max, int64_t deadline);
+int tdl_lookup_name_start(tdl_host *h, uint32_t task, const tdl_addr *a, char *buf, size_t size,
+int64_t deadline);
 int tdl_fs_scan_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);

@@ -6,6 +6,7 @@
 #include "state.h"
 #include <errno.h>
 #include <math.h>
+#include <netdb.h>
 #include <string.h>
 
 bool
@@ -70,6 +71,20 @@ raise_os(PyObject *cls, int number, const char *what, const char *text)
     return NULL;
 }
 
+/* socket.gaierror, as socket.getaddrinfo raises it. */
+static PyObject *
+raise_name(int number, const char *what, const char *text)
+{
+    PyObject *module = PyImport_ImportModule("socket");
+    PyObject *cls = module == NULL ? NULL : PyObject_GetAttrString(module, "gaierror");
+    Py_XDECREF(module);
+    if (cls == NULL)
+        return NULL;
+    raise_os(cls, number, what, text);
+    Py_DECREF(cls);
+    return NULL;
+}
+
 PyObject *
 raise_code(mod_state *st, int64_t code, const char *what)
 {
@@ -95,6 +110,10 @@ raise_code(mod_state *st, int64_t code, const char *what)
     case TDL_ENETWORK:
         PyErr_Format(PyExc_ValueError, "%s: there is no such network, or not for this", what);
         return NULL;
+    case TDL_ENONAME:
+        return raise_name(EAI_NONAME, what, "the name does not resolve");
+    case TDL_ENAMESERVER:
+        return raise_name(EAI_AGAIN, what, "no name server has answered");
     case TDL_ETRUNCATED:
         return raise_os(PyExc_OSError, EMSGSIZE, what, "the message was longer than the room for it");
     case TDL_ENOPOLL:
