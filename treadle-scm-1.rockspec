@@ -86,6 +86,8 @@ build = {
          ["treadle.value"] = "bindings/lua/treadle/value.lua",
          ["treadle.watch"] = "bindings/lua/treadle/watch.lua",
          ["treadle.watchdog"] = "bindings/lua/treadle/watchdog.lua",
+         ["treadle.worker"] = "bindings/lua/treadle/worker.lua",
+         ["treadle.worker_main"] = "bindings/lua/treadle/worker_main.lua",
       },
       lib = {
          ["treadle.libtreadle"] = "build.luarocks/libtreadle.so",

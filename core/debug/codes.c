@@ -83,6 +83,7 @@ size_t tdl_abi_size(const char *type) {
     if (strcmp(type, "tdl_sim_options") == 0) return sizeof(tdl_sim_options);
     if (strcmp(type, "tdl_sim_report") == 0) return sizeof(tdl_sim_report);
     if (strcmp(type, "tdl_addr") == 0) return sizeof(tdl_addr);
+    if (strcmp(type, "tdl_worker_options") == 0) return sizeof(tdl_worker_options);
     if (strcmp(type, "tdl_listen_options") == 0) return sizeof(tdl_listen_options);
     if (strcmp(type, "tdl_dial_options") == 0) return sizeof(tdl_dial_options);
     if (strcmp(type, "tdl_tcp_info") == 0) return sizeof(tdl_tcp_info);

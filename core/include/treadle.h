@@ -159,6 +159,13 @@ TDL_API double  tdl_val_double(const tdl_val *v);
 TDL_API void   *tdl_val_ptr(const tdl_val *v);
 /* The bytes, valid as long as v holds them, and their number (n may be NULL). */
 TDL_API const void *tdl_val_bytes(const tdl_val *v, size_t *n);
+/* Makes v carry the descriptor, which belongs to the value from then on and is
+ * closed with its last holder; its bytes are none. 0; TDL_EINVAL; TDL_ENOMEM
+ * (fd stays the caller's). */
+TDL_API int     tdl_val_set_fd(tdl_val *v, int fd);
+/* Takes the descriptor out, which is the caller's then: among all holders the
+ * first one gets it. TDL_EINVAL: there is none, or not any more. */
+TDL_API int     tdl_val_take_fd(const tdl_val *v);
 /* dst becomes a second holder of what src holds. */
 TDL_API void    tdl_val_copy(tdl_val *dst, const tdl_val *src);
 /* Gives up what v holds; v is nil afterwards. */
@@ -1245,6 +1252,27 @@ TDL_API int  tdl_task_park_start(tdl_host *h, uint32_t task, int64_t deadline);
 /* Ends a task's park with a result >= 0. 1; 0 when the task is not parked so,
  * or another has already ended its park. Any caller, as long as the task exists. */
 TDL_API int  tdl_task_ready(tdl_host *h, uint32_t task, int result);
+
+/* A worker: a thread of its own for another interpreter, which then opens its own
+ * host there. The thread calls entry(state, a, b, c), such as lua_pcall with a
+ * lua_State that was made for it, and then end(state), such as lua_close. It
+ * takes no signals. */
+typedef struct tdl_worker_options {
+    uint32_t    size;  /* sizeof(tdl_worker_options) */
+    uint32_t    flags; /* 0 */
+    int       (*entry)(void *state, int a, int b, int c);
+    void       *state;
+    int32_t     a, b, c;
+    int32_t     unused;
+    void      (*end)(void *state); /* may be NULL */
+    const char *name;              /* the thread's, of which the system keeps 15 bytes; copied; may be NULL */
+} tdl_worker_options;
+/* Starts one. Its result comes as TDL_INT through *done, a channel of the
+ * caller's (to be freed), which is then closed: receive from it to join. Who does
+ * not want to know frees it at once. The thread outlives runs and hosts; whoever
+ * unloads code it needs has to join it before. 0; TDL_EINVAL; TDL_ENOMEM; -EAGAIN:
+ * no more threads; TDL_ESIM in a simulation. Any caller. */
+TDL_API int tdl_worker_start(const tdl_worker_options *o, tdl_chan **done);
 
 /* The `_start` forms: host thread only, each as its blocking form (deadlines as
  * there; TDL_FOREVER for none), with TDL_PENDING where that would wait; also

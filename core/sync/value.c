@@ -7,6 +7,7 @@
 
 struct bytes {
     _Atomic uint32_t refs; /* the last to drop it pairs with the others' drops: seq */
+    _Atomic int32_t fd;    /* that it carries, -1: none; whoever takes it by exchange has it: seq */
     size_t n;
     char data[];
 };
@@ -42,10 +43,25 @@ int tdl_val_set_bytes(tdl_val *v, const void *bytes, size_t n) {
     struct bytes *b = tdl_sys.alloc(sizeof *b + n);
     if (!b) return TDL_ENOMEM;
     at_store_rlx(&b->refs, 1);
+    at_store_rlx(&b->fd, -1);
     b->n = n;
     if (n) memcpy(b->data, bytes, n);
     *v = (tdl_val){.type = TDL_BYTES, .u.p = b};
     return 0;
+}
+
+int tdl_val_set_fd(tdl_val *v, int fd) {
+    tdl_val_set_nil(v);
+    if (fd < 0) return TDL_EINVAL;
+    int r = tdl_val_set_bytes(v, NULL, 0);
+    if (r == 0) at_store_rlx(&((struct bytes *)v->u.p)->fd, fd);
+    return r;
+}
+
+int tdl_val_take_fd(const tdl_val *v) {
+    struct bytes *b = v->type == TDL_BYTES ? v->u.p : NULL;
+    int fd = b ? at_xchg_seq(&b->fd, -1) : -1;
+    return fd < 0 ? TDL_EINVAL : fd;
 }
 
 int tdl_val_bool(const tdl_val *v) { return v->type == TDL_BOOL && v->u.i; }
@@ -73,8 +89,11 @@ void tdl_val_drop(const tdl_val *v) {
     struct bytes *b = v->u.p;
     if (v->type == TDL_CHAN)
         tdl_chan_free(v->u.p);
-    else if (at_sub_seq(&b->refs, 1) == 1)
+    else if (at_sub_seq(&b->refs, 1) == 1) {
+        int fd = at_load_rlx(&b->fd);
+        if (fd >= 0) tdl_sys.close(fd);
         tdl_sys.release(b);
+    }
 }
 
 void tdl_val_copy(tdl_val *dst, const tdl_val *src) { tdl_val_dup(dst, src); }

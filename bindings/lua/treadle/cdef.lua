@@ -7,7 +7,7 @@ return {
   abi = 1,
   version = "0.1.0",
   -- structures whose size the library is asked for
-  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_iovec", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_packet", "tdl_stat", "tdl_event", "tdl_outcome", "tdl_sim_options", "tdl_sim_report" },
+  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_iovec", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_packet", "tdl_stat", "tdl_event", "tdl_outcome", "tdl_worker_options", "tdl_sim_options", "tdl_sim_report" },
   const = {
     TDL_ECLOSED = -4097,
     TDL_ETIMEDOUT = -4098,
@@ -148,6 +148,8 @@ int64_t tdl_val_int(const tdl_val *v);
 double tdl_val_double(const tdl_val *v);
 void *tdl_val_ptr(const tdl_val *v);
 const void *tdl_val_bytes(const tdl_val *v, size_t *n);
+int tdl_val_set_fd(tdl_val *v, int fd);
+int tdl_val_take_fd(const tdl_val *v);
 void tdl_val_copy(tdl_val *dst, const tdl_val *src);
 void tdl_val_clear(tdl_val *v);
 typedef struct tdl_g tdl_g;
@@ -546,6 +548,17 @@ int tdl_task_set_name(tdl_host *h, uint32_t task, const char *name);
 int tdl_task_cancel(tdl_host *h, uint32_t task);
 int tdl_task_park_start(tdl_host *h, uint32_t task, int64_t deadline);
 int tdl_task_ready(tdl_host *h, uint32_t task, int result);
+typedef struct tdl_worker_options {
+uint32_t size;
+uint32_t flags;
+int (*entry)(void *state, int a, int b, int c);
+void *state;
+int32_t a, b, c;
+int32_t unused;
+void (*end)(void *state);
+const char *name;
+} tdl_worker_options;
+int tdl_worker_start(const tdl_worker_options *o, tdl_chan **done);
 int tdl_yield_start(tdl_host *h, uint32_t task);
 int tdl_sleep_start(tdl_host *h, uint32_t task, int64_t ns);
 int tdl_sim_wait_start(tdl_host *h, uint32_t task);

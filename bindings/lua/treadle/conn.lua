@@ -413,7 +413,7 @@ function Conn:__tostring()
   return "connection " .. (self:peername() or "(not connected)")
 end
 
-local M = {}
+local M = { Conn = Conn }
 
 --- A Conn that owns the core's connection.
 ---@param ptr ffi.cdata* tdl_conn

@@ -33,12 +33,15 @@ local shared = require "treadle.shared"
 local sync = require "treadle.sync"
 local time = require "treadle.time"
 local timer = require "treadle.timer"
+local worker = require "treadle.worker"
 
 ---@class treadle
 return {
   _VERSION = library.version,
   run = loop.run,
   go = goroutine.go,
+  spawn = worker.spawn,
+  workers = worker.workers,
   sleep = goroutine.sleep,
   yield = goroutine.yield,
   scope = scope.scope,

@@ -12,6 +12,7 @@ local conn = require "treadle.conn"
 local option = require "treadle.option"
 local park = require "treadle.park"
 local time = require "treadle.time"
+local value = require "treadle.value"
 local C, const = library.C, library.const
 
 local state, hold, fail = park.state, park.hold, park.fail
@@ -109,6 +110,20 @@ function Listener:fd()
   return fd
 end
 
+--- Gives the descriptor away: it is the caller's then, and the listener is as closed.
+---@return integer|nil fd
+---@return string|nil err "closed", "busy" (a goroutine is in accept)
+function Listener:release()
+  local ptr = self.ptr
+  if ptr == NO_LISTENER then return nil, "closed" end
+  local fd = C.tdl_listener_release(ptr)
+  if fd == const.TDL_EBUSY then return nil, "busy" end
+  if fd < 0 then return nil, fail(fd) end
+  self.ptr, self.seconds = NO_LISTENER, nil
+  C.tdl_listener_free(ffi.gc(ptr, nil))
+  return fd
+end
+
 --- Stops listening. Goroutines in accept, and every later call, get nil,
 --- "closed". Does not wait.
 ---@return true|nil done
@@ -121,9 +136,9 @@ function Listener:close()
   return true
 end
 
-local function check_name(value, what)
-  if type(value) ~= "string" then misuse(("%s must be a string, not %s"):format(what, type(value))) end
-  return value
+local function check_name(name, what)
+  if type(name) ~= "string" then misuse(("%s must be a string, not %s"):format(what, type(name))) end
+  return name
 end
 
 --- C would see such an address end early.
@@ -287,5 +302,9 @@ function M.adopt_listener(fd)
   if rc < 0 then return nil, fail(rc) end
   return setmetatable({ ptr = ffi.gc(out[0], C.tdl_listener_free) }, Listener)
 end
+
+value.handed[conn.Conn] = { flags = value.FLAG_CONN, release = conn.Conn.release }
+value.handed[Listener] = { flags = value.FLAG_LISTENER, release = Listener.release }
+value.openers[value.FLAG_CONN], value.openers[value.FLAG_LISTENER] = M.adopt, M.adopt_listener
 
 return M

@@ -8,6 +8,7 @@
 --     shared channel          TDL_CHAN
 --     pointer cdata           TDL_PTR; arrives as void *
 --     table                   TDL_BYTES, flags 2: MessagePack
+--     connection, listener    TDL_BYTES, flags 4, 5: a descriptor that goes along; the object is closed here
 --
 -- flags 1 marks text (a Python str, in UTF-8): a string here.
 --
@@ -31,7 +32,16 @@ local M = {
   FLAG_BYTES = 0,
   FLAG_TEXT = 1,
   FLAG_MESSAGEPACK = 2,
+  FLAG_CONN = 4,
+  FLAG_LISTENER = 5,
 }
+
+--- Classes of objects that travel as descriptors: their flags and how they let
+--- go; and by flags how an object is made of a descriptor. Set by net.lua.
+---@type table<table, { flags: integer, release: fun(object: any): integer|nil, string|nil }>
+M.handed = {}
+---@type table<integer, fun(fd: integer): any, string|nil>
+M.openers = {}
 
 local int64, uint64 = ffi.typeof "int64_t", ffi.typeof "uint64_t"
 local size = ffi.new "size_t[1]"
@@ -68,11 +78,32 @@ local function encode_number(val, value)
   end
 end
 
+local function hand_over(val, object, handed)
+  local fd, err = handed.release(object)
+  if not fd then misuse(("%s cannot be handed over: %s"):format(tostring(object), err)) end
+  if C.tdl_val_set_fd(val, fd) < 0 then error("treadle: " .. errors.text[const.TDL_ENOMEM], 0) end
+  val.flags = handed.flags
+end
+
+local function open_handed(val, open)
+  local fd = C.tdl_val_take_fd(val)
+  C.tdl_val_clear(val)
+  if fd < 0 then return nil end
+  local object, err = open(fd)
+  if not object then error("treadle: a connection that was handed over cannot be taken: " .. err, 0) end
+  return object
+end
+
 local function encode_other(val, value, kind)
   val.type, val.flags = NIL, 0
   if kind == "table" then
     if getmetatable(value) == M.shared_class then
       C.tdl_val_set_chan(val, value.ptr)
+      return
+    end
+    local handed = M.handed[getmetatable(value)]
+    if handed then
+      hand_over(val, value, handed)
       return
     end
     if value.values and value.links and value.send then
@@ -113,6 +144,8 @@ function M.encode(val, value)
 end
 
 local function decode_bytes(val)
+  local open = M.openers[val.flags]
+  if open then return open_handed(val, open) end
   local bytes = C.tdl_val_bytes(val, size)
   local text, flags = ffi_string(bytes, size[0]), val.flags
   C.tdl_val_clear(val)
