@@ -85,7 +85,7 @@ int tdl_task_new(tdl_host *h, int run) {
     at_store_rlx(&g->op.state, OP_IDLE);
     tdl_val_set_nil(&g->op.out);
     g->pending = g->parked = 0;
-    g->name[0] = '\0';
+    g->named = false;
     g->id = new_id(h);
     at_store_rlx(&h->live, at_load_rlx(&h->live) + 1);
     at_store_rlx(&g->status, G_RUNNING);
@@ -117,6 +117,7 @@ int tdl_task_set_name(tdl_host *h, uint32_t task, const char *name) {
     if (!g || !name) return TDL_EINVAL;
     g->name[0] = '\0';
     strncat(g->name, name, TDL_NAME - 1);
+    g->named = name[0] != '\0';
     return 0;
 }
 

@@ -62,7 +62,7 @@ TDL_NO_TSAN static void describe(struct member *m, const tdl_blocked *b) {
     m->who = b->who;
     m->name[0] = '\0';
     if (b->op->kind != OP_OF_THREAD)
-        snprintf(m->name, sizeof m->name, "%s", TDL_CONTAINER(b->op, tdl_g, op)->name);
+        snprintf(m->name, sizeof m->name, "%s", tdl_g_name(TDL_CONTAINER(b->op, tdl_g, op)));
     m->what = b->what;
     m->object = b->object;
     m->since = b->since;
@@ -230,7 +230,7 @@ void tdl_blocked_end(tdl_blocked *b) {
 static void caller(char *text, size_t size) {
     tdl_m *m = tdl_m_self();
     if (m->g)
-        tdl_who_print(text, size, m->g->id, m->g->name);
+        tdl_who_print(text, size, m->g->id, tdl_g_name(m->g));
     else
         tdl_who_print(text, size, tdl_thread_who(&m->op), "");
 }

@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "sched/census.h"
-#include "sched/own.h"
-#include "sched/sched.h"
+#include "sched/local.h"
 #include "sched/stack.h"
 #include "sched/switch.h"
 #include "sched/ops.h"
@@ -19,8 +18,8 @@ enum { ID_BATCH = 64 };
 /* -- Making and freeing ------------------------------------------------------ */
 
 TDL_NO_TSAN static uint64_t new_id(tdl_p *p) {
-    if (!p) return at_add_rlx(&tdl_sched.ids, 1) + 1;
-    if (p->id_next == p->id_end) {
+    if (TDL_UNLIKELY(!p)) return at_add_rlx(&tdl_sched.ids, 1) + 1;
+    if (TDL_UNLIKELY(p->id_next == p->id_end)) {
         p->id_next = at_add_rlx(&tdl_sched.ids, ID_BATCH);
         p->id_end = p->id_next + ID_BATCH;
     }
@@ -28,32 +27,30 @@ TDL_NO_TSAN static uint64_t new_id(tdl_p *p) {
 }
 
 /* single writer: the P's owner; read by tdl_num_goroutines */
-static void count(_Atomic int64_t *own, _Atomic int64_t *shared, tdl_p *p) {
-    if (p)
+OWN_INLINE void count(_Atomic int64_t *own, _Atomic int64_t *shared, tdl_p *p) {
+    if (TDL_LIKELY(p))
         at_store_rlx(own, at_load_rlx(own) + 1);
     else
         at_add_rlx(shared, 1);
 }
 
-TDL_NO_TSAN void tdl_g_free(tdl_g *g) {
-    tdl_m *m = tdl_m_self();
-    uint32_t was;
-    tdl_p *p = tdl_p_enter(m, &was);
+/* In the runtime, with its P or without. */
+OWN_INLINE void give(tdl_p *p, tdl_g *g) {
     count(p ? &p->exited : NULL, &tdl_sched.exited, p);
     at_store_rlx(&g->status, G_DEAD);
     tdl_stack_give(p, g);
-    tdl_p_leave(m, was);
 }
 
-/* The end of a goroutine, when its stack is no longer in use. */
-TDL_NO_TSAN void tdl_g_ended(tdl_g *g) {
+/* The end of a goroutine, when its stack is no longer in use; m, the caller's, is
+ * in the runtime. */
+TDL_NO_TSAN void tdl_g_ended(tdl_m *m, tdl_g *g) {
 #ifdef TDL_TSAN
     __tsan_destroy_fiber(g->fiber);
     g->fiber = NULL;
 #endif
     if (TDL_UNLIKELY(g->counted)) tdl_census_ends(g);
     if (!(g->flags & TDL_GO_JOINABLE)) {
-        tdl_g_free(g);
+        give(at_load_rlx(&m->p), g);
         return;
     }
     uint32_t was = 0;
@@ -66,21 +63,49 @@ TDL_NO_TSAN void tdl_g_ended(tdl_g *g) {
 }
 
 /* By who joined g, and has read it: what a P passes on is no edge to TSan. */
-static void free_joined(tdl_g *g) {
-    TDL_TSAN_RELEASE(g); /* acquire in new_g */
-    tdl_g_free(g);
+TDL_NO_TSAN static void free_joined(tdl_g *g) {
+    TDL_TSAN_RELEASE(g); /* acquire in spawn */
+    tdl_m *m = tdl_m_self();
+    uint32_t was;
+    give(tdl_p_enter(m, &was), g);
+    tdl_p_leave(m, was);
 }
 
-TDL_NO_TSAN static tdl_g *new_g(tdl_m *m, int cls, void (*fn)(void *), void *arg, const void *site, int *code) {
+static int check(const tdl_go_options *opts) {
+    if (opts->size < sizeof *opts || (opts->flags & ~(uint32_t)TDL_GO_JOINABLE)) return TDL_EINVAL;
+    return tdl_stack_class(opts->stack);
+}
+
+TDL_NO_TSAN static void apply(tdl_g *g, const tdl_go_options *opts) {
+    g->flags = (uint8_t)opts->flags;
+    tdl_lock_init(&g->join_lock, RANK_OBJECT);
+    g->joining = g->ended = 0;
+    g->joiner.head = g->joiner.tail = NULL;
+    if (!opts->name || !opts->name[0]) return;
+    g->name[0] = '\0';
+    strncat(g->name, opts->name, TDL_NAME - 1);
+    g->named = true;
+}
+
+/* Makes a goroutine, and makes it runnable, in one visit to the runtime. NULL
+ * and *code. Of a G that was used before, what the end of each operation leaves
+ * is not written again: op.timer.heap and at_exit are NULL. */
+OWN_INLINE tdl_g *spawn(void (*fn)(void *), void *arg, const tdl_go_options *opts, const void *site, int *code) {
+    *code = TDL_EINVAL;
+    if (TDL_UNLIKELY(!fn)) return NULL;
+    int cls = STACK_DEFAULT;
+    if (opts && (cls = *code = check(opts)) < 0) return NULL;
+    if ((*code = tdl_refused(at_load_rlx(&tdl_sched.bubble))) < 0) return NULL;
+    tdl_m *m = tdl_m_self();
+    if (TDL_UNLIKELY(!m->g) && (*code = tdl_runtime_start()) < 0) return NULL;
     uint32_t was;
     tdl_p *p = tdl_p_enter(m, &was);
     tdl_g *g = tdl_stack_take(p, cls, code);
-    if (g) {
-        g->id = new_id(p);
-        count(p ? &p->spawned : NULL, &tdl_sched.spawned, p);
+    if (TDL_UNLIKELY(!g)) {
+        tdl_p_leave(m, was);
+        return NULL;
     }
-    tdl_p_leave(m, was);
-    if (!g) return NULL;
+    count(p ? &p->spawned : NULL, &tdl_sched.spawned, p);
     TDL_TSAN_ACQUIRE(g);
     if (TDL_UNLIKELY(at_load_rlx(&tdl_census_on))) tdl_census_begins(g);
 #ifdef TDL_ASAN
@@ -96,60 +121,38 @@ TDL_NO_TSAN static tdl_g *new_g(tdl_m *m, int cls, void (*fn)(void *), void *arg
     g->fn = fn;
     g->arg = arg;
     g->site = site;
+    g->id = new_id(p);
+    g->parent = m->g ? m->g->id : 0;
     at_store_rlx(&g->cancelled, 0);
     at_store_rlx(&g->op.state, OP_IDLE);
     g->op.kind = OP_OF_G;
-    g->op.timer.heap = NULL;
     g->flags = 0;
-    g->name[0] = '\0';
+    g->named = false;
     g->blocks = g->pins = 0;
-    g->at_exit = NULL;
-    g->parent = m->g ? m->g->id : 0;
+    if (opts) apply(g, opts);
+    TDL_TSAN_RELEASE(g);
+    tdl_make_runnable(m, p, was, g, 0);
     return g;
 }
 
 /* Where the calling function was called. */
 #define SITE __builtin_return_address(0)
 
-tdl_g *tdl_go(void (*fn)(void *), void *arg) {
+TDL_NO_TSAN tdl_g *tdl_go(void (*fn)(void *), void *arg) {
     int code;
-    if (!fn || tdl_refused(at_load_rlx(&tdl_sched.bubble)) < 0) return NULL;
-    tdl_m *m = tdl_m_self();
-    if (!m->g && tdl_runtime_start() < 0) return NULL;
-    tdl_g *g = new_g(m, STACK_DEFAULT, fn, arg, SITE, &code);
-    if (g) tdl_g_start(g);
-    return g;
+    return spawn(fn, arg, NULL, SITE, &code);
 }
 
-static tdl_g *go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts, const void *site, int *code) {
-    static const tdl_go_options none = {.size = sizeof none};
-    if (!opts) opts = &none;
-    *code = TDL_EINVAL;
-    if (!fn || opts->size < sizeof *opts || (opts->flags & ~(uint32_t)TDL_GO_JOINABLE)) return NULL;
-    int cls = *code = tdl_stack_class(opts->stack);
-    if (cls < 0) return NULL;
-    if ((*code = tdl_refused(at_load_rlx(&tdl_sched.bubble))) < 0) return NULL;
-    tdl_m *m = tdl_m_self();
-    if (!m->g && (*code = tdl_runtime_start()) < 0) return NULL;
-    tdl_g *g = new_g(m, cls, fn, arg, site, code);
-    if (!g) return NULL;
-    g->flags = (uint8_t)opts->flags;
-    tdl_lock_init(&g->join_lock, RANK_OBJECT);
-    g->joining = g->ended = 0;
-    g->joiner.head = g->joiner.tail = NULL;
-    if (opts->name) strncat(g->name, opts->name, TDL_NAME - 1);
-    tdl_g_start(g);
-    return g;
+static const tdl_go_options plain = {.size = sizeof plain};
+
+TDL_NO_TSAN tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts) {
+    int code;
+    return spawn(fn, arg, opts ? opts : &plain, SITE, &code);
 }
 
-tdl_g *tdl_go_opts(void (*fn)(void *), void *arg, const tdl_go_options *opts) {
+TDL_NO_TSAN int tdl_spawn(tdl_g **g, void (*fn)(void *), void *arg, const tdl_go_options *opts) {
     int code;
-    return go_opts(fn, arg, opts, SITE, &code);
-}
-
-int tdl_spawn(tdl_g **g, void (*fn)(void *), void *arg, const tdl_go_options *opts) {
-    int code;
-    tdl_g *made = go_opts(fn, arg, opts, SITE, &code);
+    tdl_g *made = spawn(fn, arg, opts ? opts : &plain, SITE, &code);
     if (g) *g = made;
     return made ? 0 : code;
 }

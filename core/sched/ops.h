@@ -25,7 +25,5 @@ static inline uint64_t tdl_op_who(tdl_op *op) {
 
 int64_t tdl_join_op(tdl_op *op, tdl_g *g, int64_t deadline);
 int64_t tdl_sleep_op(tdl_op *op, int64_t ns);
-/* Frees an ended joinable goroutine. */
-void tdl_g_free(tdl_g *g);
 
 #endif

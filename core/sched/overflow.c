@@ -27,7 +27,7 @@ static void report(tdl_g *g) {
     tdl_text t = tdl_text_in(line, sizeof line - 1);
     tdl_text_add(&t, "fatal error: stack overflow: goroutine ");
     tdl_text_number(&t, g->id, 10);
-    if (g->name[0]) {
+    if (g->named) {
         tdl_text_add(&t, " (");
         tdl_text_add(&t, g->name);
         tdl_text_add(&t, ")");

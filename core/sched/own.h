@@ -27,7 +27,7 @@
 #ifdef TDL_TSAN
 #define OWN_INLINE __attribute__((unused)) static TDL_UNSEEN
 #else
-#define OWN_INLINE static inline
+#define OWN_INLINE TDL_ALWAYS_INLINE
 #endif
 
 /* The calling M's P for the time until tdl_p_leave; NULL: none. May nest. */

@@ -6,17 +6,8 @@
  * what an M without P makes runnable goes to the global queue.
  *
  * Visible first, then look for sleepers: see idle.c.
- *
- * Solo. With one P nobody steals, and its queues need no atomic
- * read-modify-write. Only that P's M ends this state (resize.c), in the
- * runtime and between two dispatches, before it lets another P in.
  */
-#include "sched/own.h"
-#include "sched/sched.h"
-
-enum { FRONT_RUN = 64 };
-
-static inline bool solo(void) { return at_load_rlx(&tdl_sched.solo); }
+#include "sched/local.h"
 
 /* -- Global queue ------------------------------------------------------------ */
 
@@ -44,7 +35,7 @@ static void count(int32_t all, int32_t woken) {
     at_store_seq(&tdl_sched.nglobal, at_load_rlx(&tdl_sched.nglobal) + (uint32_t)all);
 }
 
-TDL_NO_TSAN static void global_put(tdl_g *g) {
+TDL_NO_TSAN void tdl_global_put(tdl_g *g) {
     tdl_lock_take(&tdl_sched.lock);
     at_store_rlx(&g->status, G_RUNNABLE);
     append(&tdl_sched.global[g->woken], g, g);
@@ -53,7 +44,7 @@ TDL_NO_TSAN static void global_put(tdl_g *g) {
 }
 
 TDL_NO_TSAN void tdl_g_to_global(tdl_g *g) {
-    global_put(g);
+    tdl_global_put(g);
     tdl_wake_if_idle();
 }
 
@@ -84,23 +75,10 @@ TDL_NO_TSAN tdl_g *tdl_take_global(tdl_p *p, uint32_t max) {
     return got;
 }
 
-/* -- The P's own queues --------------------------------------------------------- */
-
-static inline tdl_g *runnext_swap(tdl_p *p, tdl_g *g) {
-    if (!solo()) return at_xchg_seq(&p->runnext, g);
-    tdl_g *old = at_load_rlx(&p->runnext);
-    at_store_rlx(&p->runnext, g);
-    return old;
-}
-
-static inline tdl_g *runnext_take(tdl_p *p) {
-    return at_load_rlx(&p->runnext) ? runnext_swap(p, NULL) : NULL;
-}
-
-static inline tdl_g *get(tdl_runq *q) { return solo() ? tdl_runq_get_alone(q) : tdl_runq_get(q); }
+/* -- The P's own queues (local.h) ------------------------------------------------ */
 
 /* The ring is full: half of it and g go to the global queue. */
-TDL_NO_TSAN TDL_NOINLINE static void overflow(tdl_runq *q, tdl_g *g) {
+TDL_NO_TSAN TDL_NOINLINE void tdl_ring_overflow(tdl_runq *q, tdl_g *g) {
     tdl_g *half[RUNQ_SIZE / 2 + 1];
     uint32_t n = tdl_runq_grab(q, half);
     half[n++] = g;
@@ -114,22 +92,6 @@ TDL_NO_TSAN TDL_NOINLINE static void overflow(tdl_runq *q, tdl_g *g) {
     tdl_unlock(&tdl_sched.lock);
 }
 
-static inline void put(tdl_runq *q, tdl_g *g) {
-    if (TDL_UNLIKELY(!tdl_runq_put(q, g))) overflow(q, g);
-}
-
-TDL_NO_TSAN tdl_g *tdl_take_local(tdl_p *p) {
-    tdl_g *g = runnext_take(p);
-    if (g) return g;
-    if (p->front_left > 0 && (g = get(&p->front)) != NULL) {
-        p->front_left--;
-        return g;
-    }
-    if ((g = get(&p->runq)) == NULL) g = get(&p->front);
-    p->front_left = FRONT_RUN;
-    return g;
-}
-
 bool tdl_p_has_work(tdl_p *p) {
     if (at_load_seq(&p->runq.head) != at_load_seq(&p->runq.tail)) return true;
     if (at_load_seq(&p->front.head) != at_load_seq(&p->front.tail)) return true;
@@ -138,28 +100,28 @@ bool tdl_p_has_work(tdl_p *p) {
 
 TDL_NO_TSAN void tdl_demote_runnext(tdl_p *p) {
     if (!at_load_rlx(&p->runnext) || (tdl_runq_len(&p->runq) == 0 && tdl_runq_len(&p->front) == 0)) return;
-    tdl_g *g = runnext_take(p);
-    if (g) put(&p->runq, g);
+    tdl_g *g = tdl_runnext_take(p);
+    if (g) tdl_ring_put(&p->runq, g);
 }
 
 TDL_NO_TSAN void tdl_p_drain(tdl_p *p) {
     tdl_g *g;
-    while ((g = tdl_take_local(p)) != NULL) global_put(g);
+    while ((g = tdl_take_local(p)) != NULL) tdl_global_put(g);
     tdl_wake_if_idle();
 }
 
 TDL_NO_TSAN tdl_g *tdl_take_woken(tdl_p *p) {
-    tdl_g *g = runnext_take(p);
+    tdl_g *g = tdl_runnext_take(p);
     if (g && g->woken) return g;
-    if (g) global_put(g);
-    tdl_g *first = get(&p->front);
-    while ((g = get(&p->runq)) != NULL) {
+    if (g) tdl_global_put(g);
+    tdl_g *first = tdl_ring_get(&p->front);
+    while ((g = tdl_ring_get(&p->runq)) != NULL) {
         if (g->woken && !first)
             first = g;
         else if (g->woken)
-            put(&p->front, g);
+            tdl_ring_put(&p->front, g);
         else
-            global_put(g);
+            tdl_global_put(g);
     }
     if (first || at_load_rlx(&tdl_sched.nwoken) == 0) return first;
     tdl_lock_take(&tdl_sched.lock);
@@ -173,47 +135,25 @@ TDL_NO_TSAN tdl_g *tdl_take_woken(tdl_p *p) {
 
 /* -- Making runnable --------------------------------------------------------------- */
 
-TDL_NO_TSAN static void make_runnable(tdl_g *g, uint8_t woken) {
+TDL_NO_TSAN void tdl_g_ready(tdl_g *g) {
     TDL_TSAN_RELEASE(g);
     tdl_m *m = tdl_m_self();
     uint32_t was;
     tdl_p *p = tdl_p_enter(m, &was);
-    g->woken = woken;
-    if (TDL_UNLIKELY(!p)) {
-        global_put(g);
-    } else {
-        at_store_rlx(&g->status, G_RUNNABLE);
-        if (m->batch) {
-            put(&p->front, g); /* tdl_batch_end wakes */
-            tdl_p_leave(m, was);
-            return;
-        }
-        tdl_g *old = runnext_swap(p, g);
-        if (old) {
-            put(&p->runq, old);
-            if (!solo()) at_fence_seq(); /* between the ring's tail and the look at nidle */
-        }
-    }
-    tdl_p_leave(m, was);
-    tdl_wake_if_idle();
+    tdl_make_runnable(m, p, was, g, 1);
 }
 
-TDL_NO_TSAN void tdl_g_ready(tdl_g *g) { make_runnable(g, 1); }
-
-TDL_NO_TSAN void tdl_g_start(tdl_g *g) { make_runnable(g, 0); }
-
 /* Behind the others: at the end of the global queue if there is one, as in Go. */
-TDL_NO_TSAN void tdl_g_requeue(tdl_g *g) {
-    tdl_m *m = tdl_m_self();
+TDL_NO_TSAN void tdl_g_requeue(tdl_m *m, tdl_g *g) {
     tdl_p *p = at_load_rlx(&m->p); /* on m's own behalf: it is in the runtime */
     g->woken = 0;
     if (TDL_UNLIKELY(!p || at_load_rlx(&tdl_sched.nglobal))) {
-        global_put(g);
+        tdl_global_put(g);
         if (!p) tdl_wake_if_idle();
         return;
     }
     at_store_rlx(&g->status, G_RUNNABLE);
-    put(&p->runq, g);
+    tdl_ring_put(&p->runq, g);
 }
 
 /* Events and timers make many ready at once. The first of them is for this P,

@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "sched/own.h"
+#include "sched/local.h"
 #include "sched/stack.h"
 #include "sched/switch.h"
 #include "sys/sys.h"
@@ -45,10 +45,10 @@ TDL_NO_TSAN static void after_switch(void) {
     TDL_TSAN_ACQUIRE(m); /* from who started the thread, and wrote its first state */
     switch (m->after) {
     case AFTER_PARK: tdl_op_commit(&g->op); break;
-    case AFTER_YIELD: tdl_g_requeue(g); break;
+    case AFTER_YIELD: tdl_g_requeue(m, g); break;
     case AFTER_REJOIN: tdl_g_to_global(g); break;
     case AFTER_ABANDON: at_store_rel(&g->status, G_RUNNABLE); break; /* acquire in bury */
-    case AFTER_EXIT: tdl_g_ended(g); break;
+    case AFTER_EXIT: tdl_g_ended(m, g); break;
     default: break;
     }
     if (m->g) at_store_rel(&m->busy, 0); /* as in tdl_p_leave */

@@ -44,6 +44,8 @@ typedef struct tdl_at_exit {
     void (*fn)(struct tdl_at_exit *self);
 } tdl_at_exit;
 
+/* What each goroutine needs comes first: a spawn, a dispatch and an exit touch
+ * the first two cache lines, and the stack's first, which is next to them. */
 struct tdl_g {
     void *sp; /* of a G that is not running */
     tdl_g *next;
@@ -57,10 +59,11 @@ struct tdl_g {
     uint32_t pins;             /* depth of tdl_pin */
     uint8_t stack;             /* stackful: its stack's class; see stack.h */
     bool counted;              /* stackful: see census.h */
+    bool named;                /* it has a name: tdl_g_name */
     const void *site;          /* where it was spawned: an address in the code */
     uint64_t id, parent;
-    tdl_op op;
     struct tdl_at_exit *at_exit; /* what tdl_goexit calls first */
+    tdl_op op;
     /* joinable: */
     tdl_lock join_lock;
     uint8_t joining; /* under join_lock: somebody waits, or takes it now */
@@ -83,6 +86,8 @@ struct tdl_g {
     void *fake_stack;
 #endif
 };
+
+static inline const char *tdl_g_name(const tdl_g *g) { return g->named ? g->name : ""; }
 
 /* Free Gs with stacks, by class. */
 typedef struct tdl_stacks {
@@ -265,23 +270,22 @@ static inline tdl_op *tdl_caller_op(int *code) {
 
 /* Makes a stackful goroutine runnable that has waited. Any thread. */
 void tdl_g_ready(tdl_g *g);
-/* The same for a new one. */
-void tdl_g_start(tdl_g *g);
 /* Puts it behind the runnable ones. */
-void tdl_g_requeue(tdl_g *g);
-/* Puts it on the global queue and sees that somebody comes for it. */
+void tdl_g_requeue(tdl_m *m, tdl_g *g);
+/* Puts it on the global queue; and sees that somebody comes for it. */
+void tdl_global_put(tdl_g *g);
 void tdl_g_to_global(tdl_g *g);
 /* Between these, on m's own stack, what is made ready goes to the front. */
 void tdl_batch_begin(tdl_m *m);
 void tdl_batch_end(tdl_m *m, tdl_p *p);
-/* The owner's: the next of p's own; the next of the global queue, with more
- * for p's ring. NULL: none. */
-tdl_g *tdl_take_local(tdl_p *p);
+/* The owner's: the next of the global queue, with more for p's ring. NULL: none. */
 tdl_g *tdl_take_global(tdl_p *p, uint32_t max);
 /* The next that was woken; what was not waits on the global queue. */
 tdl_g *tdl_take_woken(tdl_p *p);
 /* What p has goes to the global queue. */
 void tdl_p_drain(tdl_p *p);
+/* q, p's own, is full: half of it and g go to the global queue. */
+void tdl_ring_overflow(tdl_runq *q, tdl_g *g);
 /* A pair that hands over to each other through runnext goes behind the ring. */
 void tdl_demote_runnext(tdl_p *p);
 /* Has p anything to run? Any thread. */
@@ -303,7 +307,7 @@ _Noreturn void tdl_g_entry(void);
 void *tdl_m_main(void *arg);
 /* Ends of parking and exiting, on the next stack. */
 void tdl_op_commit(tdl_op *op);
-void tdl_g_ended(tdl_g *g);
+void tdl_g_ended(tdl_m *m, tdl_g *g);
 /* Stackful goroutines that exist, those to be joined not. */
 int64_t tdl_g_live(void);
 /* Cancels g, which lives: its caller sees to that. */

@@ -33,8 +33,9 @@ enum {
 
 static const struct {
     uint8_t shift, guard_pages;
-    uint16_t own; /* how many a P keeps: half of them go to the depot beyond */
-} classes[CLASSES] = {{14, 1, 64}, {16, 1, 64}, {18, 4, 16}, {20, 16, 8}, {23, 16, 2}};
+} classes[CLASSES] = {{14, 1}, {16, 1}, {18, 4}, {20, 16}, {23, 16}};
+
+const uint32_t tdl_stack_keep[CLASSES] = {64, 64, 16, 8, 2};
 
 typedef struct arena {
     char *base;               /* aligned to the slots' size */
@@ -249,9 +250,9 @@ TDL_NO_TSAN static void depot_give(tdl_g *list) {
 
 void tdl_stacks_reset(tdl_stacks *own) { memset(own, 0, sizeof *own); }
 
-TDL_NO_TSAN TDL_NOINLINE static tdl_g *refill(tdl_p *p, int cls, int *code) {
+TDL_NO_TSAN TDL_NOINLINE tdl_g *tdl_stack_refill(tdl_p *p, int cls, int *code) {
     uint32_t n = 1;
-    tdl_g *g = depot_take(cls, p ? classes[cls].own / 2 : 1, &n, code);
+    tdl_g *g = depot_take(cls, p ? tdl_stack_keep[cls] / 2 : 1, &n, code);
     if (g && n > 1) {
         p->stacks.list[cls] = g->next;
         p->stacks.n[cls] = n - 1;
@@ -259,29 +260,15 @@ TDL_NO_TSAN TDL_NOINLINE static tdl_g *refill(tdl_p *p, int cls, int *code) {
     return g;
 }
 
-TDL_NO_TSAN tdl_g *tdl_stack_take(tdl_p *p, int cls, int *code) {
-    tdl_g *g = p ? p->stacks.list[cls] : NULL;
-    if (TDL_UNLIKELY(!g)) return refill(p, cls, code);
-    p->stacks.list[cls] = g->next;
-    p->stacks.n[cls]--;
-    return g;
-}
-
-TDL_NO_TSAN void tdl_stack_give(tdl_p *p, tdl_g *g) {
-    if (!p) {
-        g->next = NULL;
-        depot_give(g);
-        return;
-    }
-    int cls = g->stack;
-    g->next = p->stacks.list[cls];
-    p->stacks.list[cls] = g;
-    if (TDL_LIKELY(++p->stacks.n[cls] < classes[cls].own)) return;
-    uint32_t n = classes[cls].own / 2;
+TDL_NO_TSAN TDL_NOINLINE void tdl_stack_spill(tdl_p *p, tdl_g *g) {
     tdl_g *last = g;
-    for (uint32_t i = 1; i < n; i++) last = last->next;
-    p->stacks.list[cls] = last->next;
-    p->stacks.n[cls] -= n;
+    if (p) {
+        int cls = g->stack;
+        uint32_t n = tdl_stack_keep[cls] / 2;
+        for (uint32_t i = 1; i < n; i++) last = last->next;
+        p->stacks.list[cls] = last->next;
+        p->stacks.n[cls] -= n;
+    }
     last->next = NULL;
     depot_give(g);
 }

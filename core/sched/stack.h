@@ -14,7 +14,10 @@
 #ifndef TDL_SCHED_STACK_H
 #define TDL_SCHED_STACK_H
 
-#include "sched/sched.h"
+#include "sched/own.h"
+
+/* How many free stacks of a class a P keeps: half of them go to the depot beyond. */
+extern const uint32_t tdl_stack_keep[TDL_STACK_CLASSES];
 
 enum { STACK_DEFAULT = 1, STACK_SMALLEST = 4096 };
 
@@ -24,11 +27,30 @@ int tdl_stack_class(size_t bytes);
 size_t tdl_stack_size(int cls);
 size_t tdl_stack_guard(int cls);
 
+/* The depot's, or a new one; p, if there is one, gets some more. */
+tdl_g *tdl_stack_refill(tdl_p *p, int cls, int *code);
 /* A dead G with a stack of that class: p's (which the caller owns, or NULL), or
  * the depot's, or a new one. NULL and *code. */
-tdl_g *tdl_stack_take(tdl_p *p, int cls, int *code);
+OWN_INLINE tdl_g *tdl_stack_take(tdl_p *p, int cls, int *code) {
+    tdl_g *g = p ? p->stacks.list[cls] : NULL;
+    if (TDL_UNLIKELY(!g)) return tdl_stack_refill(p, cls, code);
+    p->stacks.list[cls] = g->next;
+    p->stacks.n[cls]--;
+    __builtin_prefetch(g->next, 1); /* whoever spawns one often spawns more */
+    return g;
+}
+/* To the depot: g, or half of what p has of its class. */
+void tdl_stack_spill(tdl_p *p, tdl_g *g);
 /* Gives a dead one back. */
-void tdl_stack_give(tdl_p *p, tdl_g *g);
+OWN_INLINE void tdl_stack_give(tdl_p *p, tdl_g *g) {
+    int cls = g->stack;
+    if (p) {
+        g->next = p->stacks.list[cls];
+        p->stacks.list[cls] = g;
+        if (TDL_LIKELY(++p->stacks.n[cls] < tdl_stack_keep[cls])) return;
+    }
+    tdl_stack_spill(p, g);
+}
 /* p has none. */
 void tdl_stacks_reset(tdl_stacks *own);
 

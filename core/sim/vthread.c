@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "sched/local.h"
 #include "sched/stack.h"
 #include "sched/switch.h"
 

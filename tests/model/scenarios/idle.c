@@ -12,6 +12,7 @@
 #undef tdl_m_main
 
 #include "netpoll/backend.h"
+#include "sched/local.h"
 #include "world.h"
 
 /* The pollers' back end is the one on epoll. */
