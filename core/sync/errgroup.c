@@ -119,9 +119,9 @@ int tdl_errgroup_done(tdl_errgroup *eg, int result) {
     if (!next && --eg->active == 0) waiting = tdl_queue_claim_all(&eg->waiters);
     tdl_unlock(&eg->lock);
     if (first) tdl_context_cancel(eg->context, result, NULL);
+    drop(eg); /* who waits holds it, and finds nothing of ours left when he goes on */
     if (next) tdl_op_complete(next->op, was, 0);
     tdl_complete_all(waiting, 0);
-    drop(eg);
     return 0;
 }
 
