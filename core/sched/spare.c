@@ -177,7 +177,13 @@ TDL_NO_TSAN tdl_p *tdl_m_await_p(tdl_m *m) {
         if (!called) return NULL;
     }
     TDL_TSAN_RELEASE(m); /* as above */
-    return at_load_acq(&m->call) == CALL_RUN ? at_load_rlx(&m->p) : NULL;
+    if (at_load_acq(&m->call) != CALL_RUN) return NULL;
+    /* under the lock: sysmon may be looking at it already (tdl_p_retake), and
+     * gives it back, for we have been in the runtime all the time */
+    tdl_lock_take(&tdl_sched.lock);
+    p = at_load_rlx(&m->p);
+    tdl_unlock(&tdl_sched.lock);
+    return p;
 }
 
 void tdl_spares_end(void) {

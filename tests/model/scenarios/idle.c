@@ -170,13 +170,13 @@ static void at_rest(void) {
     for (int i = 0; i < tdl_nprocs(); i++) CHECK(!tdl_p_has_work(world_p(i)), "P %d has work left", i);
 }
 
-/* At most one wake-up for each goroutine made runnable, and one more for each
- * that was woken and found something. */
+/* At most one wake-up for each goroutine made runnable, one more for each that was
+ * woken and found something, and one by a spinner that finds it in another queue. */
 static void few_wakes(void) {
     at_rest();
     int n = 0;
     for (int i = 0; i < GS; i++) n += ran[i];
-    CHECK(model_kicks() <= 2 * n, "%d wake-ups for %d goroutines", model_kicks(), n);
+    CHECK(model_kicks() <= 3 * n, "%d wake-ups for %d goroutines", model_kicks(), n);
 }
 
 #define T(name, run) {name, run, false}
