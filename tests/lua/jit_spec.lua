@@ -105,6 +105,49 @@ local sync = [[
   end)
 ]]
 
+local timers = [[
+  local treadle = require "treadle"
+  treadle.run(function()
+    local wg = treadle.waitgroup()
+    local t, ch = treadle.timer(100), treadle.chan()
+    for me = 1, 8 do
+      wg:go(function()
+        for i = 1, 600 do
+          treadle.sleep(i % 3 * 1e-5)
+          local _, ok, err = ch:recv(1e-6)
+          assert(ok == nil and err == "timeout")
+          treadle.yield_if_due()
+        end
+      end)
+    end
+    wg:go(function()
+      for i = 1, 3000 do
+        t:reset(50)
+        t:stop()
+      end
+    end)
+    wg:wait()
+  end)
+]]
+
+local bytes = [[
+  local treadle = require "treadle"
+  local found, buffer = pcall(require, "string.buffer")
+  treadle.run(function()
+    local a, b = treadle.pipe(4096)
+    treadle.go(function() for i = 1, 5000 do a:write "0123456789\n" end a:close() end)
+    local n, into = 0, found and buffer.new()
+    while true do
+      local p, have = b:peek(11)
+      if not p then break end
+      assert(have >= 11 and p[10] == 10)
+      if found and n % 2 == 0 then into:reset() assert(b:read_into(into, 11)) else assert(b:skip(11)) end
+      n = n + 1
+    end
+    assert(n == 5000)
+  end)
+]]
+
 local yields = [[
   local treadle = require "treadle"
   treadle.run(function()
@@ -136,7 +179,8 @@ local function aborts(program, among)
 end
 
 describe("the compiler", function()
-  for name, program in pairs { ["channel ping-pong"] = ping_pong, echo = echo, yields = yields, sync = sync } do
+  for name, program in pairs { ["channel ping-pong"] = ping_pong, echo = echo, yields = yields, sync = sync,
+    ["timer churn"] = timers, ["reads without strings"] = bytes } do
     -- Where a trace begins depends on the addresses of the process, so a run may
     -- have an abort of its own. One that comes in each run is ours.
     it("aborts no trace in treadle's files: " .. name, function()
@@ -152,7 +196,7 @@ describe("the compiler", function()
   it("off, overeager or with a strained collector, all works the same", function()
     local prefix = "collectgarbage('setpause', 0) collectgarbage('setstepmul', 1000) "
     for _, case in ipairs { { "-joff", "" }, { "-Ohotloop=1 -Ohotexit=1", "" }, { "-joff", prefix }, { "-O3", prefix } } do
-      for name, program in pairs { ping_pong = ping_pong, echo = echo, yields = yields, sync = sync } do
+      for name, program in pairs { ping_pong = ping_pong, echo = echo, yields = yields, sync = sync, timers = timers, bytes = bytes } do
         program = program:gsub("30000", "3000"):gsub("1000 do", "200 do")
         local out, status = helper.script(case[2] .. program, case[1])
         assert.equal("", out, name .. " " .. case[1])

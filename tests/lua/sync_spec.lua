@@ -223,7 +223,7 @@ describe("a condition", function()
       raises(function() c:wait() end, "sync_spec.lua:%d+: treadle: wait for a condition whose mutex is not locked")
       raises(function() c:wait(0.01) end, "whose mutex is not locked")
       m:lock()
-      raises(function() table.sort({ 1, 2 }, function() c:wait(0.01) end) end, "cannot wait inside a C function")
+      raises(function() table.sort({ 1, 2 }, function() c:wait(0.01) end) end, "cannot wait inside table.sort, which is a C function")
       raises(function() c:wait "soon" end, "sync_spec.lua:%d+: treadle: seconds expected, got string")
       assert.is_false(m:trylock()) -- none of these has unlocked it
       m:unlock()

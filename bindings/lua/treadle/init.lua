@@ -26,6 +26,8 @@ local group = require "treadle.group"
 local loop = require "treadle.loop"
 local net = require "treadle.net"
 local protect = require "treadle.protect"
+require "treadle.raw" -- more methods of connections
+local require_ = require "treadle.require"
 local rwmutex = require "treadle.rwmutex"
 local scope = require "treadle.scope"
 local select_ = require "treadle.select"
@@ -33,6 +35,7 @@ local shared = require "treadle.shared"
 local sync = require "treadle.sync"
 local time = require "treadle.time"
 local timer = require "treadle.timer"
+local tune = require "treadle.tune"
 local worker = require "treadle.worker"
 
 ---@class treadle
@@ -74,6 +77,10 @@ return {
   adopt = net.adopt,
   adopt_listener = net.adopt_listener,
   fd = fd.fd,
+  yield_if_due = tune.yield_if_due,
+  tune = tune.tune,
+  require = require_.require,
+  sort = require_.sort,
   protect = protect.protect,
   newtry = protect.newtry,
   num_goroutines = debugging.num_goroutines,

@@ -38,6 +38,7 @@ local count, at = 0, 0 -- the batch, and the event that was dispatched last
 local function drain()
   local n = C.tdl_host_poll_opts(state.host, events, BATCH, -1, TELL)
   at = 0
+  state.turn = state.turn + 1
   for i = 1, n do
     local event = events[i - 1]
     who[i], result[i] = tonumber(event.task), event.result

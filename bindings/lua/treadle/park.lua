@@ -44,6 +44,7 @@ local PATIENCE = 100 -- raised cancellations until a goroutine that ignores them
 ---@field running boolean
 ---@field ending boolean the main function has returned
 ---@field runs integer how many have begun
+---@field turn integer counts the batches of events
 ---@field outcomes ffi.cdata*|nil tdl_outcome array of the host
 ---@field tasks table<integer, treadle.Task>
 ---@field coroutines table<integer, thread|false> false: nobody is left to resume
@@ -57,6 +58,7 @@ local state = {
   running = false,
   ending = false,
   runs = 0,
+  turn = 0,
   outcomes = nil,
   tasks = {},
   coroutines = {},
@@ -111,6 +113,46 @@ local function abandon(task)
   yield(SENTINEL)
 end
 
+local names -- of C functions that call back; made when first needed
+
+local function name_of(f)
+  if not names then
+    names = { [require] = "require", [dofile] = "dofile", [load] = "load", [loadstring] = "loadstring" }
+    for _, part in ipairs { "string", "table", "math", "io", "os", "debug" } do
+      for name, value in pairs(_G[part]) do
+        if type(value) == "function" then names[value] = part .. "." .. name end
+      end
+    end
+  end
+  return names[f]
+end
+
+local HELP = {
+  require = ": treadle.require lets a module wait", ["table.sort"] = ": treadle.sort lets its comparison wait",
+  ["string.gsub"] = ": collect with string.gmatch, and wait after",
+}
+
+-- Frames of C that can be left.
+local PASSABLE = {
+  [pcall] = true, [xpcall] = true, [coroutine.yield] = true, [error] = true, [debug.getinfo] = true, [debug.traceback] = true,
+}
+
+--- The C function, in this coroutine, that cannot be left, and what to do instead.
+---@return string name
+---@return string advice
+local function c_frame()
+  local level = 3
+  while true do
+    local info = debug.getinfo(level, "Snf")
+    if not info then return "a metamethod, an iterator or a callback of C", "" end
+    if info.what == "C" and not PASSABLE[info.func] then
+      local name = name_of(info.func) or info.name and ("%q"):format(info.name) or tostring(info.func)
+      return name, HELP[name] or ""
+    end
+    level = level + 1
+  end
+end
+
 --- The running goroutine was cancelled and wants to wait: the first time it is
 --- told so, then it is unwound.
 ---@return string
@@ -140,7 +182,7 @@ local function fail(rc, _)
   elseif rc == EINVAL and state.id == NO_TASK then
     return refuse()
   elseif rc == EUNYIELDABLE then
-    misuse "cannot wait inside a C function (table.sort, string.gsub, require, a metamethod of C, …)"
+    misuse(("cannot wait inside %s, which is a C function%s"):format(c_frame()))
   elseif rc == EBUSY then
     misuse "this goroutine has an operation pending that was left by a foreign coroutine.resume"
   elseif rc == EHOST then
