@@ -6,12 +6,17 @@
 -- Invariant: a call of theirs never returns "cancelled", which no client expects:
 -- it unwinds the goroutine.
 
+local ffi = require "ffi"
+local library = require "treadle.library"
 local errors = require "treadle.errors"
 local net = require "treadle.net"
+local park = require "treadle.park"
 local time = require "treadle.time"
+local C = library.C
 
+local state, hold, fail = park.state, park.hold, park.fail
 local CANCELLED = errors.CANCELLED
-local type, tonumber = type, tonumber
+local tonumber = tonumber
 
 -- Clients compare these, or show them.
 local TEXT = {
@@ -46,33 +51,30 @@ local function join(host, port)
 end
 M.join = join
 
---- The resolver, if the binding has one: names to numeric addresses.
----@type fun(host: string, timeout: number|nil): string[]|nil, string|nil
-local lookup
-do
-  local ok, dns = pcall(require, "treadle.dns")
-  if ok and type(dns) == "table" then lookup = dns.lookup end
-end
+local MOST = 32
+local addresses_type, text_type = ffi.typeof "tdl_addr[?]", ffi.typeof "char[?]"
 
 --- Addresses of a host, as treadle.dial takes them.
 ---@param host string
 ---@param port integer
 ---@param timeout number|nil seconds
 ---@return string|string[]|nil address
----@return string|nil err
+---@return string|nil err "host not found", "timeout"
 function M.resolve(host, port, timeout)
   if numeric(host) then return join(host, port) end
-  if not lookup then return nil, "host not found" end
-  local found, err = lookup(host, timeout)
-  if not found then
-    if err == "cancelled" then M.text(err) end
-    return nil, err == "timeout" and "timeout" or "host not found"
+  if host:find("\0", 1, true) then return nil, "host not found" end
+  local found, room = addresses_type(MOST), text_type(256)
+  local n = hold(C.tdl_lookup_start(state.host, state.id, "tcp", host, port, found, MOST, time.deadline(timeout)))
+  if n < 0 then
+    local err = fail(n, found)
+    if err == "cancelled" or err == "timeout" then return nil, M.text(err) end
+    return nil, "host not found"
   end
   local list = {}
-  for i, address in ipairs(found) do
-    list[i] = join(type(address) == "table" and address.address or address, port)
+  for i = 0, n - 1 do
+    C.tdl_addr_format(found + i, room, 256)
+    list[i + 1] = ffi.string(room)
   end
-  if #list == 0 then return nil, "host not found" end
   return list
 end
 
