@@ -111,6 +111,14 @@ int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t
     START_FORM(tdl_conn_fill_op(op, c, how, limit));
 }
 
+int tdl_server_next_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline) {
+    START_FORM(tdl_server_next_op(op, s, deadline));
+}
+
+int tdl_server_shutdown_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline) {
+    START_FORM(tdl_server_shutdown_op(op, s, deadline));
+}
+
 int tdl_conn_fill_until_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *delim, size_t n, size_t limit) {
     START_FORM(tdl_conn_fill_until_op(op, c, delim, n, limit));
 }

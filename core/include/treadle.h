@@ -916,6 +916,59 @@ typedef struct tdl_tcp_info {
 /* 0; TDL_ECLOSED; -EOPNOTSUPP and the like for what is not TCP. Any caller. */
 TDL_API int tdl_conn_tcp_info(tdl_conn *c, tdl_tcp_info *info);
 
+/* -- Servers ------------------------------------------------------------- */
+
+/* A server accepts connections and parks them: with no goroutine, no stack and no
+ * buffer, in less than 300 bytes each. When the first byte of a request
+ * arrives, the connection is served: by a goroutine that calls the handler, or by
+ * whoever asks for the next one (tdl_server_next). When the request is done it is
+ * parked again, and closed when it has been so for too long. Where the process has
+ * no more descriptors, the server waits, and accepts when there are some again. */
+typedef struct tdl_server tdl_server;
+
+/* Serves what has arrived; the connection is parked when it returns, or served
+ * again at once if there is more. It may close the connection
+ * (tdl_conn_close), but not free it; no operation on it may be under way when it returns. */
+typedef void (*tdl_handler)(tdl_conn *c, void *arg);
+
+typedef struct tdl_server_options {
+    uint32_t    size;         /* sizeof(tdl_server_options) */
+    uint32_t    max_conns;    /* connections at a time; more wait in the backlog; 0: any number */
+    int64_t     idle_timeout; /* ns that one may be parked; 0: for ever */
+    tdl_handler handler;      /* NULL: tdl_server_next is used */
+    void       *arg;
+} tdl_server_options;
+
+/* Serves n listeners (1…1024; see tdl_listen_shards), which are the server's from
+ * then on and must not be used otherwise. Each accepts on its own poller, and its connections belong to that.
+ * 0; TDL_EINVAL; TDL_EBUSY: one is served already; TDL_ECLOSED. With an error they stay the
+ * caller's. Any caller. */
+TDL_API int tdl_server_new(tdl_listener *const *l, int n, const tdl_server_options *o, tdl_server **s);
+/* Waits for a connection on which something has arrived (or the end: then its
+ * read says so). It is the caller's until he parks it, or frees it. Blocking. 0; TDL_ECLOSED: shut down,
+ * and none is left; TDL_ETIMEDOUT, TDL_EAGAIN, TDL_ECANCELED; TDL_EINVAL: there is a handler. */
+TDL_API int tdl_server_next(tdl_server *s, int64_t deadline, tdl_conn **c);
+/* Gives a connection of tdl_server_next back: as tdl_conn_free, but it is parked if
+ * it can be. 0; TDL_EINVAL: not one of such a server. Any caller. */
+TDL_API int tdl_server_park(tdl_conn *c);
+/* Closes the listeners and the parked connections, and waits until the others are
+ * closed, or parked, and all handlers have returned; at the deadline it closes them. Blocking. 0; TDL_ETIMEDOUT:
+ * some had to be closed; TDL_ECANCELED: it goes on. Any number of callers. */
+TDL_API int tdl_server_shutdown(tdl_server *s, int64_t deadline);
+/* The same at once: everything is closed, nothing is waited for. 0. Any caller. */
+TDL_API int tdl_server_close(tdl_server *s);
+/* Closes it and gives the handle back, and the listeners'. NULL is ignored. Any caller. */
+TDL_API void tdl_server_free(tdl_server *s);
+enum {
+    TDL_SERVER_CONNS    = 0, /* connections there are */
+    TDL_SERVER_BUSY     = 1, /* of these: those that are being served, or wait for it */
+    TDL_SERVER_ACCEPTED = 2, /* ever */
+    TDL_SERVER_TIMEOUTS = 3, /* closed because they were idle */
+    TDL_SERVER_STARVED  = 4  /* how often there was no descriptor or memory for one */
+};
+/* One of these numbers; TDL_EINVAL. Any caller. */
+TDL_API int64_t tdl_server_stat(tdl_server *s, int what);
+
 /* -- Datagrams ----------------------------------------------------------- */
 
 /* A socket of "udp", "udp4", "udp6" or "unixgram". Calls are atomic and served in
@@ -1306,6 +1359,9 @@ TDL_API int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *b
 /* What cannot be sent at once is copied; n is at most 2^30. */
 TDL_API int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
 TDL_API int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
+/* The connection comes as the outcome. */
+TDL_API int tdl_server_next_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline);
+TDL_API int tdl_server_shutdown_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline);
 TDL_API int tdl_conn_fill_until_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *delim, size_t n,
                                       size_t limit);
 /* What has to wait is copied. */

@@ -30,22 +30,32 @@ tdl_conn *tdl_conn_alloc(int kind) {
     return c;
 }
 
-int tdl_conn_make(tdl_conn **out, tdl_poller *poller, int fd, int kind, int family) {
+int tdl_conn_make_served(tdl_conn **out, struct tdl_server *s, tdl_poller *poller, int fd, int kind, int family) {
     /* a unix stream's read also stops behind a message with descriptors */
     static const tdl_pd_kind tcp_kind = {.short_drains = true}, other_kind;
+    static const tdl_pd_kind tcp_served = {.short_drains = true, .announced = true, .closing = tdl_served_closing,
+                                           .arrived = tdl_served_arrived};
+    static const tdl_pd_kind other_served = {
+        .announced = true, .closing = tdl_served_closing, .arrived = tdl_served_arrived};
     tdl_conn *c = tdl_conn_alloc(kind);
     if (!c) return TDL_ENOMEM;
     int one = 1;
     c->is_unix = family == AF_UNIX;
+    c->server = s;
     bool tcp = kind == CONN_SOCKET && family != AF_UNIX;
     if (tcp) tdl_sys.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    int r = tdl_pd_open(&c->pd, poller, fd, tcp ? &tcp_kind : &other_kind, c);
+    const tdl_pd_kind *plain = tcp ? &tcp_kind : &other_kind, *served = tcp ? &tcp_served : &other_served;
+    int r = tdl_pd_open(&c->pd, poller, fd, s ? served : plain, c);
     if (r < 0) {
         tdl_conn_dealloc(c);
         return r;
     }
     *out = c;
     return 0;
+}
+
+int tdl_conn_make(tdl_conn **out, tdl_poller *poller, int fd, int kind, int family) {
+    return tdl_conn_make_served(out, NULL, poller, fd, kind, family);
 }
 
 int tdl_conn_close(tdl_conn *c) {
@@ -56,8 +66,10 @@ int tdl_conn_close(tdl_conn *c) {
 static void gone(void *arg) {
     tdl_conn *c = arg;
     tdl_buffer_free(&c->in);
-    if (c->pipe) tdl_pipe_release(c);
+    struct tdl_server *s = c->kind == CONN_MEMORY ? NULL : c->server;
+    if (c->kind == CONN_MEMORY) tdl_pipe_release(c);
     c->gone(c);
+    if (s) tdl_served_gone(s);
 }
 
 void tdl_conn_free(tdl_conn *c) {

@@ -17,6 +17,7 @@ struct tdl_listener {
     tdl_addr bound;
     uint8_t kind;             /* of the connections it accepts, CONN_… */
     uint8_t blocking;         /* adopted: see tdl_conn */
+    struct tdl_server *server; /* which it belongs to; NULL. Under the lock, and held */
     char path[TDL_UNIX_PATH]; /* to unlink; "" for none */
 };
 
@@ -31,7 +32,20 @@ static void closing(void *object) {
     if (l->path[0]) tdl_sys.unlink(l->path);
 }
 
-static const tdl_pd_kind kind = {.closing = closing};
+static void arrived(void *object, bool hup, int why) {
+    tdl_listener *l = object;
+    (void)hup;
+    (void)why;
+    tdl_lock_take(&l->lock);
+    struct tdl_server *s = l->server;
+    if (s) tdl_server_hold(s);
+    tdl_unlock(&l->lock);
+    if (!s) return;
+    tdl_server_incoming(s, l);
+    tdl_served_gone(s);
+}
+
+static const tdl_pd_kind kind = {.closing = closing, .arrived = arrived};
 
 static int bind_and_listen(int fd, const tdl_addr *a, const tdl_network *net, const tdl_listen_options *o) {
     int one = 1, v6only = net->v6only, r = 0;
@@ -234,6 +248,30 @@ int tdl_listener_accept(tdl_listener *l, tdl_conn **c) {
     return (int)r;
 }
 
+/* -- For a server ------------------------------------------------------------------------------- */
+
+tdl_pd *tdl_listener_pd(tdl_listener *l) { return l->pd; }
+
+int tdl_listener_serve(tdl_listener *l, struct tdl_server *s) {
+    tdl_lock_take(&l->lock);
+    int r = l->server && s ? TDL_EBUSY : 0;
+    if (r == 0) l->server = s;
+    tdl_unlock(&l->lock);
+    return r;
+}
+
+int tdl_listener_take(tdl_listener *l, struct tdl_server *s, tdl_conn **c) {
+    int fd;
+    do
+        fd = tdl_sys.accept(l->pd->fd, NULL, NULL);
+    while (fd == -EINTR || fd == -ECONNABORTED || fd == -EPROTO);
+    if (fd < 0) return fd;
+    tdl_poller *poller = l->pd->poller;
+    int r = poller ? tdl_conn_make_served(c, s, poller, fd, l->kind, tdl_addr_family(&l->bound)) : TDL_ECLOSED;
+    if (r < 0) tdl_sys.close(fd);
+    return r;
+}
+
 /* -- Properties and closing -------------------------------------------------------------------- */
 
 int tdl_listener_port(tdl_listener *l) {
@@ -281,7 +319,12 @@ int tdl_listener_close(tdl_listener *l) {
     return l ? tdl_pd_close(l->pd) : TDL_EINVAL;
 }
 
-static void gone(void *l) { tdl_pool_give(&pool, l); }
+static void gone(void *arg) {
+    tdl_listener *l = arg;
+    struct tdl_server *s = l->server;
+    tdl_pool_give(&pool, l);
+    if (s) tdl_served_gone(s);
+}
 
 void tdl_listener_free(tdl_listener *l) {
     if (!l || tdl_forked()) return;

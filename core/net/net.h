@@ -23,13 +23,17 @@ enum {
 
 struct tdl_conn {
     tdl_lock lock; /* for the pool only */
+    uint8_t kind;
+    uint8_t end : 1; /* CONN_MEMORY: which of the two it is */
+    uint8_t is_unix : 1;
+    uint8_t blocking : 1; /* adopted: it was in blocking mode, and is again when released */
+    uint8_t served; /* of a server: see server.c; under the server's lock */
     tdl_pd *pd;
     tdl_buffer in; /* belongs to who owns the read direction */
-    struct tdl_pipe *pipe; /* CONN_MEMORY: what it shares with the other end */
-    uint8_t kind;
-    uint8_t end; /* CONN_MEMORY: which of the two it is */
-    uint8_t is_unix;
-    uint8_t blocking; /* adopted: it was in blocking mode, and is again when released */
+    union {
+        struct tdl_pipe *pipe;     /* CONN_MEMORY: what it shares with the other end */
+        struct tdl_server *server; /* the others: NULL, or that of which it is one */
+    };
     void (*gone)(tdl_conn *c); /* gives the memory back */
 };
 
@@ -44,6 +48,8 @@ void tdl_conn_dealloc(tdl_conn *c);
 /* Makes a connection of fd, registered with poller. On an error the fd is
  * still the caller's. */
 int tdl_conn_make(tdl_conn **c, tdl_poller *poller, int fd, int kind, int family);
+/* The same for one of a server's. */
+int tdl_conn_make_served(tdl_conn **c, struct tdl_server *s, tdl_poller *poller, int fd, int kind, int family);
 int64_t tdl_conn_live(void);
 int64_t tdl_listener_live(void);
 int64_t tdl_dgram_live(void);
@@ -88,6 +94,22 @@ int64_t tdl_conn_take(tdl_conn *c, void *buf, size_t n);
 int64_t tdl_conn_put(tdl_conn *c, const void *buf, size_t n);
 /* An op on n = 0 bytes, which is done at once on what is open. */
 int tdl_pd_nothing(tdl_pd *pd);
+
+/* Servers. A connection is being closed (as tdl_pd_kind's closing); its memory goes;
+ * something has arrived (arrived). A listener of one: likewise. */
+void tdl_served_closing(void *conn);
+void tdl_served_gone(struct tdl_server *s);
+void tdl_server_hold(struct tdl_server *s); /* until tdl_served_gone */
+void tdl_served_arrived(void *conn, bool hup, int why);
+void tdl_server_incoming(struct tdl_server *s, tdl_listener *l);
+/* A server takes the listener over, and is held by it from now on; NULL: gives it
+ * back. 0; TDL_EBUSY: it has one. */
+int tdl_listener_serve(tdl_listener *l, struct tdl_server *s);
+/* One attempt to accept a server's connection: 0, and *c; -EAGAIN, -EMFILE …. */
+int tdl_listener_take(tdl_listener *l, struct tdl_server *s, tdl_conn **c);
+tdl_pd *tdl_listener_pd(tdl_listener *l);
+int64_t tdl_server_next_op(tdl_op *op, tdl_server *s, int64_t deadline);
+int64_t tdl_server_shutdown_op(tdl_op *op, tdl_server *s, int64_t deadline);
 
 /* In-memory pipes. */
 int64_t tdl_pipe_take(tdl_conn *c, void *buf, size_t n);

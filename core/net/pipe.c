@@ -81,7 +81,7 @@ static int make_end(tdl_conn **out, tdl_poller *poller, struct tdl_pipe *p, int 
     tdl_conn *c = tdl_conn_alloc(CONN_MEMORY);
     if (!c) return TDL_ENOMEM;
     c->pipe = p;
-    c->end = (uint8_t)end;
+    c->end = end != 0;
     tdl_lock_take(&p->lock);
     p->refs++;
     tdl_unlock(&p->lock);

@@ -584,6 +584,12 @@ int tdl_pd_take_ready(tdl_pd *pd, int dir) {
     return r;
 }
 
+void tdl_pd_put_ready(tdl_pd *pd, int dir) {
+    tdl_lock_take(&pd->lock);
+    pd->dir[dir].ready = 1;
+    tdl_unlock(&pd->lock);
+}
+
 int tdl_pd_enlist(tdl_pd *pd, int dir, tdl_op *op, bool publish) {
     tdl_direction *d = &pd->dir[dir];
     tdl_lock_take(&pd->lock);
@@ -604,6 +610,26 @@ void tdl_pd_delist(tdl_pd *pd, int dir) {
     d->owner = NULL;
     d->waiting = 0;
     tdl_unlock(&pd->lock);
+}
+
+void tdl_pd_each(bool (*of)(const tdl_pd *pd, void *arg), void (*fn)(void *object, void *arg), void *arg) {
+    tdl_lock_take(&table.lock);
+    uint32_t n = table.n;
+    tdl_unlock(&table.lock);
+    for (uint32_t i = 0; i < n; i++) {
+        tdl_pd *pd = &table.chunk[i / CHUNK][i % CHUNK];
+        tdl_lock_take(&pd->lock);
+        if (!pd->open || pd->closed || !of(pd, arg)) {
+            tdl_unlock(&pd->lock);
+            continue;
+        }
+        pd->users++;
+        void *object = pd->object;
+        tdl_unlock(&pd->lock);
+        fn(object, arg);
+        tdl_lock_take(&pd->lock);
+        drop_user(pd);
+    }
 }
 
 bool tdl_poller_awaited(tdl_poller *p) {

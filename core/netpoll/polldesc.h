@@ -137,9 +137,13 @@ void tdl_pd_retry(tdl_pd *pd, int dir, int64_t ns);
  * enlisted. publish: this is the first descriptor. delist: as if it had never
  * been. */
 int tdl_pd_take_ready(tdl_pd *pd, int dir);
+void tdl_pd_put_ready(tdl_pd *pd, int dir); /* there is something to do, after all */
 int tdl_pd_enlist(tdl_pd *pd, int dir, tdl_op *op, bool publish);
 void tdl_pd_delist(tdl_pd *pd, int dir);
 
+/* Calls fn for each open descriptor of these kinds' object: those for which `of`
+ * says so. It stays until fn has returned; with no lock held. */
+void tdl_pd_each(bool (*of)(const tdl_pd *pd, void *arg), void (*fn)(void *object, void *arg), void *arg);
 /* The poller goes away: closes every descriptor that is registered with it.
  * Ops that are still on their way out find no poller, and need none. */
 void tdl_pd_orphan_all(tdl_poller *p);

@@ -311,6 +311,26 @@ static int64_t fault_write(int fd, const void *buf, size_t n) {
     return r < 0 ? r : tdl_sys_real.write(fd, buf, fewer(fd, n));
 }
 
+static int64_t fault_writev(int fd, const struct iovec *v, int n) {
+    int r = no_bytes(fd, true);
+    return r < 0 ? r : fewer(fd, 2) < 2 ? tdl_sys_real.write(fd, v->iov_base, v->iov_len) : tdl_sys_real.writev(fd, v, n);
+}
+
+static int64_t fault_splice(int from, int to, size_t n) {
+    int r = no_bytes(to, true);
+    return r < 0 ? r : tdl_sys_real.splice(from, to, fewer(to, n));
+}
+
+static int64_t fault_sendfile(int to, int file, int64_t *offset, size_t n) {
+    int r = no_bytes(to, true);
+    return r < 0 ? r : tdl_sys_real.sendfile(to, file, offset, fewer(to, n));
+}
+
+static int fault_pipe(int fds[2]) {
+    int r = no_descriptor();
+    return r < 0 ? r : tdl_sys_real.pipe(fds);
+}
+
 /* The message with fewer bytes, in parts; true when it was made. */
 static bool fewer_parts(int fd, struct msghdr *m, struct iovec *parts) {
     size_t n = 0, i;
@@ -477,6 +497,10 @@ static void put_in_place(void) {
     t.sendmmsg = fault_sendmmsg;
     t.read = fault_read;
     t.write = fault_write;
+    t.writev = fault_writev;
+    t.splice = fault_splice;
+    t.sendfile = fault_sendfile;
+    t.pipe = fault_pipe;
     t.poll = fault_poll;
     t.dup = fault_dup;
     t.close = fault_close;

@@ -7,7 +7,7 @@ return {
   abi = 1,
   version = "0.1.0",
   -- structures whose size the library is asked for
-  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_iovec", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_packet", "tdl_stat", "tdl_event", "tdl_outcome", "tdl_worker_options", "tdl_sim_options", "tdl_sim_report" },
+  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_iovec", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_server_options", "tdl_packet", "tdl_stat", "tdl_event", "tdl_outcome", "tdl_worker_options", "tdl_sim_options", "tdl_sim_report" },
   const = {
     TDL_ECLOSED = -4097,
     TDL_ETIMEDOUT = -4098,
@@ -68,6 +68,11 @@ return {
     TDL_TOS = 8,
     TDL_TTL = 9,
     TDL_BROADCAST = 10,
+    TDL_SERVER_CONNS = 0,
+    TDL_SERVER_BUSY = 1,
+    TDL_SERVER_ACCEPTED = 2,
+    TDL_SERVER_TIMEOUTS = 3,
+    TDL_SERVER_STARVED = 4,
     TDL_OPEN_READ = 1,
     TDL_OPEN_WRITE = 2,
     TDL_OPEN_APPEND = 4,
@@ -427,6 +432,22 @@ int64_t bytes_acked, bytes_received, bytes_unsent;
 int64_t delivery_rate;
 } tdl_tcp_info;
 int tdl_conn_tcp_info(tdl_conn *c, tdl_tcp_info *info);
+typedef struct tdl_server tdl_server;
+typedef void (*tdl_handler)(tdl_conn *c, void *arg);
+typedef struct tdl_server_options {
+uint32_t size;
+uint32_t max_conns;
+int64_t idle_timeout;
+tdl_handler handler;
+void *arg;
+} tdl_server_options;
+int tdl_server_new(tdl_listener *const *l, int n, const tdl_server_options *o, tdl_server **s);
+int tdl_server_next(tdl_server *s, int64_t deadline, tdl_conn **c);
+int tdl_server_park(tdl_conn *c);
+int tdl_server_shutdown(tdl_server *s, int64_t deadline);
+int tdl_server_close(tdl_server *s);
+void tdl_server_free(tdl_server *s);
+int64_t tdl_server_stat(tdl_server *s, int what);
 typedef struct tdl_dgram tdl_dgram;
 int tdl_dgram_listen(const char *network, const char *address, tdl_dgram **d);
 int tdl_dgram_dial(const char *network, const char *address, const char *from, tdl_dgram **d);
@@ -584,6 +605,8 @@ int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *
 int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n);
 int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
 int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
+int tdl_server_next_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline);
+int tdl_server_shutdown_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline);
 int tdl_conn_fill_until_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *delim, size_t n,
 size_t limit);
 int tdl_conn_writev_start(tdl_host *h, uint32_t task, tdl_conn *c, const tdl_iovec *v, int n);
