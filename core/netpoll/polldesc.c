@@ -115,14 +115,12 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
         pd->open = 0;
         if (pd->poller) unlink_pd(pd);
     } else {
+        *out = pd; /* others find the object by it from here on */
         pd->kind = kind;
         pd->object = object;
     }
     tdl_unlock(&pd->lock);
-    if (r < 0)
-        give_pd(pd);
-    else
-        *out = pd;
+    if (r < 0) give_pd(pd);
     return r < 0 ? r : 0;
 }
 
