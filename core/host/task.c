@@ -6,7 +6,7 @@
 #include "sync/chan.h"
 #include "sys/sys.h"
 
-enum { ID_BATCH = 64 };
+enum { ID_BATCH = 4096 };
 
 /* -- Numbers ---------------------------------------------------------------------------- */
 

@@ -173,6 +173,7 @@ static void await_claimer(tdl_op *op) {
 /* A short spin first: a hand-over between running threads takes a fraction of
  * a microsecond, a futex wake more than three. */
 static void thread_sleep(tdl_op *op) {
+    tdl_lock_none_held();
     for (int i = 0; i < 200; i++) {
         if (at_load_acq(&op->state) != OP_ARMED) {
             await_claimer(op);

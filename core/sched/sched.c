@@ -93,6 +93,7 @@ TDL_NO_TSAN static void leave(tdl_m *m, tdl_g *g, int after) {
 }
 
 TDL_NO_TSAN void tdl_g_park(tdl_g *g) {
+    tdl_lock_none_held();
     tdl_m *m = tdl_m_self();
     tdl_p *p = at_load_rlx(&m->p); /* anybody's may be asked */
     g->op.parked_at = p ? at_load_rlx(&p->asked) : tdl_sys.now();

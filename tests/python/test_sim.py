@@ -54,6 +54,53 @@ def test_g5_a_seed_repeats_its_run() -> None:
     assert len({tuple(entry[1]) for entry in first}) > 5
 
 
+def test_g2_wait_returns_when_all_others_wait_and_no_time_has_passed() -> None:
+    async def main() -> None:
+        ch: treadle.Chan[int] = treadle.Chan()
+        seen: list[str] = []
+
+        async def steps() -> None:
+            for _ in range(5):
+                await treadle.yield_()
+            seen.append("goroutine")
+            seen.append(str(await ch.recv()))
+
+        async def task() -> None:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            seen.append("task")
+
+        treadle.go(steps())
+        other = asyncio.create_task(task())
+        at = treadle.now()
+        await treadle.sim.wait()
+        assert sorted(seen) == ["goroutine", "task"]
+        assert treadle.now() == at
+        await ch.send(1)
+        await treadle.sim.wait()
+        assert seen[-1] == "1"
+        await other
+
+    treadle.sim.run(main, seeds=50)
+
+    async def waits() -> None:
+        await treadle.sim.wait()
+
+    async def two() -> None:
+        first = treadle.go(waits())
+        with pytest.raises(RuntimeError, match="another goroutine is in it"):
+            await treadle.sim.wait()
+        await first
+
+    treadle.sim.run(two)
+
+    async def outside() -> None:
+        with pytest.raises(RuntimeError, match="outside sim.run"):
+            await treadle.sim.wait()
+
+    treadle.run(outside())
+
+
 def test_g12_a_fault_is_found_and_its_seed_repeats_it() -> None:
     async def main() -> None:
         ch: treadle.Chan[str] = treadle.Chan(1)

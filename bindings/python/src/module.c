@@ -53,6 +53,12 @@ fn_yield(PyObject *module, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+fn_sim_wait(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return (PyObject *)op_new(state_of(module), OP_SIM_WAIT, NULL, NULL, 0);
+}
+
+static PyObject *
 fn_num_goroutines(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     int n = tdl_num_goroutines();
@@ -141,6 +147,7 @@ static PyMethodDef functions[] = {
      "unless spawns nest deeply or a context is given; then from the run queue."},
     {"sleep", fn_sleep, METH_O,
      "await sleep(seconds)\n\nNever less; 0 or a negative time returns at once."},
+    {"_sim_wait", fn_sim_wait, METH_NOARGS, NULL},
     {"yield_", fn_yield, METH_NOARGS, "await yield_()\n\nLets the others run."},
     {"now", fn_now, METH_NOARGS, "now() -> seconds, as a float, on the monotonic clock of deadlines."},
     {"select", (PyCFunction)(void (*)(void))select_op, METH_FASTCALL,

@@ -15,7 +15,7 @@ op_name(int kind)
 {
     static const char *const names[] = {
         [OP_VALUE] = "result", [OP_YIELD] = "yield_", [OP_SLEEP] = "sleep",
-        [OP_JOIN] = "goroutine's end", [OP_SEND] = "send", [OP_RECV] = "recv",
+        [OP_JOIN] = "goroutine's end", [OP_SIM_WAIT] = "sim.wait", [OP_SEND] = "send", [OP_RECV] = "recv",
         [OP_RECV_OK] = "recv_ok", [OP_RECV_NEXT] = "receive", [OP_SELECT] = "select",
         [OP_LOCK] = "lock", [OP_COND] = "wait", [OP_ACQUIRE] = "acquire", [OP_WAIT] = "wait",
         [OP_ACCEPT] = "accept", [OP_ACCEPT_NEXT] = "accept", [OP_DIAL] = "dial",
@@ -93,6 +93,8 @@ op_start(opobj *op, pyhost *h, uint32_t task)
         return tdl_yield_start(core, task);
     case OP_SLEEP:
         return tdl_sleep_start(core, task, op->num);
+    case OP_SIM_WAIT:
+        return tdl_sim_wait_start(core, task);
     case OP_JOIN:
         return tdl_task_park_start(core, task, TDL_FOREVER);
     case OP_SEND:
@@ -329,6 +331,13 @@ op_result(opobj *op, uint32_t task, int32_t code)
     case OP_LINE:
     case OP_LINE_NEXT:
         return fill_result(op, task, code);
+    case OP_SIM_WAIT:
+        if (code == TDL_EINVAL || code == TDL_EBUSY) {
+            PyErr_SetString(PyExc_RuntimeError, code == TDL_EINVAL ? "sim.wait outside sim.run"
+                                                : "sim.wait while another goroutine is in it");
+            return NULL;
+        }
+        break;
     case OP_COND:
         if (code == TDL_ENOTLOCKED) {
             PyErr_SetString(PyExc_RuntimeError, "wait for a condition whose mutex is not locked");

@@ -167,7 +167,7 @@ void guest_kick(pyhost *h);
 /* An awaitable: one operation, which starts at its first send. */
 enum op_kind {
     OP_VALUE, /* a result that was there from the start */
-    OP_YIELD, OP_SLEEP, OP_JOIN,
+    OP_YIELD, OP_SLEEP, OP_JOIN, OP_SIM_WAIT,
     OP_SEND, OP_RECV, OP_RECV_OK, OP_RECV_NEXT,
     OP_SELECT, OP_LOCK, OP_COND, OP_ACQUIRE, OP_WAIT,
     OP_RLOCK, OP_WLOCK, OP_ONCE, OP_CONTEXT, OP_PLACE, OP_GROUP, OP_FLIGHT,

@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from . import _loop
+from . import _loop, _treadle
 
 
 class _Options(ctypes.Structure):
@@ -90,6 +90,13 @@ def _one(main: Callable[[], Coroutine[Any, Any, Any]], options: _Options) -> _Re
     if code < 0:
         raise RuntimeError((report.text or b"").decode())
     return report
+
+
+def wait() -> _treadle.Op[None]:
+    """await wait(), inside a run: until every other goroutine waits or has ended,
+    and asyncio has nothing to call; no time passes. RuntimeError outside a run, or
+    while another goroutine is in it."""
+    return _treadle._sim_wait()
 
 
 def run(
