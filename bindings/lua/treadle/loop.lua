@@ -35,8 +35,8 @@ local who, result = {}, {}
 for i = 1, BATCH do who[i], result[i] = 0, 0 end
 local count, at = 0, 0 -- the batch, and the event that was dispatched last
 
-local function drain()
-  local n = C.tdl_host_poll_opts(state.host, events, BATCH, -1, TELL)
+local function drain(timeout, flags)
+  local n = C.tdl_host_poll_opts(state.host, events, BATCH, timeout, flags)
   at = 0
   state.turn = state.turn + 1
   for i = 1, n do
@@ -84,12 +84,30 @@ local function loop()
     if #state.backlog > 0 then
       take_backlog()
     else
-      local n = drain()
+      local n = drain(-1, TELL)
       if n < 0 then
         count = 0
         if n == EDEADLOCK then report.deadlock(state, live()) end
         error("treadle: the loop cannot go on: " .. errors.text[n], 0)
       end
+    end
+    dispatch()
+  end
+end
+
+local ROUNDS = 32
+
+--- What there is to do without waiting, for a host whose loop is another's; after
+--- so many rounds that has its turn first.
+local function turn()
+  dispatch()
+  for _ = 1, ROUNDS do
+    if #state.backlog > 0 then
+      take_backlog()
+    else
+      local n = drain(0, 0)
+      if n < 0 then error("treadle: the loop cannot go on: " .. errors.text[n], 0) end
+      if n == 0 then return end
     end
     dispatch()
   end
@@ -119,7 +137,7 @@ local function close()
   for id in pairs(coroutines) do coroutines[id], ids[id], state.tasks[id] = nil, nil, nil end
 end
 
-local M = {}
+local M = { open = open, close = close, loop = loop, turn = turn } -- for guest.lua
 
 ---@class treadle.RunOptions
 ---@field on_error fun(task: treadle.Task, err: any, trace: string)|nil told of each error that ends a goroutine
