@@ -90,6 +90,7 @@ size_t tdl_abi_size(const char *type) {
     if (strcmp(type, "tdl_server_options") == 0) return sizeof(tdl_server_options);
     if (strcmp(type, "tdl_iovec") == 0) return sizeof(tdl_iovec);
     if (strcmp(type, "tdl_stat") == 0) return sizeof(tdl_stat);
+    if (strcmp(type, "tdl_process_options") == 0) return sizeof(tdl_process_options);
     if (strcmp(type, "tdl_packet") == 0) return sizeof(tdl_packet);
     return 0;
 }

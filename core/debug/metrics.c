@@ -4,6 +4,7 @@
 
 #include "net/net.h"
 #include "os/fs.h"
+#include "os/process.h"
 #include "sched/sched.h"
 #include "sched/stack.h"
 #include "sync/chan.h"
@@ -45,7 +46,8 @@ static const struct {
     {"handoffs", handoffs},      {"listeners", tdl_listener_live},
     {"datagrams", tdl_dgram_live}, {"descriptors", tdl_fd_live},
     {"timers", timers},          {"contexts", tdl_context_live},
-    {"files", tdl_file_live},    {"services", tdl_work_live},
+    {"files", tdl_file_live},    {"processes", tdl_process_live},
+       {"services", tdl_work_live},
 };
 
 int64_t tdl_metric(const char *name) {

@@ -3,6 +3,7 @@
 #include "host/host.h"
 #include "os/fs.h"
 #include "os/names.h"
+#include "os/process.h"
 
 int tdl_file_open_start(tdl_host *h, uint32_t task, const char *path, int flags, int mode, int64_t deadline) {
     START_FORM(tdl_file_open_op(op, path, flags, mode, deadline));
@@ -101,4 +102,8 @@ int tdl_lookup_start(tdl_host *h, uint32_t task, const char *network, const char
 }
 int tdl_lookup_name_start(tdl_host *h, uint32_t task, const tdl_addr *a, char *buf, size_t size, int64_t deadline) {
     START_FORM(tdl_lookup_name_op(op, a, buf, size, deadline));
+}
+
+int tdl_process_wait_start(tdl_host *h, uint32_t task, tdl_process *p, int64_t deadline) {
+    START_FORM(tdl_process_wait_op(op, p, deadline));
 }

@@ -1202,6 +1202,72 @@ TDL_API int tdl_fs_scan(const char *path, tdl_dir **d, int64_t deadline); /* Blo
 TDL_API int tdl_dir_next(tdl_dir *d, const char **name, int *type);
 TDL_API void tdl_dir_free(tdl_dir *d); /* NULL is ignored. Any caller */
 
+/* -- Processes ----------------------------------------------------------- */
+
+/* A child: another program, that runs beside this one. What it has for its standard
+ * descriptors is said by its options, and it has no other; it blocks, ignores and
+ * handles no signal. It is waited for, by this process, as soon as it has ended, also when nobody asks:
+ * it is never a zombie. That needs no SIGCHLD, and no other child is touched. */
+typedef struct tdl_process tdl_process;
+
+enum {
+    TDL_STDIO_INHERIT = 0,  /* this process's own */
+    TDL_STDIO_NULL    = -1, /* /dev/null */
+    TDL_STDIO_OUT     = -2, /* of the errors: where the output goes */
+    TDL_STDIO_PIPE    = -3  /* a pipe; tdl_process_pipe has the other end */
+};
+enum {
+    TDL_PROCESS_GROUP   = 1, /* leads a process group of its own; tdl_process_kill means all of it */
+    TDL_PROCESS_SESSION = 2, /* a session, without a terminal, and so a group of its own */
+    TDL_PROCESS_KILL    = 4, /* tdl_process_free kills it (SIGKILL) if it still runs */
+    TDL_PROCESS_ALL     = 7
+};
+
+typedef struct tdl_process_options {
+    uint32_t size;  /* sizeof(tdl_process_options) */
+    uint32_t flags; /* TDL_PROCESS_… */
+    const char *const *env; /* "NAME=value" …, NULL; NULL: this process's */
+    const char *cwd;        /* where it starts; NULL: here */
+    int32_t in, out, err;   /* TDL_STDIO_…, or a descriptor above 0, which stays the caller's */
+    int32_t unused;
+} tdl_process_options;
+
+/* Starts the program `file`, found as by a shell (in this process's PATH, unless it has a
+ * slash), with the arguments argv, a list that ends with NULL and begins with its name.
+ * o NULL: all 0. 0; -ENOENT, -EACCES, -ENOEXEC …; -ENOENT, -ENOTDIR of cwd; TDL_EINVAL; TDL_ESIM. Any
+ * caller: it waits the millisecond that it takes until the child runs. */
+TDL_API int tdl_process_start(const char *file, const char *const *argv, const tdl_process_options *o,
+                              tdl_process **p);
+TDL_API int64_t tdl_process_pid(tdl_process *p); /* Any caller */
+/* The end of the pipe for its input (0), output (1) or errors (2), the first time: the
+ * caller's from then on. NULL: there is none. The end of its input is what closing ours says. Any caller. */
+TDL_API tdl_conn *tdl_process_pipe(tdl_process *p, int which);
+/* Waits until it has ended. Blocking. What it returned, 0…255; 128 and the number of the
+ * signal that ended it, which is then in *signum (may be NULL; else 0); -ECHILD: the program has waited for it
+ * in another way; TDL_ETIMEDOUT, TDL_ECANCELED: it runs on (a scope whose children are to end
+ * with it kills it then). Any number may wait. */
+TDL_API int tdl_process_wait(tdl_process *p, int *signum, int64_t deadline);
+/* Sends it a signal (0: is it there?). 0; -ESRCH: it has ended. Any caller. */
+TDL_API int tdl_process_kill(tdl_process *p, int signum);
+/* Gives the handle back, and the pipe ends that nobody took; it runs on, but see
+ * TDL_PROCESS_KILL. Nobody may wait. NULL is ignored. Any caller. */
+TDL_API void tdl_process_free(tdl_process *p);
+
+/* -- Signals ------------------------------------------------------------- */
+
+/* From now on the signal is sent to the channel, as its number (TDL_INT), instead of
+ * doing what it did; never waiting: a channel that is full misses it, so give it room.
+ * Several channels may have one signal, and one channel several. Handlers that the
+ * program, or an interpreter, had for it rest until the last channel is stopped, and are then put
+ * back (unless the program has set another one meanwhile). 0; TDL_EINVAL: no such
+ * signal, SIGKILL, SIGSTOP, a fault (SIGSEGV …), or a local channel; TDL_ESIM. Any caller. */
+TDL_API int tdl_signal_notify(tdl_chan *ch, int signum);
+/* No more of this signal (0: of any) to the channel. How many it had. Any caller. */
+TDL_API int tdl_signal_stop(tdl_chan *ch, int signum);
+/* It is ignored; or what it was before all notify and ignore. To no channel any more. 0. Any caller. */
+TDL_API int tdl_signal_ignore(int signum);
+TDL_API int tdl_signal_reset(int signum);
+
 /* -- Hosts --------------------------------------------------------------- */
 
 /* A host is one interpreter (a lua_State, a Python interpreter) whose
@@ -1437,6 +1503,9 @@ TDL_API int tdl_lookup_name_start(tdl_host *h, uint32_t task, const tdl_addr *a,
                                   int64_t deadline);
 TDL_API int tdl_fs_scan_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
 
+/* The signal that ended it is in the outcome's extra. */
+TDL_API int tdl_process_wait_start(tdl_host *h, uint32_t task, tdl_process *p, int64_t deadline);
+
 /* A channel for this host's thread alone (elsewhere each use is TDL_EHOST, and
  * freeing it undefined): it needs no lock, and may carry TDL_REF. It may outlive
  * its host, and serve the next one of the same thread. NULL: out of memory. */
@@ -1567,7 +1636,7 @@ TDL_API int tdl_dump(int fd);
 TDL_API int tdl_task_describe(tdl_host *h, uint32_t task, char *buf, size_t size);
 /* A number by name: "goroutines", "tasks", "threads", "stacks", "channels",
  * "connections", "listeners", "datagrams" (sockets), "descriptors" (tdl_fd),
- * "timers", "contexts", "files", "services" (works of service threads, queued or under way); TDL_EINVAL for another name. Any caller. */
+ * "timers", "contexts", "files", "processes" (handles, and children), "services" (works of service threads, queued or under way); TDL_EINVAL for another name. Any caller. */
 TDL_API int64_t tdl_metric(const char *name);
 
 #ifdef __cplusplus

@@ -50,10 +50,6 @@ static int64_t sync_fd(tdl_fs *r, int fd, bool data_only) {
     return data_only ? uv_fs_fdatasync(NULL, &r->req, fd, NULL) : uv_fs_fsync(NULL, &r->req, fd, NULL);
 }
 
-static int64_t close_fd(tdl_fs *r, int fd) {
-    fresh(r);
-    return uv_fs_close(NULL, &r->req, fd, NULL);
-}
 
 /* -- Whole files ------------------------------------------------------------------ */
 
@@ -84,14 +80,14 @@ static int64_t slurp(tdl_fs *r) {
         k = read_some(r, fd, r->bytes + n, want, -1);
         if (k > 0 && (n += (size_t)k) > limit) k = TDL_ETOOLONG;
     }
-    close_fd(r, fd);
+    tdl_sys.close(fd);
     return k < 0 ? k : tdl_val_set_bytes(&r->val, r->bytes, n);
 }
 
 static int64_t spill_to(tdl_fs *r, int fd, bool synced) {
     int64_t k = write_all(r, fd, r->bytes, r->n, -1);
     if (k >= 0 && synced) k = sync_fd(r, fd, false);
-    int64_t end = close_fd(r, fd);
+    int64_t end = tdl_sys.close(fd);
     return k < 0 ? k : end;
 }
 

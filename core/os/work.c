@@ -17,7 +17,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "sys/sys.h"
@@ -166,7 +165,7 @@ static int call_one(int kind) {
         tdl_deadlock_leaves(); /* on behalf of him who wakes */
         at_add_rlx(&pool.bell, 1);
         tdl_unlock(&tdl_work_lock);
-        tdl_sys.futex_wake(&pool.bell, 1);
+        tdl_sys_real.futex_wake(&pool.bell, 1);
         return 0;
     }
     bool more = pool.threads < limit() && (kind != WORK_NAMES || names_may_run());
@@ -182,9 +181,6 @@ static int call_one(int kind) {
 
 static void *thread_main(void *arg) {
     (void)arg;
-    sigset_t all;
-    sigfillset(&all); /* the program's handlers have other threads to run on */
-    pthread_sigmask(SIG_SETMASK, &all, NULL);
     tdl_lock_take(&tdl_work_lock);
     while (pool.threads <= limit()) {
         tdl_work *w = pop();

@@ -140,7 +140,7 @@ void check_keeps_fds(void) { keeps_fds = 1; }
 
 /* -- What a test must leave as it found it ---------------------------------- */
 
-static const char *const numbers[] = { "goroutines", "tasks", "channels", "connections", "listeners", "datagrams", "descriptors", "files",
+static const char *const numbers[] = { "goroutines", "tasks", "channels", "connections", "listeners", "datagrams", "descriptors", "files", "processes",
                                        "timers", "contexts" };
 enum { NUMBERS = sizeof numbers / sizeof *numbers };
 

@@ -83,6 +83,14 @@ static int main_g(void *arg) {
         for (int i = 0; i < 3; i++) tdl_go(wait_pinned, NULL);
         tdl_chan_recv(never, NULL);
     }
+    if (strcmp(kind, "services") == 0) { /* their threads are there, and idle */
+        const char  *argv[] = { "true", NULL };
+        tdl_stat     st = { .size = sizeof st };
+        tdl_process *p;
+        tdl_fs_stat("/", 1, &st, TDL_FOREVER);
+        if (tdl_process_start("true", argv, NULL, &p) == 0) tdl_process_wait(p, NULL, TDL_FOREVER);
+        tdl_chan_recv(never, NULL);
+    }
     if (strcmp(kind, "threads") == 0) {
         for (int i = 0; i < 3; i++) pthread_create(&thread, NULL, wait_as_thread, NULL);
         tdl_chan_recv(never, NULL);
@@ -105,6 +113,11 @@ static int main_g(void *arg) {
     if (strcmp(kind, "guest") == 0) {
         pthread_create(&thread, NULL, guest, NULL);
         tdl_chan_recv(never, NULL);
+    }
+    if (strcmp(kind, "child") == 0) {
+        const char  *argv[] = { "sleep", "0.1", NULL };
+        tdl_process *p;
+        if (tdl_process_start("sleep", argv, NULL, &p) == 0) tdl_process_wait(p, NULL, TDL_FOREVER);
     }
     if (strcmp(kind, "until") == 0) tdl_chan_recv_until(never, NULL, tdl_now() + 100 * TDL_MILLISECOND);
     if (strcmp(kind, "timer") == 0) tdl_sleep(100 * TDL_MILLISECOND);

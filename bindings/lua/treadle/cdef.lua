@@ -7,7 +7,7 @@ return {
   abi = 1,
   version = "0.1.0",
   -- structures whose size the library is asked for
-  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_iovec", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_server_options", "tdl_packet", "tdl_stat", "tdl_event", "tdl_outcome", "tdl_worker_options", "tdl_sim_options", "tdl_sim_report" },
+  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_iovec", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_server_options", "tdl_packet", "tdl_stat", "tdl_process_options", "tdl_event", "tdl_outcome", "tdl_worker_options", "tdl_sim_options", "tdl_sim_report" },
   const = {
     TDL_ECLOSED = -4097,
     TDL_ETIMEDOUT = -4098,
@@ -95,6 +95,14 @@ return {
     TDL_WRITE_EXCLUSIVE = 2,
     TDL_WRITE_ATOMIC = 4,
     TDL_WRITE_ALL = 7,
+    TDL_STDIO_INHERIT = 0,
+    TDL_STDIO_NULL = -1,
+    TDL_STDIO_OUT = -2,
+    TDL_STDIO_PIPE = -3,
+    TDL_PROCESS_GROUP = 1,
+    TDL_PROCESS_SESSION = 2,
+    TDL_PROCESS_KILL = 4,
+    TDL_PROCESS_ALL = 7,
     TDL_WATCHER = 1073741824,
     TDL_READABLE = 1,
     TDL_WRITABLE = 2,
@@ -543,6 +551,26 @@ typedef struct tdl_dir tdl_dir;
 int tdl_fs_scan(const char *path, tdl_dir **d, int64_t deadline);
 int tdl_dir_next(tdl_dir *d, const char **name, int *type);
 void tdl_dir_free(tdl_dir *d);
+typedef struct tdl_process tdl_process;
+typedef struct tdl_process_options {
+uint32_t size;
+uint32_t flags;
+const char *const *env;
+const char *cwd;
+int32_t in, out, err;
+int32_t unused;
+} tdl_process_options;
+int tdl_process_start(const char *file, const char *const *argv, const tdl_process_options *o,
+tdl_process **p);
+int64_t tdl_process_pid(tdl_process *p);
+tdl_conn *tdl_process_pipe(tdl_process *p, int which);
+int tdl_process_wait(tdl_process *p, int *signum, int64_t deadline);
+int tdl_process_kill(tdl_process *p, int signum);
+void tdl_process_free(tdl_process *p);
+int tdl_signal_notify(tdl_chan *ch, int signum);
+int tdl_signal_stop(tdl_chan *ch, int signum);
+int tdl_signal_ignore(int signum);
+int tdl_signal_reset(int signum);
 typedef struct tdl_host tdl_host;
 typedef struct tdl_event {
 uint32_t task;
@@ -672,6 +700,7 @@ tdl_addr *found, int max, int64_t deadline);
 int tdl_lookup_name_start(tdl_host *h, uint32_t task, const tdl_addr *a, char *buf, size_t size,
 int64_t deadline);
 int tdl_fs_scan_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
+int tdl_process_wait_start(tdl_host *h, uint32_t task, tdl_process *p, int64_t deadline);
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
 typedef struct tdl_sim_options {
