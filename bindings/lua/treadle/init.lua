@@ -86,6 +86,7 @@ return {
   num_goroutines = debugging.num_goroutines,
   dump = debugging.dump,
   metric = debugging.metric,
+  netpoll = debugging.netpoll,
   fault_set = debugging.fault_set,
   fault_count = debugging.fault_count,
 }
