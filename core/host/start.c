@@ -111,6 +111,14 @@ int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t
     START_FORM(tdl_conn_fill_op(op, c, how, limit));
 }
 
+int tdl_conn_copy_start(tdl_host *h, uint32_t task, tdl_conn *to, tdl_conn *from, int64_t n) {
+    START_FORM(tdl_conn_copy_op(op, to, from, n));
+}
+
+int tdl_conn_send_file_start(tdl_host *h, uint32_t task, tdl_conn *c, int fd, int64_t offset, int64_t n) {
+    START_FORM(tdl_conn_send_file_op(op, c, fd, offset, n));
+}
+
 int tdl_server_next_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline) {
     START_FORM(tdl_server_next_op(op, s, deadline));
 }

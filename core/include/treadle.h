@@ -837,6 +837,16 @@ TDL_API int64_t tdl_conn_writev(tdl_conn *c, const tdl_iovec *v, int n);
  * Blocking; nobody else may use b meanwhile. */
 TDL_API int64_t tdl_conn_write_buf(tdl_conn *c, tdl_buf *b);
 
+/* Copies up to n bytes (n < 0: to the end) from one connection to another: within
+ * the kernel where both ends have descriptors that allow it. Blocking. 0 (the end of
+ * `from` is none for `to`, which can be written on), or the error of either; *copied
+ * (may be NULL), in either case, how many have been written; what was read besides is lost. */
+TDL_API int tdl_conn_copy(tdl_conn *to, tdl_conn *from, int64_t n, int64_t *copied);
+/* Sends up to n bytes of an open file (n < 0: to its end) from `offset` on; < 0: from
+ * where it stands, and moves that. Within the kernel where it allows that. Blocking (the file itself may
+ * hold up the thread). 0, also where the file ends first; or an error; *sent as above. */
+TDL_API int tdl_conn_send_file(tdl_conn *c, int fd, int64_t offset, int64_t n, int64_t *sent);
+
 /* Deadlines, for the operations in progress too: 0 clears, a past or negative
  * time is now and wins over ready data. Any caller. */
 TDL_API void tdl_conn_set_deadline(tdl_conn *c, int64_t when); /* both directions */
@@ -1425,6 +1435,9 @@ TDL_API int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *b
 /* What cannot be sent at once is copied; n is at most 2^30. */
 TDL_API int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
 TDL_API int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
+/* The bytes copied are the outcome's extra. */
+TDL_API int tdl_conn_copy_start(tdl_host *h, uint32_t task, tdl_conn *to, tdl_conn *from, int64_t n);
+TDL_API int tdl_conn_send_file_start(tdl_host *h, uint32_t task, tdl_conn *c, int fd, int64_t offset, int64_t n);
 /* The connection comes as the outcome. */
 TDL_API int tdl_server_next_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline);
 TDL_API int tdl_server_shutdown_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline);

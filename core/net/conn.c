@@ -69,6 +69,7 @@ static void gone(void *arg) {
     struct tdl_server *s = c->kind == CONN_MEMORY ? NULL : c->server;
     if (c->kind == CONN_MEMORY) tdl_pipe_release(c);
     c->gone(c);
+    tdl_copy_conn_gone();
     if (s) tdl_served_gone(s);
 }
 

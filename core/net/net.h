@@ -80,6 +80,11 @@ int64_t tdl_conn_fill_until_op(tdl_op *op, tdl_conn *c, const void *delim, size_
 int64_t tdl_conn_writev_op(tdl_op *op, tdl_conn *c, const tdl_iovec *v, int n);
 int64_t tdl_conn_write_buf_op(tdl_op *op, tdl_conn *c, tdl_buf *b);
 int64_t tdl_conn_fill_op(tdl_op *op, tdl_conn *c, int how, size_t limit);
+/* extra: the bytes that have arrived at the other end. */
+int64_t tdl_conn_copy_op(tdl_op *op, tdl_conn *to, tdl_conn *from, int64_t n);
+int64_t tdl_conn_send_file_op(tdl_op *op, tdl_conn *to, int fd, int64_t offset, int64_t n);
+/* A connection is no more. With the last one go the pipes that copies keep. */
+void tdl_copy_conn_gone(void);
 int64_t tdl_conn_send_fds_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n, const int *fds, int nfds);
 int64_t tdl_conn_recv_fds_op(tdl_op *op, tdl_conn *c, void *buf, size_t n, int *fds, int *nfds);
 int64_t tdl_fd_wait_op(tdl_op *op, tdl_fd *f, int readiness);

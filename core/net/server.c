@@ -268,6 +268,7 @@ static bool more(tdl_conn *c) {
     do
         r = tdl_sys.poll(c->pd->fd, POLLIN);
     while (r == -EINTR);
+    if (r == 0 && tdl_sys.owed && tdl_sys.owed()) r = 1; /* an injected one: no event will follow */
     if (r != 0) tdl_pd_put_ready(c->pd, PD_READ);
     return r != 0;
 }

@@ -389,7 +389,7 @@ int tdl_pd_park(tdl_pd *pd, int64_t deadline, int64_t retry) {
         d->retry = retry;
         if ((r = arm(pd, d)) == 0) {
             pd->parked = 1;
-            want(pd, PD_READ);
+            if (!retry) want(pd, PD_READ); /* else only time ends it */
         }
     }
     tdl_unlock(&pd->lock);
@@ -672,7 +672,7 @@ void tdl_pd_event(uint64_t token, int what) {
     if (what & PD_URGENT) at_store_rlx(&pd->short_drains, 0);
     if (what & PD_READABLE) became_ready(&pd->dir[PD_READ], &reader);
     if (what & PD_WRITABLE) became_ready(&pd->dir[PD_WRITE], &writer);
-    if (pd->parked && (what & PD_READABLE)) {
+    if (pd->parked && (what & PD_READABLE) && !pd->dir[PD_READ].retry) {
         pd->users++;
         tell_arrived(pd, 0);
         drop_user(pd);

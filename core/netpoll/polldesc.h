@@ -113,8 +113,8 @@ int tdl_pd_unhold(tdl_pd *pd, int dir, bool again);
 /* Is the direction held, by this op (NULL: by any)? */
 bool tdl_pd_holds(tdl_pd *pd, int dir, tdl_op *op);
 
-/* Parks it; deadline and retry (0: none) replace those of reading. 0; 1: there may be
- * something to read already; TDL_ECLOSED; TDL_EBUSY while the read direction is in
+/* Parks it; deadline and retry (0: none) replace those of reading. With a retry it is
+ * only time that ends it. 0; 1: there may be something to read already, and no retry; TDL_ECLOSED; TDL_EBUSY while the read direction is in
  * use; TDL_ENOMEM. */
 int tdl_pd_park(tdl_pd *pd, int64_t deadline, int64_t retry);
 /* Makes a parked descriptor's `arrived` be called soon, by its poller. */

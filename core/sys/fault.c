@@ -326,6 +326,10 @@ static int64_t fault_sendfile(int to, int file, int64_t *offset, size_t n) {
     return r < 0 ? r : tdl_sys_real.sendfile(to, file, offset, fewer(to, n));
 }
 
+static int64_t fault_pread(int fd, void *buf, size_t n, int64_t offset) {
+    return strikes(INTR) ? -EINTR : tdl_sys_real.pread(fd, buf, n, offset);
+}
+
 static int fault_pipe(int fds[2]) {
     int r = no_descriptor();
     return r < 0 ? r : tdl_sys_real.pipe(fds);
@@ -500,6 +504,7 @@ static void put_in_place(void) {
     t.writev = fault_writev;
     t.splice = fault_splice;
     t.sendfile = fault_sendfile;
+    t.pread = fault_pread;
     t.pipe = fault_pipe;
     t.poll = fault_poll;
     t.dup = fault_dup;

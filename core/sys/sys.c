@@ -323,7 +323,12 @@ static int64_t real_writev(int fd, const struct iovec *v, int n) {
     return quietly(&q, rc(writev(fd, v, n)));
 }
 
-static int real_pipe(int fds[2]) { return (int)rc(pipe2(fds, O_NONBLOCK | O_CLOEXEC)); }
+/* With room for a good deal, where that is allowed. */
+static int real_pipe(int fds[2]) {
+    int r = (int)rc(pipe2(fds, O_NONBLOCK | O_CLOEXEC));
+    if (r == 0) fcntl(fds[1], F_SETPIPE_SZ, 256 * 1024);
+    return r;
+}
 
 static int64_t real_splice(int from, int to, size_t n) {
     quiet q;
@@ -333,12 +338,14 @@ static int64_t real_splice(int from, int to, size_t n) {
 
 static int64_t real_sendfile(int to, int file, int64_t *offset, size_t n) {
     quiet q;
-    off_t at = (off_t)*offset;
+    off_t at = offset ? (off_t)*offset : 0;
     be_quiet(&q);
-    int64_t r = quietly(&q, rc(sendfile(to, file, &at, n)));
-    *offset = at;
+    int64_t r = quietly(&q, rc(sendfile(to, file, offset ? &at : NULL, n)));
+    if (offset) *offset = at;
     return r;
 }
+
+static int64_t real_pread(int fd, void *buf, size_t n, int64_t offset) { return rc(pread(fd, buf, n, (off_t)offset)); }
 
 static int64_t real_read_cached(int fd, void *buf, size_t n, int64_t offset) {
     struct iovec part = {buf, n};
@@ -387,7 +394,7 @@ static int real_unlink(const char *path) { return (int)rc(unlink(path)); }
         .recvmmsg = real_recvmmsg, .sendmmsg = real_sendmmsg,                  \
         .if_index = real_if_index, .if_name = real_if_name, .read = real_read, \
         .write = real_write, .writev = real_writev, .pipe = real_pipe,         \
-        .splice = real_splice, .sendfile = real_sendfile, .poll = real_poll,   \
+        .splice = real_splice, .sendfile = real_sendfile, .pread = real_pread, .poll = real_poll,   \
         .read_cached = real_read_cached, .nonblock = real_nonblock,            \
         .dup = real_dup, .close = real_close, .unlink = real_unlink,           \
         .short_drains = 1, .enter = real_point, .call = real_point,            \

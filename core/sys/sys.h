@@ -83,7 +83,8 @@ struct tdl_sys {
     int (*pipe)(int fds[2]); /* non-blocking, close-on-exec */
     /* from one descriptor to another, one of which is a pipe; neither waits */
     int64_t (*splice)(int from, int to, size_t n);
-    int64_t (*sendfile)(int to, int file, int64_t *offset, size_t n); /* without SIGPIPE */
+    int64_t (*sendfile)(int to, int file, int64_t *offset, size_t n); /* NULL: the file's. Without SIGPIPE */
+    int64_t (*pread)(int fd, void *buf, size_t n, int64_t offset);
     int64_t (*read_cached)(int fd, void *buf, size_t n, int64_t offset); /* -1: the position; -EAGAIN: not without waiting */
     int (*poll)(int fd, int events); /* what is so now, of POLLIN … */
     int (*nonblock)(int fd, int on); /* sets the mode; what it was before */

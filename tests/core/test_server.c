@@ -452,6 +452,7 @@ TEST(hosted, "G8 a host's task gets connections with requests as outcomes") {
         rc = tdl_server_next_start(h, task, s, TDL_FOREVER);
     }
     w.stop = 1;
+    if (rc == 0) tdl_conn_free(tdl_val_ptr(&tdl_host_outcomes(h)[task].val));
     CHECK_RC(tdl_host_close(h), 0);
     crew_close(&k);
     CHECK_INT(tdl_server_stat(s, TDL_SERVER_CONNS), 0);

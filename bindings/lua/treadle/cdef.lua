@@ -407,6 +407,8 @@ int tdl_conn_skip(tdl_conn *c, size_t n);
 int tdl_conn_take_buf(tdl_conn *c, size_t n, tdl_buf *to);
 int64_t tdl_conn_writev(tdl_conn *c, const tdl_iovec *v, int n);
 int64_t tdl_conn_write_buf(tdl_conn *c, tdl_buf *b);
+int tdl_conn_copy(tdl_conn *to, tdl_conn *from, int64_t n, int64_t *copied);
+int tdl_conn_send_file(tdl_conn *c, int fd, int64_t offset, int64_t n, int64_t *sent);
 void tdl_conn_set_deadline(tdl_conn *c, int64_t when);
 void tdl_conn_set_read_deadline(tdl_conn *c, int64_t when);
 void tdl_conn_set_write_deadline(tdl_conn *c, int64_t when);
@@ -633,6 +635,8 @@ int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *
 int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n);
 int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
 int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
+int tdl_conn_copy_start(tdl_host *h, uint32_t task, tdl_conn *to, tdl_conn *from, int64_t n);
+int tdl_conn_send_file_start(tdl_host *h, uint32_t task, tdl_conn *c, int fd, int64_t offset, int64_t n);
 int tdl_server_next_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline);
 int tdl_server_shutdown_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline);
 int tdl_conn_fill_until_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *delim, size_t n,
