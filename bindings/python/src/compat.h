@@ -52,4 +52,28 @@ PyLong_AsInt(PyObject *object)
 }
 #endif
 
+/* What a weak reference refers to, as a new reference; NULL: it is gone. */
+static inline PyObject *
+weakref_get(PyObject *ref)
+{
+    PyObject *object;
+#if PY_VERSION_HEX < 0x030d0000
+    object = PyWeakref_GetObject(ref);
+    return object == NULL || object == Py_None ? NULL : Py_NewRef(object);
+#else
+    PyWeakref_GetRef(ref, &object);
+    return object;
+#endif
+}
+
+/* The hash of a bytes object whose content is about to change. */
+static inline void
+forget_hash(PyObject *bytes)
+{
+    _Py_COMP_DIAG_PUSH
+    _Py_COMP_DIAG_IGNORE_DEPR_DECLS
+    ((PyBytesObject *)bytes)->ob_shash = -1;
+    _Py_COMP_DIAG_POP
+}
+
 #endif

@@ -460,9 +460,8 @@ static int
 turn(ploop *l)
 {
     l->turn++;
+    run_later(l); /* before the events: what they add is for the next turn */
     int rc = poll_events(l);
-    if (rc == 0)
-        run_later(l);
     if (rc == 0)
         rc = leave_with_fatal(l);
     if (rc == 0)

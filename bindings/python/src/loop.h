@@ -7,11 +7,11 @@
  * Invariants.
  *  - Everything is touched with the GIL of the loop's interpreter held. All but
  *    ploop_call_soon* belongs to the thread that runs the loop.
- *  - One turn: the host is polled once (the GIL is given up only for a poll that
- *    may wait), its events go to goroutines and to ploop_fd callbacks at once and
- *    to the handles of add_reader through the ready queue; `later` nodes; timers
- *    that are due go to the ready queue; the handles that were ready by then run;
- *    `at_end` nodes.
+ *  - One turn: `later` nodes; the host is polled once (the GIL is given up only
+ *    for a poll that may wait), its events go to goroutines and to ploop_fd
+ *    callbacks at once and to the handles of add_reader through the ready queue;
+ *    timers that are due go to the ready queue; the handles that were ready by
+ *    then run; `at_end` nodes.
  *  - ready[] is a ring of strong references to handles: ours, or any object with
  *    asyncio.Handle's _cancelled and _run (debug mode and subclasses make those).
  *  - timers[] is a 4-ary heap by (when, seq) of strong references to TimerHandles

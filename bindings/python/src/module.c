@@ -5,6 +5,7 @@
  * that each interpreter of a process has its own. */
 #include "handle.h"
 #include "net.h"
+#include "transport.h"
 
 mod_state *
 state_of(PyObject *module)
@@ -112,14 +113,6 @@ fn_fault_set(PyObject *module, PyObject *arg)
 }
 
 static PyObject *
-fn_netpoll(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
-{
-    char why[400];
-    int n = tdl_netpoll_reason(why, sizeof why);
-    return Py_BuildValue("(ss)", tdl_netpoll_name(), n < 0 ? "" : why);
-}
-
-static PyObject *
 fn_fault_count(PyObject *module, PyObject *args)
 {
     const char *what = NULL;
@@ -189,9 +182,6 @@ static PyMethodDef functions[] = {
      "fault_set(text)\n\nFor tests: makes the system's calls under treadle fail as often as the text says,\n"
      "\"seed=7,short=0.3,eagain=0.1\"; None: no longer. ValueError says what is wrong\n"
      "with a text. The first must come while nothing runs."},
-    {"netpoll", fn_netpoll, METH_NOARGS,
-     "netpoll() -> (str, str)\n\nBy what the system tells which descriptors are ready, \"epoll\", \"uring\" or\n"
-     "\"uv\", and why that one. TDL_NETPOLL in the environment chooses it."},
     {"fault_count", fn_fault_count, METH_VARARGS,
      "fault_count(what=None) -> int\n\nHow often the fault of that name was injected since the last fault_set;\n"
      "None: all of them together."},
@@ -201,6 +191,7 @@ static PyMethodDef functions[] = {
     {"_code_text", fn_code_text, METH_O, NULL},
     {"_host", fn_host, METH_NOARGS, NULL},
     {"_stop_watchdogs", watch_stop_all, METH_NOARGS, NULL},
+    {"_tls_use", tls_use, METH_VARARGS, NULL},
     {"_launch", op_launch, METH_O, NULL},
     {"_scope_op", op_scope, METH_O, NULL},
     {"_waits_for", (PyCFunction)(void (*)(void))circle_waits_for, METH_FASTCALL, NULL},
@@ -343,7 +334,8 @@ module_exec(PyObject *module)
     mod_state *st = state_of(module);
     memset(st, 0, sizeof *st);
     if (check_core() < 0 || intern_names(st) < 0 || import_asyncio(st) < 0 ||
-        add_types(module, st) < 0 || handle_setup(module, st) < 0 || net_setup(module, st) < 0)
+        add_types(module, st) < 0 || handle_setup(module, st) < 0 || net_setup(module, st) < 0 ||
+        transport_setup(module, st) < 0)
         return -1;
     st->ChannelClosed = new_exception(
         module, "ChannelClosed",
@@ -389,6 +381,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     EACH_OBJECT(X)
     EACH_NET_OBJECT(X)
 #undef X
+#define X(field) Py_VISIT(st->tr.field);
+    EACH_TR_OBJECT(X)
+#undef X
     return 0;
 }
 
@@ -408,6 +403,9 @@ module_clear(PyObject *module)
     EACH_OBJECT(X)
     EACH_NET_OBJECT(X)
 #undef X
+#define X(field) Py_CLEAR(st->tr.field);
+    EACH_TR_OBJECT(X)
+#undef X
     return 0;
 }
 
@@ -425,6 +423,7 @@ module_free(void *module)
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         Py_XDECREF(names[i]);
+    transport_free_names(st);
 }
 
 static PyModuleDef_Slot module_slots[] = {
@@ -438,7 +437,7 @@ static PyModuleDef_Slot module_slots[] = {
     {0, NULL},
 };
 
-static PyModuleDef treadle_module = {
+PyModuleDef treadle_module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "treadle._treadle",
     .m_doc = "The extension behind the package treadle; not for direct use.",

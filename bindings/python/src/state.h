@@ -19,6 +19,7 @@
 #define TDLPY_STATE_H
 
 #include "compat.h"
+#include "trstate.h"
 #include <stdbool.h>
 #include <treadle.h>
 
@@ -55,6 +56,7 @@ struct mod_state {
     /* the network's, see net.h */
     PyTypeObject *DgramType, *FdType, *CallType, *TcpInfoType;
     PyObject *Truncated;
+    struct tr_state tr; /* the transports' */
     /* interned names */
     PyObject *s_call_soon, *s_call_at, *s_time, *s_add_done_callback,
         *s_blocking, *s_cancel, *s_throw, *s_get_loop, *s_cancelling,
@@ -66,6 +68,7 @@ struct mod_state {
     uint64_t g_counter; /* for default names */
 };
 
+extern struct PyModuleDef treadle_module;
 mod_state *state_of(PyObject *module);
 PyObject *module_by_type(PyTypeObject *type); /* borrowed; of ours, or a subclass; NULL: exception */
 

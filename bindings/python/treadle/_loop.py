@@ -30,7 +30,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _treadle, _watchdog
+from . import _transports, _treadle, _watchdog
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -147,7 +147,7 @@ class _Selector(selectors.BaseSelector):
 _SOURCE_TAKES_DEBUG = "debug" in inspect.signature(_format_source).parameters
 
 
-class Loop(_treadle._LoopCore, asyncio.SelectorEventLoop):
+class Loop(_treadle._LoopCore, _transports.Transports):
     """An asyncio event loop that runs goroutines.
 
     Use it as ``asyncio.run(main(), loop_factory=treadle.new_event_loop)``.

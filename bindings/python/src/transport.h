@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * asyncio's transports in C: what their files share.
+ *
+ * A transport of the package is a Python class (treadle/_transports.py) that
+ * inherits one of the C types here: C has what runs for every read and write,
+ * Python what runs once in a connection's life, with asyncio's texts.
+ *
+ * Invariants.
+ *  - Everything runs on the thread of the loop, with its GIL.
+ *  - While `attached` the descriptor is registered with the loop, once and
+ *    edge-triggered, and the loop's set `live` holds the transport. So
+ *    `readable` says what the kernel will not tell again: it is set by an edge,
+ *    and cleared by EAGAIN or by a read that left room in the buffer while no
+ *    end of the stream had been announced.
+ *  - `again` is in the loop's list exactly while there is something to read
+ *    that no edge will announce, and reading is wanted.
+ *  - The queue of writes is only used while a send would block; what is in it
+ *    are bytes objects, so that nobody can change them.
+ *  - connection_lost is called once, from the loop, never inside a call of the
+ *    user's; conn_lost counts from the moment it is scheduled. */
+#ifndef TDLPY_TRANSPORT_H
+#define TDLPY_TRANSPORT_H
+
+#include "state.h"
+#include "loop.h"
+
+typedef struct {
+    PyObject *data; /* bytes */
+    PyObject *addr; /* a datagram's, or NULL */
+    Py_ssize_t off; /* what is sent already */
+} trchunk;
+
+/* How what is read is handed over. */
+enum tr_mode { TR_PLAIN, TR_BUFFERED, TR_STREAM, TR_TLS };
+
+typedef struct trobj {
+    PyObject_HEAD
+    PyObject *extra; /* the slot _extra of asyncio.BaseTransport */
+    PyObject *unused[4]; /* the slots of asyncio's _FlowControlMixin */
+    PyObject *dict, *weakrefs;
+    mod_state *st;
+    PyObject *module; /* strong, so that st stays */
+    ploop *l;         /* the loop's C side; NULL after connection_lost */
+    PyObject *loop, *sock, *protocol, *server, *context, *empty_waiter;
+    PyObject *on_data;    /* bound data_received, get_buffer or datagram_received */
+    PyObject *on_updated; /* bound buffer_updated */
+    ploop_fd fd;
+    ploop_later again;
+    trchunk *queue; /* a ring */
+    uint32_t q_head, q_len, q_cap; /* q_cap: a power of two, or 0 */
+    Py_ssize_t queued;             /* bytes in it */
+    Py_ssize_t high, low;
+    Py_ssize_t hint; /* how much the last read brought */
+    int conn_lost;
+    uint8_t mode;
+    bool attached, readable, ended, hup; /* ended: end of the stream was read */
+    bool check_empty; /* a short read does not say that all was read */
+    bool is_pipe;     /* read and write, not recv and send */
+    bool is_dgram;
+    char closing, paused, eof, protocol_paused, connected;
+} trobj;
+
+extern PyType_Spec stream_spec, dgram_transport_spec;
+
+/* transport.c */
+int transport_setup(PyObject *module, mod_state *st);
+void transport_free_names(mod_state *st);
+#define TR_HEADER 8 /* what a datagram in the queue counts besides its data */
+/* The exception that is set ends the transport; message: asyncio's. */
+void tr_fatal(trobj *t, const char *message);
+int tr_pause_protocol(trobj *t);  /* if the queue is over the mark */
+int tr_resume_protocol(trobj *t); /* if it is below */
+int tr_queue(trobj *t, PyObject *bytes, Py_ssize_t off, PyObject *addr); /* 0, or -1 with an exception */
+void tr_queue_pop(trobj *t);
+void tr_queue_clear(trobj *t);
+static inline trchunk *
+tr_first(trobj *t, uint32_t i)
+{
+    return &t->queue[(t->q_head + i) & (t->q_cap - 1)];
+}
+/* When the loop calls the transport: its context, and in debug mode a look at the
+ * time; leave clears what tr_enter began. false: an exception was reported. */
+bool tr_enter(trobj *t, double *start);
+void tr_leave(trobj *t, double start);
+/* Calls a method of the Python class; errors go to the loop. */
+void tr_call(trobj *t, PyObject *name, PyObject *arg);
+/* asyncio's texts for what is no bytes-like object. -1: exception */
+int tr_check_data(PyObject *data);
+void tr_warn_lost(trobj *t);
+
+/* transport_io.c */
+void tr_event(ploop_fd *f, unsigned ready);
+void tr_again(ploop_later *n);
+PyObject *tr_write(trobj *t, PyObject *data);
+PyObject *tr_writelines(trobj *t, PyObject *list);
+void tr_flush(trobj *t);
+
+/* transport_reader.c: hands n bytes to the StreamReader of a StreamReaderProtocol.
+ * 0, or -1 with an exception. */
+int tr_feed(trobj *t, PyObject *protocol, const char *data, Py_ssize_t n);
+
+/* transport_tls.c: t->protocol has TLSCore as a base; it gets n bytes from the
+ * network. 0, or -1 with an exception that is not the TLS protocol's own. */
+int tls_feed(trobj *t, const char *data, Py_ssize_t n);
+bool tls_check(mod_state *st, PyObject *protocol);
+int tls_setup(PyObject *module, mod_state *st);
+PyObject *tls_use(PyObject *module, PyObject *args);
+
+#endif

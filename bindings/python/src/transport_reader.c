@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What StreamReaderProtocol.data_received does, for exactly that class and an
+ * exact StreamReader: the bytes go from the scratch buffer into the reader's
+ * bytearray, and who waits for them is woken. For anything else, and for what is
+ * an error, asyncio's own code is called. */
+#include "transport.h"
+
+static int
+slow(trobj *t, PyObject *protocol, const char *data, Py_ssize_t n)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(data, n);
+    PyObject *r = bytes ? PyObject_CallMethodOneArg(protocol, t->st->tr.s_data_received, bytes) : NULL;
+    Py_XDECREF(bytes);
+    Py_XDECREF(r);
+    return r == NULL ? -1 : 0;
+}
+
+/* reader._wakeup_waiter() */
+static int
+wake(struct tr_state *tr, PyObject *reader)
+{
+    PyObject *waiter = PyObject_GetAttr(reader, tr->s_waiter);
+    if (waiter == NULL)
+        return -1;
+    if (waiter == Py_None) {
+        Py_DECREF(waiter);
+        return 0;
+    }
+    int rc = PyObject_SetAttr(reader, tr->s_waiter, Py_None);
+    PyObject *over = rc == 0 ? PyObject_CallMethodNoArgs(waiter, tr->s_cancelled) : NULL;
+    if (over == NULL) {
+        rc = -1;
+    } else if (over == Py_False) {
+        PyObject *r = PyObject_CallMethodOneArg(waiter, tr->s_set_result, Py_None);
+        rc = r == NULL ? -1 : 0;
+        Py_XDECREF(r);
+    }
+    Py_XDECREF(over);
+    Py_DECREF(waiter);
+    return rc;
+}
+
+/* The buffer is over twice the limit: no more until the reader has read. */
+static int
+pause_source(struct tr_state *tr, PyObject *reader)
+{
+    PyObject *transport = PyObject_GetAttr(reader, tr->s_transport);
+    PyObject *paused = transport ? PyObject_GetAttr(reader, tr->s_paused) : NULL;
+    int rc = paused == NULL ? -1 : 0;
+    if (rc == 0 && transport != Py_None && paused == Py_False) {
+        PyObject *r = PyObject_CallMethodNoArgs(transport, tr->s_pause_reading);
+        if (r != NULL) {
+            rc = PyObject_SetAttr(reader, tr->s_paused, Py_True);
+        } else if (PyErr_ExceptionMatches(PyExc_NotImplementedError)) {
+            PyErr_Clear();
+            rc = PyObject_SetAttr(reader, tr->s_transport, Py_None);
+        } else {
+            rc = -1;
+        }
+        Py_XDECREF(r);
+    }
+    Py_XDECREF(paused);
+    Py_XDECREF(transport);
+    return rc;
+}
+
+static int
+feed(struct tr_state *tr, PyObject *reader, PyObject *buffer, const char *data, Py_ssize_t n)
+{
+    Py_ssize_t old = PyByteArray_GET_SIZE(buffer);
+    if (PyByteArray_Resize(buffer, old + n) < 0)
+        return -1;
+    memcpy(PyByteArray_AS_STRING(buffer) + old, data, (size_t)n);
+    if (wake(tr, reader) < 0)
+        return -1;
+    PyObject *limit = PyObject_GetAttr(reader, tr->s_limit);
+    if (limit == NULL)
+        return -1;
+    Py_ssize_t max = PyNumber_AsSsize_t(limit, NULL);
+    Py_DECREF(limit);
+    if (max == -1 && PyErr_Occurred())
+        return -1;
+    return (old + n) / 2 >= max && old + n > 2 * max ? pause_source(tr, reader) : 0;
+}
+
+int
+tr_feed(trobj *t, PyObject *protocol, const char *data, Py_ssize_t n)
+{
+    struct tr_state *tr = &t->st->tr;
+    PyObject *ref = PyObject_GetAttr(protocol, tr->s_reader_wr);
+    if (ref == NULL)
+        return -1;
+    PyObject *reader = ref != Py_None && PyWeakref_Check(ref) ? weakref_get(ref) : NULL;
+    Py_DECREF(ref);
+    if (reader == NULL || reader == Py_None) { /* it is gone: nobody reads */
+        Py_XDECREF(reader);
+        return 0;
+    }
+    if ((PyObject *)Py_TYPE(reader) != tr->StreamReader) {
+        Py_DECREF(reader);
+        return slow(t, protocol, data, n);
+    }
+    PyObject *eof = PyObject_GetAttr(reader, tr->s_eof);
+    PyObject *buffer = eof ? PyObject_GetAttr(reader, tr->s_buffer) : NULL;
+    int rc = -1;
+    if (buffer != NULL)
+        rc = eof == Py_False && PyByteArray_CheckExact(buffer) ? feed(tr, reader, buffer, data, n)
+                                                               : slow(t, protocol, data, n);
+    Py_XDECREF(eof);
+    Py_XDECREF(buffer);
+    Py_DECREF(reader);
+    return rc;
+}

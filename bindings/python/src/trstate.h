@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the module's state has for the transports. */
+#ifndef TDLPY_TRSTATE_H
+#define TDLPY_TRSTATE_H
+
+#include "compat.h"
+
+/* Interned names: X(field, text). */
+#define EACH_TR_NAME(X)                                                                    \
+    X(s_data_received, "data_received") X(s_get_buffer, "get_buffer")                      \
+    X(s_buffer_updated, "buffer_updated") X(s_datagram_received, "datagram_received")      \
+    X(s_error_received, "error_received") X(s_pause_writing, "pause_writing")              \
+    X(s_resume_writing, "resume_writing") X(s_pause_reading, "pause_reading")              \
+    X(s_cancelled, "cancelled") X(s_set_result, "set_result")                              \
+    X(s_set_exception, "set_exception") X(s_lost, "_call_connection_lost")                 \
+    X(s_on_eof, "_on_eof") X(s_warn_lost, "_warn_lost") X(s_took, "_took")                 \
+    X(s_reader_wr, "_stream_reader_wr") X(s_buffer, "_buffer") X(s_eof, "_eof")            \
+    X(s_waiter, "_waiter") X(s_transport, "_transport") X(s_paused, "_paused")             \
+    X(s_limit, "_limit") X(s_send, "send") X(s_sendto, "sendto")                     \
+    X(s_pending, "pending") X(s_write, "write") X(s_ssl_protocol, "_ssl_protocol")         \
+    X(s_call_eof, "_call_eof_received") X(s_start_shutdown, "_start_shutdown")             \
+    X(s_do_write, "_do_write") X(s_process_outgoing, "_process_outgoing")                  \
+    X(s_control_reading, "_control_ssl_reading")                                           \
+    X(s_control_writing, "_control_app_writing") X(s_write_appdata, "_write_appdata")      \
+    X(s_tls_received, "_received") X(s_tls_go_on, "_go_on")
+
+/* Objects that are cleared with the module: X(field). */
+#define EACH_TR_OBJECT(X)                                                                  \
+    X(TransportType) X(StreamType) X(BufferedProtocol) X(StreamReaderProtocol) X(StreamReader)   \
+    X(TLSCoreType) X(SSLObject) X(SSLWantRead) X(SSLSyscall) X(tls_wrapped) X(tls_size)    \
+    X(tls_room) X(spare)
+
+struct tr_state {
+#define X(field) PyObject *field;
+    EACH_TR_OBJECT(X)
+#undef X
+#define X(field, text) PyObject *field;
+    EACH_TR_NAME(X)
+#undef X
+    PyObject *minus_one;
+    Py_ssize_t spare_room; /* what `spare` has room for, see transport_io.c */
+};
+
+#endif

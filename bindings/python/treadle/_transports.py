@@ -1,0 +1,438 @@
+# SPDX-License-Identifier: MIT
+"""asyncio's transports on treadle's loop.
+
+Reading, writing and flow control are in C (transport*.c); here is what happens
+once in a connection's life, with the texts and the order of asyncio's own
+selector transports. The loop's cold half (create_server, create_connection and
+the like) stays asyncio's: Transports overrides the hooks by which it makes
+transports.
+
+Invariants. A transport is in the loop's set of live ones from the turn after
+connection_made until connection_lost, so that the loop keeps it alive.
+connection_lost is called by the loop only, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+import warnings
+from asyncio import base_events, constants, trsock, unix_events
+from asyncio.log import logger
+from typing import Any
+
+from . import _treadle
+
+# What accept() says when the process or the machine has no more.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# Server._attach and _detach have a parameter from CPython 3.13 on.
+_DETACH_WITH_TRANSPORT = hasattr(base_events.Server, "close_clients")
+
+
+class _Common(_treadle._Transport):
+    """What stream and datagram transports have in common."""
+
+    __slots__ = ()
+
+    def _describe(self, loop: Any, sock: Any, extra: dict[str, Any] | None) -> dict[str, Any]:
+        extra = {} if extra is None else extra
+        extra["socket"] = trsock.TransportSocket(sock)
+        try:
+            extra["sockname"] = sock.getsockname()
+        except OSError:
+            extra["sockname"] = None
+        if "peername" not in extra:
+            try:
+                extra["peername"] = sock.getpeername()
+            except OSError:
+                extra["peername"] = None
+        return extra
+
+    def _begin(self, waiter: Any) -> None:
+        loop, context = self._loop, self._context
+        loop.call_soon(self._protocol.connection_made, self, context=context)
+        # Only then does it listen, and whoever waits for it goes on.
+        loop.call_soon(self._started, waiter, context=context)
+
+    def __repr__(self) -> str:
+        info = [self.__class__.__name__]
+        if self._sock is None:
+            info.append("closed")
+        elif self._closing:
+            info.append("closing")
+        info.append(f"fd={self._sock_fd}")
+        if self._loop is not None and not self._loop.is_closed():
+            info.append("read=polling" if self.is_reading() else "read=idle")
+            size = self.get_write_buffer_size()
+            info.append(f"write=<{'polling' if size else 'idle'}, bufsize={size}>")
+        return f"<{' '.join(info)}>"
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self._sock is not None:
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            self._detach()
+            self._sock.close()
+            self._detach_server()
+
+    def _detach_server(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            if _DETACH_WITH_TRANSPORT:
+                server._detach(self)
+            else:
+                server._detach()
+
+    def _fatal_error(
+        self, exc: BaseException, message: str = "Fatal error on transport"
+    ) -> None:
+        if self._loop is not None:
+            if isinstance(exc, OSError):
+                if self._loop.get_debug():
+                    logger.debug("%r: %s", self, message, exc_info=exc)
+            else:
+                self._loop.call_exception_handler(
+                    {
+                        "message": message,
+                        "exception": exc,
+                        "transport": self,
+                        "protocol": self._protocol,
+                    }
+                )
+        self._force_close(exc)
+
+    def _protocol_failed(self, message: str, exc: BaseException) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": message,
+                "exception": exc,
+                "transport": self,
+                "protocol": self._protocol,
+            }
+        )
+
+    def _warn_lost(self) -> None:
+        logger.warning("socket.send() raised exception.")
+
+    def _log_debug(self, text: str) -> None:
+        logger.debug(text, self)
+
+    def _took(self, seconds: float) -> None:
+        """In debug mode, after the loop has called us."""
+        loop = self._loop
+        if loop is not None and seconds >= loop.slow_callback_duration:
+            logger.warning("Executing %r took %.3f seconds", self, seconds)
+
+    def _call_connection_lost(self, exc: BaseException | None) -> None:
+        try:
+            self._detach()
+            if self._protocol_connected:
+                self._protocol.connection_lost(exc)
+        finally:
+            sock, self._sock = self._sock, None
+            self._release()
+            if sock is not None:
+                sock.close()
+            self._detach_server()
+
+
+class SocketTransport(_Common, _treadle._StreamTransport):
+    """A connection of TCP or of a Unix socket."""
+
+    __slots__ = ()
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+    max_size = 256 * 1024
+
+    def __init__(
+        self,
+        loop: Any,
+        sock: Any,
+        protocol: Any,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> None:
+        extra = self._describe(loop, sock, extra)
+        self._setup(loop, sock, sock.fileno(), protocol, extra, sock.family == socket.AF_UNIX)
+        self._server = server
+        if server is not None:
+            if _DETACH_WITH_TRANSPORT:
+                server._attach(self)
+            else:
+                server._attach()
+        loop._transports[self._sock_fd] = self
+        base_events._set_nodelay(sock)  # type: ignore[attr-defined]
+        self._begin(waiter)
+
+    def _on_eof(self) -> None:
+        if self._loop.get_debug():
+            logger.debug("%r received EOF", self)
+        try:
+            keep_open = self._protocol.eof_received()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - as asyncio does
+            self._fatal_error(exc, "Fatal error: protocol.eof_received() call failed.")
+            return
+        if not keep_open:
+            self.close()
+
+    def _call_connection_lost(self, exc: BaseException | None) -> None:
+        super()._call_connection_lost(exc)
+        waiter = self._empty_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(ConnectionError("Connection is closed by peer"))
+
+    def _make_empty_waiter(self) -> Any:
+        if self._empty_waiter is not None:
+            raise RuntimeError("Empty waiter is already set")
+        self._empty_waiter = self._loop.create_future()
+        if not self.get_write_buffer_size():
+            self._empty_waiter.set_result(None)
+        return self._empty_waiter
+
+    def _reset_empty_waiter(self) -> None:
+        self._empty_waiter = None
+
+
+class Transports(asyncio.SelectorEventLoop):
+    """The hooks of asyncio's loop that make transports."""
+
+    # asyncio's
+    _debug: bool
+    _transports: Any
+    _ensure_fd_no_transport: Any
+    _add_reader: Any
+    _remove_reader: Any
+    _start_serving: Any
+
+    def _make_socket_transport(
+        self,
+        sock: Any,
+        protocol: Any,
+        waiter: Any = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> SocketTransport:
+        self._ensure_fd_no_transport(sock)
+        return SocketTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: Any,
+        protocol: Any,
+        sslcontext: Any,
+        waiter: Any = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+    ) -> Any:
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = _tls_protocol()(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        SocketTransport(self, rawsock, ssl_protocol, extra=extra, server=server)
+        return ssl_protocol._app_transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: Any,
+        sslcontext: Any,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """Upgrades a transport to TLS; returns the one to use from then on."""
+        import ssl
+
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(
+                f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+            )
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        waiter = self.create_future()
+        ssl_protocol = _tls_protocol()(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            call_connection_made=False,
+        )
+        # Paused, so that no data comes before connection_made.
+        transport.pause_reading()
+        transport.set_protocol(ssl_protocol)
+        made = self.call_soon(ssl_protocol.connection_made, transport)
+        resumed = self.call_soon(transport.resume_reading)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            made.cancel()
+            resumed.cancel()
+            raise
+        return ssl_protocol._app_transport
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: Any) -> Any:
+        del self._transports[transp._sock_fd]
+        resume_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        transp._detach()
+        try:
+            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+        finally:
+            transp._attach()
+            transp._reset_empty_waiter()
+            if resume_reading:
+                transp.resume_reading()
+            self._transports[transp._sock_fd] = transp
+
+    # -- Accepting -----------------------------------------------------------
+
+    def _accept_connection(
+        self, protocol_factory: Any, sock: Any, sslcontext: Any = None, server: Any = None,
+        backlog: int = 100, *timeouts: Any,
+    ) -> None:
+        """Takes what waits at a listener; as asyncio's, without a task for each
+        connection that needs no handshake."""
+        if sslcontext is not None:
+            super()._accept_connection(  # type: ignore[misc]
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts
+            )
+            return
+        for _ in range(backlog):
+            try:
+                conn, address = sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                if exc.errno not in _EXHAUSTED:
+                    raise
+                # The listener stays readable: it is left alone for a while.
+                self.call_exception_handler(
+                    {
+                        "message": "socket.accept() out of system resource",
+                        "exception": exc,
+                        "socket": trsock.TransportSocket(sock),
+                    }
+                )
+                self._remove_reader(sock.fileno())
+                self.call_later(
+                    constants.ACCEPT_RETRY_DELAY, self._start_serving, protocol_factory,
+                    sock, sslcontext, server, backlog, *timeouts,
+                )
+                return
+            if self._debug:
+                logger.debug("%r got a new connection from %r: %r", server, address, conn)
+            conn.setblocking(False)
+            self._serve(protocol_factory, conn, address, server)
+
+    def _serve(self, protocol_factory: Any, conn: Any, address: Any, server: Any) -> None:
+        protocol = None
+        try:
+            protocol = protocol_factory()
+            self._make_socket_transport(conn, protocol, extra={"peername": address}, server=server)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - as asyncio does
+            conn.close()
+            if self._debug:
+                context = {
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": exc,
+                }
+                if protocol is not None:
+                    context["protocol"] = protocol
+                self.call_exception_handler(context)
+
+    # -- Processes -----------------------------------------------------------
+
+    async def _make_subprocess_transport(
+        self, protocol: Any, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any,
+        bufsize: int, extra: Any = None, **kwargs: Any,
+    ) -> Any:
+        """A child's end is heard by its pidfd: no handler for SIGCHLD, no thread."""
+        if not _can_use_pidfd() or _foreign_watcher():
+            return await super()._make_subprocess_transport(  # type: ignore[misc]
+                protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
+            )
+        waiter = self.create_future()
+        transport = unix_events._UnixSubprocessTransport(  # type: ignore[attr-defined]
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize,
+            waiter=waiter, extra=extra, **kwargs,
+        )
+        pid = transport.get_pid()
+        pidfd = os.pidfd_open(pid)
+        self._add_reader(pidfd, self._child_ended, pid, pidfd, transport)
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        return transport
+
+    def _child_ended(self, pid: int, pidfd: int, transport: Any) -> None:
+        self._remove_reader(pidfd)
+        try:
+            _, status = os.waitpid(pid, 0)
+        except ChildProcessError:
+            # Somebody else has waited for it.
+            returncode = 255
+            logger.warning(
+                "child process pid %d exit status already read: will report returncode 255", pid
+            )
+        else:
+            returncode = os.waitstatus_to_exitcode(status)
+        os.close(pidfd)
+        # What the pipes still have is read first.
+        self.call_soon(transport._process_exited, returncode)
+
+
+def _tls_protocol() -> Any:
+    """Imported when needed: a Python without ssl has everything else."""
+    from ._tls import SSLProtocol
+
+    return SSLProtocol
+
+
+def _can_use_pidfd() -> bool:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+def _foreign_watcher() -> bool:
+    """Has the program chosen how children are watched (below CPython 3.14)?"""
+    if sys.version_info >= (3, 14):
+        return False
+    watcher = getattr(asyncio.get_event_loop_policy(), "_watcher", None)
+    usual = (unix_events.ThreadedChildWatcher, getattr(unix_events, "PidfdChildWatcher", None))
+    return watcher is not None and type(watcher) not in usual
