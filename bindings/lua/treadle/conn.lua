@@ -413,7 +413,7 @@ function Conn:__tostring()
   return "connection " .. (self:peername() or "(not connected)")
 end
 
-local M = { Conn = Conn }
+local M = { Conn = Conn, take = take, read_failed = read_failed }
 
 --- A Conn that owns the core's connection.
 ---@param ptr ffi.cdata* tdl_conn

@@ -31,7 +31,9 @@ local require_ = require "treadle.require"
 local rwmutex = require "treadle.rwmutex"
 local scope = require "treadle.scope"
 local select_ = require "treadle.select"
+local server = require "treadle.server"
 local shared = require "treadle.shared"
+require "treadle.stream" -- and more
 local sync = require "treadle.sync"
 local time = require "treadle.time"
 local timer = require "treadle.timer"
@@ -69,6 +71,7 @@ return {
   singleflight = group.singleflight,
   listen = net.listen,
   dial = net.dial,
+  serve = server.serve,
   listen_udp = dgram.listen_udp,
   dial_udp = dgram.dial_udp,
   listen_unixgram = dgram.listen_unixgram,

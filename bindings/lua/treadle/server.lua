@@ -1,0 +1,170 @@
+-- SPDX-License-Identifier: MIT
+-- Servers: connections are parked in the core between requests, without a coroutine
+-- or a buffer; a goroutine serves each request and ends with it.
+--
+-- Invariants: the server has its listeners' handles; `ptr` is NULL once it is
+-- closed, and is freed exactly once.  A connection belongs to the goroutine
+-- that serves its request: when the handler has returned, its Conn is closed,
+-- and the core parks the connection or gives it up.
+
+local ffi = require "ffi"
+local library = require "treadle.library"
+local conn = require "treadle.conn"
+local errors = require "treadle.errors"
+local park = require "treadle.park"
+local task = require "treadle.task"
+local time = require "treadle.time"
+local C, const = library.C, library.const
+
+local state, hold, fail = park.state, park.hold, park.fail
+local misuse = errors.misuse
+local NO_SERVER = ffi.cast("tdl_server *", nil)
+local NO_LISTENER = ffi.cast("tdl_listener *", nil)
+local NO_CONN = ffi.cast("tdl_conn *", nil)
+
+--- A server, from treadle.serve.
+---@class treadle.Server
+---@field ptr ffi.cdata* tdl_server, NULL when closed
+---@field loop treadle.Task hands the connections out
+local Server = {}
+Server.__index = Server
+
+local function give_back(c)
+  local ptr = c.ptr
+  if ptr == NO_CONN then return end -- the handler has closed it
+  c.ptr = NO_CONN
+  C.tdl_server_park(ffi.gc(ptr, nil))
+end
+
+--- One request: an error closes the connection, and is told as any goroutine's.
+local function serve_one(c, handler)
+  local ok, err = pcall(handler, c)
+  if ok then return give_back(c) end
+  c:close()
+  error(err, 0)
+end
+
+local function hand_out(self, handler)
+  while self.ptr ~= NO_SERVER do
+    local rc = hold(C.tdl_server_next_start(state.host, state.id, self.ptr, const.TDL_FOREVER))
+    if rc < 0 then return end -- closed, or cancelled
+    task.spawn(nil, serve_one, 2, conn.adopt(), handler)
+  end
+end
+
+---@class treadle.ServeOptions
+---@field idle_timeout number|nil seconds that a connection may be parked; nil: for ever
+---@field max_conns integer|nil connections at a time; more wait in the backlog; nil: any number
+
+local function serve_options(options)
+  local o = ffi.new "tdl_server_options"
+  o.size = ffi.sizeof(o)
+  if options == nil then return o end
+  if type(options) ~= "table" then misuse "serve expects a table of options" end
+  local idle, most = options.idle_timeout, options.max_conns or 0
+  if idle ~= nil and idle ~= math.huge then
+    local ns = time.nanoseconds(idle)
+    if ns < 1 then misuse "the idle timeout must be positive" end
+    o.idle_timeout = ns
+  end
+  if type(most) ~= "number" or most % 1 ~= 0 or most < 0 or most >= 2 ^ 32 then
+    misuse("the number of connections is a whole number, not " .. tostring(most))
+  end
+  o.max_conns = most
+  return o
+end
+
+--- The handles of the listeners; misuse for what is none.
+local function handles(listeners)
+  if type(listeners) == "table" and type(listeners.ptr) == "cdata" then listeners = { listeners } end
+  if type(listeners) ~= "table" or #listeners < 1 or #listeners > 1024 then misuse "serve expects a listener" end
+  local list = ffi.new("tdl_listener *[?]", #listeners)
+  for i, l in ipairs(listeners) do
+    if type(l) ~= "table" or not ffi.istype("tdl_listener *", l.ptr) then misuse "serve expects a listener" end
+    list[i - 1] = l.ptr
+  end
+  return list, listeners
+end
+
+local M = {}
+
+--- Serves a listener, or several: for each request of each connection, when its
+--- first byte has arrived, handler(conn) is called in a goroutine of its own.  When it
+--- returns, the connection is parked until the next request; it may close it.
+--- Between requests a connection takes fewer than 300 bytes.  The listeners are the server's
+--- from then on.  Does not wait, but works only in treadle.run.
+---@param listeners treadle.Listener|treadle.Listener[]
+---@param handler fun(conn: treadle.Conn)
+---@param options treadle.ServeOptions|nil
+---@return treadle.Server|nil server
+---@return string|nil err "closed" (a listener is), "busy"
+function M.serve(listeners, handler, options)
+  local list, all = handles(listeners)
+  if type(handler) ~= "function" then misuse("serve expects a handler, got " .. type(handler)) end
+  local o = serve_options(options)
+  park.need_run()
+  for _, l in ipairs(all) do
+    if l.ptr == NO_LISTENER then return nil, "closed" end
+  end
+  local out = ffi.new "tdl_server *[1]"
+  local rc = C.tdl_server_new(list, #all, o, out)
+  if rc == const.TDL_EBUSY then return nil, "busy" end
+  if rc < 0 then return nil, fail(rc) end
+  for _, l in ipairs(all) do
+    ffi.gc(l.ptr, nil)
+    l.ptr, l.seconds = NO_LISTENER, nil
+  end
+  local self = setmetatable({ ptr = ffi.gc(out[0], C.tdl_server_free) }, Server)
+  self.loop = task.spawn(nil, hand_out, 2, self, handler)
+  return self
+end
+
+--- Closes the listeners and the parked connections, and waits until every request
+--- that is being served is done; when the time is up, closes their connections too.
+---@param seconds number|nil nil: no limit
+---@return true|nil done
+---@return string|nil err "timeout" (some had to be closed), "cancelled" (the others are still served), "closed"
+function Server:shutdown(seconds)
+  if self.ptr == NO_SERVER then return nil, "closed" end
+  local when = seconds == nil and const.TDL_FOREVER or time.deadline(seconds)
+  local rc = hold(C.tdl_server_shutdown_start(state.host, state.id, self.ptr, when))
+  if rc < 0 then return nil, fail(rc) end
+  return true
+end
+
+--- The same at once: every connection is closed, nothing is waited for.
+---@return true|nil done
+---@return string|nil err "closed" the second time
+function Server:close()
+  local ptr = self.ptr
+  if ptr == NO_SERVER then return nil, "closed" end
+  C.tdl_server_close(ptr) -- the loop's wait ends with it
+  self.ptr = NO_SERVER
+  C.tdl_server_free(ffi.gc(ptr, nil))
+  return true
+end
+
+local STATS = { "conns", "busy", "accepted", "timeouts", "starved" }
+
+---@class treadle.ServerStats
+---@field conns integer connections there are
+---@field busy integer of these: those that are being served
+---@field accepted integer ever
+---@field timeouts integer closed because they were idle
+---@field starved integer how often there was no descriptor, or memory, for one
+
+---@return treadle.ServerStats|nil stats
+---@return string|nil err "closed"
+function Server:stats()
+  if self.ptr == NO_SERVER then return nil, "closed" end
+  local out = {}
+  for i, name in ipairs(STATS) do out[name] = tonumber(C.tdl_server_stat(self.ptr, i - 1)) end
+  return out
+end
+
+function Server:__tostring()
+  if self.ptr == NO_SERVER then return "server (closed)" end
+  return ("server of %d connections"):format(tonumber(C.tdl_server_stat(self.ptr, 0)))
+end
+
+return M
