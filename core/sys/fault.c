@@ -217,6 +217,19 @@ static int no_descriptor(void) {
     return strikes(NOMEM) ? -ENOMEM : 0;
 }
 
+static int fault_uring_setup(unsigned entries, struct io_uring_params *p) {
+    int r = no_descriptor();
+    return r < 0 ? r : tdl_sys_real.uring_setup(entries, p);
+}
+
+static int fault_uring_enter(int fd, unsigned to_submit, unsigned min, unsigned flags, const void *arg, size_t size) {
+    return min && strikes(INTR) ? -EINTR : tdl_sys_real.uring_enter(fd, to_submit, min, flags, arg, size);
+}
+
+static int fault_wait_readable(int fd, int64_t timeout_ns) {
+    return timeout_ns && strikes(INTR) ? -EINTR : tdl_sys_real.wait_readable(fd, timeout_ns);
+}
+
 static int fault_epoll_create(void) {
     int r = no_descriptor();
     return r < 0 ? r : tdl_sys_real.epoll_create();
@@ -490,6 +503,9 @@ static void put_in_place(void) {
     t.epoll_create = fault_epoll_create;
     t.epoll_wait = fault_epoll_wait;
     t.eventfd = fault_eventfd;
+    t.uring_setup = fault_uring_setup;
+    t.uring_enter = fault_uring_enter;
+    t.wait_readable = fault_wait_readable;
     t.socket = fault_socket;
     t.accept = fault_accept;
     t.connect = fault_connect;

@@ -201,7 +201,8 @@ TEST(all_is_done, "X7 short, late, interrupted and repeated: everything is done,
         check_run(work);
         for (int k = 0; k < 6; k++) injected[k] += tdl_fault_count(harmless[k]);
     }
-    for (int k = 0; k < 6; k++)
+    /* events come late and twice from epoll alone */
+    for (int k = 0, n = strcmp(tdl_netpoll_name(), "epoll") ? 4 : 6; k < n; k++)
         if (!CHECK(injected[k] > 0)) fprintf(stderr, "  (no %s)\n", harmless[k]);
     CHECK_RC(tdl_fault_set(NULL), 0);
     network = "tcp";

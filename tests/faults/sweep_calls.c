@@ -16,7 +16,8 @@ enum {
     EPOLL_CREATE, EPOLL_ADD, EPOLL_DEL, EPOLL_WAIT, EVENTFD, EVENTFD_WRITE,
     SOCKET, BIND, LISTEN, ACCEPT, CONNECT, RECV, SEND, GETSOCKOPT, SETSOCKOPT, GETSOCKNAME, GETPEERNAME, SHUTDOWN,
     RECVMSG, SENDMSG, RECVMMSG, SENDMMSG,
-    READ, WRITE, POLL, NONBLOCK, DUP, CLOSE, UNLINK,
+    READ, WRITE, WRITEV, SPLICE, SENDFILE, PIPE, POLL, NONBLOCK, DUP, CLOSE, UNLINK,
+    URING_SETUP, URING_ENTER, URING_REGISTER, URING_MAP, POLLABLE, WAIT_READABLE,
     CALLS
 };
 
@@ -56,11 +57,21 @@ const call sweep_calls[] = {
     [SENDMMSG] = { "sendmmsg", { EACCES, EAGAIN, ECONNREFUSED, EINTR, EMSGSIZE, ENOBUFS, ENOMEM, ENETUNREACH } },
     [READ] = { "read", { EAGAIN, EBADF, EINTR, EIO } },
     [WRITE] = { "write", { EAGAIN, EBADF, EDQUOT, EINTR, EIO, ENOSPC, EPIPE } },
+    [WRITEV] = { "writev", { EAGAIN, ECONNRESET, EINTR, EIO, ENOBUFS, ENOMEM, EPIPE } },
+    [SPLICE] = { "splice", { EAGAIN, EINTR, EINVAL, ENOMEM, EPIPE, ECONNRESET } },
+    [SENDFILE] = { "sendfile", { EAGAIN, EINTR, EINVAL, EIO, ENOMEM, EPIPE, ECONNRESET } },
+    [PIPE] = { "pipe", { EMFILE, ENFILE } },
     [POLL] = { "poll", { EINTR, ENOMEM } },
     [NONBLOCK] = { "fcntl", { EBADF, EPERM, EINVAL } },
     [DUP] = { "dup", { EBADF, EMFILE } },
     [CLOSE] = { "close", { EINTR, EIO, ENOSPC } },
     [UNLINK] = { "unlink", { EACCES, ENOENT, EROFS, EBUSY } },
+    [URING_SETUP] = { "uring setup", { EFAULT, EINVAL, EMFILE, ENFILE, ENOMEM, EPERM, ENOSYS } },
+    [URING_ENTER] = { "uring enter", { EAGAIN, EBUSY, EINTR, ETIME } },
+    [URING_REGISTER] = { "uring register", { EINVAL, ENOMEM, EOPNOTSUPP } },
+    [URING_MAP] = { "uring map", { ENOMEM } },
+    [POLLABLE] = { "pollable", { EBADF, EPERM, EMFILE, ENOMEM } },
+    [WAIT_READABLE] = { "ppoll", { EINTR, ENOMEM } },
 };
 const int sweep_ncalls = CALLS;
 
@@ -244,6 +255,45 @@ static int64_t f_write(int fd, const void *buf, size_t n) {
     FAILS(WRITE);
     return tdl_sys_real.write(fd, buf, n);
 }
+static int64_t f_writev(int fd, const struct iovec *v, int n) {
+    int r = strike(WRITEV);
+    return r < 0 ? broken(fd, r) : tdl_sys_real.writev(fd, v, n);
+}
+static int64_t f_splice(int from, int to, size_t n) {
+    FAILS(SPLICE);
+    return tdl_sys_real.splice(from, to, n);
+}
+static int64_t f_sendfile(int to, int file, int64_t *offset, size_t n) {
+    FAILS(SENDFILE);
+    return tdl_sys_real.sendfile(to, file, offset, n);
+}
+static int f_pipe(int fds[2]) {
+    FAILS(PIPE);
+    return tdl_sys_real.pipe(fds);
+}
+static int f_uring_setup(unsigned entries, struct io_uring_params *p) {
+    FAILS(URING_SETUP);
+    return tdl_sys_real.uring_setup(entries, p);
+}
+static int f_uring_enter(int fd, unsigned to_submit, unsigned min, unsigned flags, const void *arg, size_t size) {
+    FAILS(URING_ENTER);
+    return tdl_sys_real.uring_enter(fd, to_submit, min, flags, arg, size);
+}
+static int f_uring_register(int fd, unsigned what, void *arg, unsigned n) {
+    FAILS(URING_REGISTER);
+    return tdl_sys_real.uring_register(fd, what, arg, n);
+}
+static void *f_uring_map(int fd, size_t size, uint64_t offset) {
+    return strike(URING_MAP) ? NULL : tdl_sys_real.uring_map(fd, size, offset);
+}
+static int f_pollable(int fd) {
+    FAILS(POLLABLE);
+    return tdl_sys_real.pollable(fd);
+}
+static int f_wait_readable(int fd, int64_t ns) {
+    FAILS(WAIT_READABLE);
+    return tdl_sys_real.wait_readable(fd, ns);
+}
 static int f_poll(int fd, int events) {
     FAILS(POLL);
     return tdl_sys_real.poll(fd, events);
@@ -279,6 +329,9 @@ static struct tdl_sys table(void) {
     t.getsockname = f_getsockname, t.getpeername = f_getpeername, t.shutdown = f_shutdown;
     t.recvmsg = f_recvmsg, t.sendmsg = f_sendmsg, t.recvmmsg = f_recvmmsg, t.sendmmsg = f_sendmmsg;
     t.read = f_read, t.write = f_write, t.poll = f_poll, t.nonblock = f_nonblock, t.dup = f_dup, t.close = f_close;
+    t.writev = f_writev, t.splice = f_splice, t.sendfile = f_sendfile, t.pipe = f_pipe;
+    t.uring_setup = f_uring_setup, t.uring_enter = f_uring_enter, t.uring_register = f_uring_register;
+    t.uring_map = f_uring_map, t.pollable = f_pollable, t.wait_readable = f_wait_readable;
     t.unlink = f_unlink, t.owed = owed;
     return t;
 }

@@ -90,7 +90,8 @@ static bool talk(tdl_conn *c) {
     tdl_conn_set_deadline(c, soon());
     for (int i = 0; i < 6; i++) {
         int n = snprintf(line, sizeof line, "message number %d\n", i);
-        if (saw(tdl_conn_write(c, line, (size_t)n)) < 0) return false;
+        tdl_iovec parts[2] = { { line, 7 }, { line + 7, (size_t)n - 7 } };
+        if (saw(i % 2 ? tdl_conn_writev(c, parts, 2) : tdl_conn_write(c, line, (size_t)n)) < 0) return false;
         int64_t have = tdl_conn_fill(c, TDL_FILL_LINE, 100);
         if (saw(have) < 0) return false;
         bool same = have == n && memcmp(tdl_conn_peek(c, NULL), line, (size_t)n) == 0;
@@ -334,10 +335,30 @@ static bool through_the_kernel(void) {
     return ok;
 }
 
+/* A list of pieces, from a connection that is a pipe. */
+static bool in_pieces(void) {
+    tdl_conn *r = NULL, *w = NULL;
+    tdl_iovec parts[2] = { { "one", 3 }, { "two", 3 } };
+    int       p[2];
+    bool      ok = false;
+    if (pipe2(p, O_CLOEXEC) != 0) return false;
+    if (saw(tdl_conn_adopt(p[0], &r)) < 0) close(p[0]);
+    if (saw(tdl_conn_adopt(p[1], &w)) < 0) close(p[1]);
+    if (r && w) {
+        tdl_conn_set_deadline(r, soon());
+        tdl_conn_set_deadline(w, soon());
+        ok = saw(tdl_conn_writev(w, parts, 2)) == 6 && saw(tdl_conn_fill(r, TDL_FILL_EXACT, 6)) == 6 &&
+             saw(tdl_conn_skip(r, 6)) == 0;
+    }
+    tdl_conn_free(r);
+    tdl_conn_free(w);
+    return ok;
+}
+
 static int pipes(void *arg) {
     (void)arg;
-    bool memory = in_memory(), kernel = through_the_kernel();
-    if (memory && kernel) is_done();
+    bool memory = in_memory(), kernel = through_the_kernel(), pieces = in_pieces();
+    if (memory && kernel && pieces) is_done();
     return 0;
 }
 

@@ -127,14 +127,8 @@ static int main_g(void *arg) {
     return 0;
 }
 
-static int nothing(void *arg) {
-    (void)arg;
-    return 0;
-}
-
 static void connections(int64_t n) {
     struct rlimit old, tight;
-    tdl_run(nothing, NULL);
     int fds = soak_fds();
     getrlimit(RLIMIT_NOFILE, &old);
     tight = old;
