@@ -34,9 +34,9 @@ OWN_INLINE tdl_g *tdl_runnext_take(tdl_p *p) {
 OWN_INLINE tdl_g *tdl_ring_get(tdl_runq *q) {
     tdl_g *g = tdl_solo() ? tdl_runq_get_alone(q) : tdl_runq_get(q);
     if (!g) return NULL;
-    char *behind = (char *)at_load_rlx(&q->slot[at_load_rlx(&q->head) % RUNQ_SIZE]);
-    __builtin_prefetch(behind, 1);
-    __builtin_prefetch(behind - 64, 1);
+    uintptr_t behind = (uintptr_t)at_load_rlx(&q->slot[at_load_rlx(&q->head) % RUNQ_SIZE]); /* a number: it may be none */
+    __builtin_prefetch((const void *)behind, 1);
+    __builtin_prefetch((const void *)(behind - 64), 1);
     return g;
 }
 
