@@ -139,6 +139,33 @@ describe("waiting", function()
     assert.equal("he,llo", (("x"):gsub("x", function() return near:read(2) .. "," .. near:read(3) end))) -- what needs no wait works
   end))
 
+  it("inside a C function within a coroutine of the program's own, too", inside(function()
+    local ch = treadle.chan(1)
+    local co = coroutine.wrap(function()
+      treadle.sleep(0.0005)
+      local ok, err = pcall(table.sort, { 2, 1 }, function() ch:recv() end)
+      coroutine.yield(ok, err)
+      return ch:recv()
+    end)
+    local ok, err = co()
+    assert.is_false(ok)
+    assert.matches("cannot wait inside table.sort", err)
+    assert.is_true(treadle.sleep(0.0005))
+    treadle.go(function() ch:send "kept" end)
+    assert.equal("kept", (co()))
+    local plain = coroutine.create(function() return treadle.sleep(0.0005) end)
+    table.sort({ 2, 1 }, function() -- resumed below a C function: it cannot be left either
+      if coroutine.status(plain) == "suspended" then ok = coroutine.resume(plain) end
+      return false
+    end)
+    assert.is_false(ok)
+    assert.is_true(treadle.sleep(0.0005))
+  end))
+
+  it("the cheap look at the lua_State is trusted on LuaJITs with 64-bit pointers", function()
+    assert.equal(require("ffi").abi "gc64", require("treadle.frame").known)
+  end)
+
   it("inside a C function keeps other goroutines' events in order", inside(function()
     local order, wg = {}, treadle.waitgroup()
     for i = 1, 5 do wg:go(function() treadle.yield() order[#order + 1] = i end) end

@@ -7,30 +7,39 @@
 -- values.  Functions taken from `coroutine` before the run are the plain ones: a
 -- coroutine that is driven by them must not wait.
 --
--- Invariant: a coroutine that waits is in `waiting`, and only the frame that
+-- Invariants: state.frame is that of the innermost coroutine that was resumed here
+-- (see frame.lua).  A coroutine that waits is in `waiting`, and only the frame that
 -- waits for it resumes it.
 
 local park = require "treadle.park"
-local SENTINEL = park.SENTINEL
+local frame = require "treadle.frame"
+
+local SENTINEL, state, leave = park.SENTINEL, park.state, park.leave
+local frame_of = frame.of
 
 local raw_resume, raw_wrap = coroutine.resume, coroutine.wrap
-local create, yield = coroutine.create, coroutine.yield
+local create = coroutine.create
 
 local waiting = setmetatable({}, { __mode = "k" })
 
-local function through(co, ok, value, ...)
+local function through(co, outer, ok, value, ...)
+  state.frame = outer
   if value == SENTINEL and ok then
     waiting[co] = true
-    local result = yield(SENTINEL)
+    local result = leave()
     waiting[co] = nil
-    return through(co, raw_resume(co, result))
+    state.frame = frame_of(co)
+    return through(co, outer, raw_resume(co, result))
   end
   return ok, value, ...
 end
 
 local function resume(co, ...)
   if waiting[co] then return false, "cannot resume non-suspended coroutine" end
-  return through(co, raw_resume(co, ...))
+  if type(co) ~= "thread" then return raw_resume(co, ...) end
+  local outer = state.frame
+  state.frame = frame_of(co)
+  return through(co, outer, raw_resume(co, ...))
 end
 
 local function unwrap(ok, ...)

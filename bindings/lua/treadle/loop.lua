@@ -20,7 +20,7 @@ local watchdog = require "treadle.watchdog"
 local C, const = library.C, library.const
 
 local state, SENTINEL, NO_TASK = park.state, park.SENTINEL, park.NO_TASK
-local coroutines, ids, watchers = state.coroutines, state.ids, state.watchers
+local coroutines, ids, frames, watchers = state.coroutines, state.ids, state.frames, state.watchers
 local finished, stray, live = task.finished, task.stray, task.live
 local misuse = errors.misuse
 local resume = coroutine.resume -- or the watchdog's, in a run that has one
@@ -53,7 +53,7 @@ local function dispatch()
     local id = who[i]
     local co = coroutines[id]
     if co then
-      state.cur, state.id = id, ids[id]
+      state.cur, state.id, state.frame = id, ids[id], frames[id]
       local ok, what = resume(co, result[i])
       if what ~= SENTINEL then finished(id, ok, what, co) end
     elseif id >= WATCHER then
@@ -134,7 +134,7 @@ local function close()
   state.cur, state.id = -1, NO_TASK
   state.running = false
   task.forget()
-  for id in pairs(coroutines) do coroutines[id], ids[id], state.tasks[id] = nil, nil, nil end
+  for id in pairs(coroutines) do coroutines[id], ids[id], frames[id], state.tasks[id] = nil, nil, nil, nil end
 end
 
 local M = { open = open, close = close, loop = loop, turn = turn } -- for guest.lua

@@ -22,8 +22,12 @@ local library = require "treadle.library"
 local errors = require "treadle.errors"
 local C, const = library.C, library.const
 
+local frame = require "treadle.frame"
+
 local yield = coroutine.yield
 local isyieldable = coroutine.isyieldable
+local band = require("bit").band
+local KNOWN, CFRAME, RESUMED = frame.known, frame.CFRAME, frame.RESUMED
 local text, misuse, CANCELLED = errors.text, errors.misuse, errors.CANCELLED
 
 local PENDING, FOREVER = const.TDL_PENDING, const.TDL_FOREVER
@@ -44,6 +48,8 @@ local PATIENCE = 100 -- raised cancellations until a goroutine that ignores them
 ---@field running boolean
 ---@field ending boolean the main function has returned
 ---@field runs integer how many have begun
+---@field frame ffi.cdata*|false of the running coroutine, see frame.lua
+---@field frames table<integer, ffi.cdata*|false> of each task's own
 ---@field turn integer counts the batches of events
 ---@field outcomes ffi.cdata*|nil tdl_outcome array of the host
 ---@field tasks table<integer, treadle.Task>
@@ -59,6 +65,8 @@ local state = {
   ending = false,
   runs = 0,
   turn = 0,
+  frame = false,
+  frames = {},
   outcomes = nil,
   tasks = {},
   coroutines = {},
@@ -96,12 +104,28 @@ end
 ---@return integer rc
 local function hold(rc)
   if rc ~= PENDING then return rc end
-  if not isyieldable() then return call_off() end
+  if KNOWN then
+    if band(state.frame[CFRAME], RESUMED) == 0 then return call_off() end
+  elseif not isyieldable() then
+    return call_off()
+  end
   local result = yield(SENTINEL)
   if type(result) ~= "number" then
     misuse("this coroutine was resumed by a coroutine.resume or wrap taken before treadle.run began")
   end
   return result
+end
+
+--- The same for a coroutine inside, which has been left already: leaves the one
+--- around it, too.
+---@return any result
+local function leave()
+  if KNOWN then
+    if band(state.frame[CFRAME], RESUMED) == 0 then return call_off() end
+  elseif not isyieldable() then
+    return call_off()
+  end
+  return yield(SENTINEL)
 end
 
 --- Leaves a goroutine for good that caught its cancellation again and again.
@@ -225,6 +249,7 @@ end
 return {
   state = state,
   hold = hold,
+  leave = leave,
   fail = fail,
   refuse = refuse,
   park = park,

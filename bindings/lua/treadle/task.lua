@@ -11,16 +11,18 @@
 
 local library = require "treadle.library"
 local errors = require "treadle.errors"
+local frame = require "treadle.frame"
 local park = require "treadle.park"
 local report = require "treadle.report"
 local time = require "treadle.time"
 local C, const = library.C, library.const
 
 local state, hold, fail = park.state, park.hold, park.fail
-local tasks, coroutines, ids = state.tasks, state.coroutines, state.ids
+local tasks, coroutines, ids, frames = state.tasks, state.coroutines, state.ids, state.frames
 local misuse, CANCELLED = errors.misuse, errors.CANCELLED
 local create, yield = coroutine.create, coroutine.yield
 local deadline = time.deadline
+local frame_of = frame.of
 local select, unpack = select, unpack
 local NO_TASK = park.NO_TASK
 local PENDING, EBUSY, ENOMEM = const.TDL_PENDING, const.TDL_EBUSY, const.TDL_ENOMEM
@@ -109,7 +111,7 @@ local function spawn(owner, f, n, ...)
   else
     co = create(body)
   end
-  tasks[id], coroutines[id], ids[id] = task, co, id
+  tasks[id], coroutines[id], ids[id], frames[id] = task, co, id, frame_of(co)
   live = live + 1
   if state.ending then task:cancel() end
   return task
@@ -222,7 +224,7 @@ end
 
 local function bury(task, trace)
   local id = task.id
-  tasks[id], coroutines[id], ids[id] = nil, nil, nil
+  tasks[id], coroutines[id], ids[id], frames[id] = nil, nil, nil, nil
   live = live - 1
   task.done, task.id = true, nil
   if C.tdl_task_free(state.host, id) == EBUSY then
