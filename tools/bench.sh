@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 # ./dev bench [NAME…] [--reps N] [--seconds S] [--hosts] [--instructions]
+# ./dev bench lua [NAME…] [--reps N] [--seconds S]
 # ./dev bench python [NAME…] [--reps N] [--seconds S] [--instructions]
 set -euo pipefail
 . tools/say.sh
 . tools/packages.sh
 . tools/compile.sh
 . tools/venv.sh
+. tools/lua_clients.sh
 
 if [ "${1:-}" = python ]; then # asyncio's loops side by side
     shift
@@ -18,6 +20,19 @@ if [ "${1:-}" = python ]; then # asyncio's loops side by side
     venv_peers
     headline "Measuring: treadle $(git describe --always 2>/dev/null || echo) beside asyncio and $venv_peers, $(nproc) processors"
     exec .venv/bin/python bench/python/run.py --load build-bench/load/echo_load "$@"
+fi
+
+if [ "${1:-}" = lua ]; then # beside other ways to serve from Lua
+    shift
+    case " $* " in
+        *" --help "* | *" -h "*) exec python3 bench/lua/run.py --build - --help ;;
+    esac
+    need "to build, and to compare with" $packages_build python3 luajit lua-messagepack lua-luv lua-cqueues lua-http wrk curl
+    openresty_ready || say "OpenResty is left out"
+    ulimit -Sn 20000 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
+    compile build-bench -DTDL_BUILD_BENCH=ON
+    headline "Measuring: treadle $(git describe --always 2>/dev/null || echo) in LuaJIT, $(nproc) processors"
+    exec python3 bench/lua/run.py --build build-bench "$@"
 fi
 
 find_go() {

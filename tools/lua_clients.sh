@@ -5,18 +5,31 @@
 
 lua_clients="lua-nginx-redis lua-nginx-memcached lua-nginx-websocket lua-nginx-dns lua-redis"
 
-lua_clients_download() { # DIRECTORY
+# For the benchmark only.
+openresty="nginx libnginx-mod-http-lua libnginx-mod-http-ndk lua-resty-core lua-resty-lrucache libluajit2-5.1-2 libpcre3"
+
+download_and_unpack() { # DIRECTORY PACKAGE…
     local package
     cd "$1" || return
-    apt-get download $lua_clients || { as_root apt-get update && apt-get download $lua_clients; } || return
+    shift
+    apt-get download "$@" || { as_root apt-get update && apt-get download "$@"; } || return
     for package in *.deb; do dpkg-deb -x "$package" . || return; done
 }
 
-lua_clients_ready() {
-    local place=.dev/lua-clients
-    [ ! -e "$place/usr/share/lua/5.1/nginx/redis.lua" ] || return 0
-    command -v apt-get >/dev/null || { say "Not a Debian system: the tests with OpenResty's clients are left out"; return 0; }
-    mkdir -p "$place.new"
-    ( quietly "fetching Lua clients: $lua_clients" lua_clients_download "$place.new" ) || return
+unpacked() { # PLACE FILE-IN-IT PACKAGE…
+    local place=$1 file=$2
+    shift 2
+    [ ! -e "$place/$file" ] || return 0
+    rm -rf "$place.new" && mkdir -p "$place.new"
+    ( quietly "fetching $*" download_and_unpack "$place.new" "$@" ) || return
     rm -rf "$place" && mv "$place.new" "$place"
+}
+
+lua_clients_ready() {
+    command -v apt-get >/dev/null || { say "Not a Debian system: the tests with OpenResty's clients are left out"; return 0; }
+    unpacked .dev/lua-clients usr/share/lua/5.1/nginx/redis.lua $lua_clients
+}
+
+openresty_ready() {
+    command -v apt-get >/dev/null && unpacked .dev/openresty usr/lib/nginx/modules/ngx_http_lua_module.so $openresty
 }
