@@ -39,6 +39,15 @@ end
 
 local why = ffi.new("char[400]")
 
+--- By what the system tells which descriptors are ready, "epoll", "uring" or "uv",
+--- and why that one. TDL_NETPOLL in the environment chooses it.
+---@return string name
+---@return string reason
+function M.netpoll()
+  C.tdl_netpoll_reason(why, ffi.sizeof(why))
+  return ffi.string(C.tdl_netpoll_name()), ffi.string(why)
+end
+
 --- For tests: makes the system's calls under treadle fail as often as the text
 --- says, "seed=7,short=0.3,eagain=0.1"; nil: no longer. The first must come while
 --- nothing runs. A text that does not parse is misuse, and the error says what is

@@ -21,10 +21,12 @@ local context = require "treadle.context"
 local debugging = require "treadle.debugging"
 local dgram = require "treadle.dgram"
 local fd = require "treadle.fd"
+local fs = require "treadle.fs"
 local goroutine = require "treadle.goroutine"
 local group = require "treadle.group"
 local loop = require "treadle.loop"
 local net = require "treadle.net"
+local os_ = require "treadle.os"
 local protect = require "treadle.protect"
 require "treadle.raw" -- more methods of connections
 local require_ = require "treadle.require"
@@ -80,6 +82,14 @@ return {
   adopt = net.adopt,
   adopt_listener = net.adopt_listener,
   fd = fd.fd,
+  open = fs.open,
+  fs = fs.fs,
+  lookup = os_.lookup,
+  lookup_name = os_.lookup_name,
+  command = os_.command,
+  signals = os_.signals,
+  ignore_signal = os_.ignore_signal,
+  reset_signal = os_.reset_signal,
   yield_if_due = tune.yield_if_due,
   tune = tune.tune,
   require = require_.require,
@@ -89,6 +99,7 @@ return {
   num_goroutines = debugging.num_goroutines,
   dump = debugging.dump,
   metric = debugging.metric,
+  netpoll = debugging.netpoll,
   fault_set = debugging.fault_set,
   fault_count = debugging.fault_count,
 }

@@ -113,6 +113,14 @@ fn_fault_set(PyObject *module, PyObject *arg)
 }
 
 static PyObject *
+fn_netpoll(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    char why[400];
+    int n = tdl_netpoll_reason(why, sizeof why);
+    return Py_BuildValue("(ss)", tdl_netpoll_name(), n < 0 ? "" : why);
+}
+
+static PyObject *
 fn_fault_count(PyObject *module, PyObject *args)
 {
     const char *what = NULL;
@@ -182,6 +190,9 @@ static PyMethodDef functions[] = {
      "fault_set(text)\n\nFor tests: makes the system's calls under treadle fail as often as the text says,\n"
      "\"seed=7,short=0.3,eagain=0.1\"; None: no longer. ValueError says what is wrong\n"
      "with a text. The first must come while nothing runs."},
+    {"netpoll", fn_netpoll, METH_NOARGS,
+     "netpoll() -> (str, str)\n\nBy what the system tells which descriptors are ready, \"epoll\", \"uring\" or\n"
+     "\"uv\", and why that one. TDL_NETPOLL in the environment chooses it."},
     {"fault_count", fn_fault_count, METH_VARARGS,
      "fault_count(what=None) -> int\n\nHow often the fault of that name was injected since the last fault_set;\n"
      "None: all of them together."},

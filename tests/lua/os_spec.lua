@@ -1,0 +1,105 @@
+-- Names, processes and signals.
+local ffi = require "ffi"
+local treadle = require "treadle"
+local helper = require "helper"
+local inside, raises = helper.inside, helper.raises
+
+ffi.cdef "int kill(int pid, int sig); int getpid(void);"
+
+describe("a name", function()
+  it("is looked up, and so is a number", inside(function()
+    assert.same({ "10.1.2.3" }, treadle.lookup "10.1.2.3")
+    assert.same({ "[::1]:80" }, treadle.lookup("::1", { port = 80 }))
+    assert.same({ "127.0.0.1:1" }, treadle.lookup("localhost", { network = "tcp4", port = 1 }))
+    local _, err, text = treadle.lookup "127.1"
+    assert.equal("bad address", err)
+    assert.equal("lookup 127.1: bad address", text)
+    assert.equal("bad address", select(2, treadle.lookup "a\0b"))
+    assert.equal("bad port", select(2, treadle.lookup("localhost", { port = 70000 })))
+    assert.equal("unknown network", select(2, treadle.lookup("localhost", { network = "carrier" })))
+    assert.equal("timeout", select(2, treadle.lookup("some.name", { timeout = 0 })))
+    assert.equal("bad address", select(2, treadle.lookup_name "no number"))
+    raises(function() treadle.lookup(7) end, "the host must be a string")
+  end))
+end)
+
+describe("a process", function()
+  it("returns what it returned, or the signal that ended it", inside(function()
+    local p = assert(treadle.command { "sh", "-c", "exit 7" })
+    assert.is_true(p:pid() > 1)
+    assert.same({ 7 }, { p:wait() })
+    assert.same({ nil, "no such process" }, { p:kill() })
+    assert.is_true(p:close())
+    assert.same({ nil, "closed" }, { p:wait() })
+    p = assert(treadle.command { "sleep", "1000" })
+    assert.same({ nil, "timeout" }, { p:wait(0.01) })
+    assert.is_true(p:kill "KILL")
+    assert.same({ 128 + 9, 9 }, { p:wait() })
+    p:close()
+  end))
+
+  it("talks through pipes", inside(function()
+    local p = assert(treadle.command({ "sh", "-c", "read x; echo \"<$x> $ONE\"; pwd; echo oops >&2" },
+      { stdin = "pipe", stdout = "pipe", stderr = "pipe", cwd = "/", env = { ONE = "1", PATH = "/usr/bin:/bin" } }))
+    p.stdin:write "hello\n"
+    assert.equal("<hello> 1", p.stdout:read "l")
+    assert.equal("/", p.stdout:read "l")
+    assert.equal("closed", select(2, p.stdout:read "l"))
+    assert.equal("oops", p.stderr:read "l")
+    assert.equal(0, p:wait())
+    p:close()
+    p = assert(treadle.command({ "sh", "-c", "echo a; echo b >&2" }, { stdout = "pipe", stderr = "out", stdin = "null" }))
+    assert.equal("a", p.stdout:read "l")
+    assert.equal("b", p.stdout:read "l")
+    p:close()
+  end))
+
+  it("that is not there is told, and bad options are errors", inside(function()
+    local p, err, text = treadle.command { "no-such-program" }
+    assert.is_nil(p)
+    assert.equal("no such file or directory", err)
+    assert.equal("start no-such-program: no such file or directory", text)
+    assert.equal("no such file or directory", select(2, treadle.command({ "true" }, { cwd = "/no/such" })))
+    raises(function() treadle.command "true" end, "expects a list of strings")
+    raises(function() treadle.command({ "true" }, { stdout = "out" }) end, "only stderr")
+    raises(function() treadle.command({ "true" }, { stdin = {} }) end, "stdin is")
+    raises(function() treadle.command { "true", 7 } end, "arguments must be strings")
+  end))
+
+  it("is killed with its object, and its group with it", inside(function()
+    local p = assert(treadle.command({ "sh", "-c", "sleep 1000 & echo up; wait" },
+      { stdout = "pipe", group = true, kill = true }))
+    assert.equal("up", p.stdout:read "l")
+    local out = p.stdout
+    p.stdout = nil
+    p:close()
+    assert.equal("closed", select(2, out:read "l")) -- the sleeper is gone, too
+    out:close()
+  end))
+end)
+
+describe("signals", function()
+  it("come to whom they were asked for, and go when he is closed", inside(function()
+    local a, b = treadle.signals("USR1", "SIGUSR2"), treadle.signals(10)
+    ffi.C.kill(ffi.C.getpid(), 10)
+    assert.equal(10, a:recv(10))
+    assert.equal(10, b:recv(10))
+    ffi.C.kill(ffi.C.getpid(), 12)
+    assert.equal(12, a:recv(10))
+    assert.same({ nil, "timeout" }, { b:recv(0.01) })
+    treadle.go(function() ffi.C.kill(ffi.C.getpid(), 10) end)
+    for number in b:iter() do
+      assert.equal(10, number)
+      b:close()
+    end
+    assert.same({ nil, "closed" }, { b:close() })
+    assert.same({ nil, "closed" }, { b:recv() })
+    assert.is_true(treadle.ignore_signal "USR1")
+    ffi.C.kill(ffi.C.getpid(), 10)
+    assert.is_true(treadle.reset_signal "USR1")
+    a:close()
+    raises(function() treadle.signals "KILL" end, "cannot be caught")
+    raises(function() treadle.signals "NOSUCH" end, "no such signal")
+    raises(function() treadle.signals() end, "expects the names")
+  end))
+end)
