@@ -640,7 +640,7 @@ static PyType_Slot transport_slots[] = {
 static PyType_Spec transport_spec = {
     .name = "treadle._treadle._Transport",
     .basicsize = sizeof(trobj),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .slots = transport_slots,
 };
 

@@ -611,6 +611,6 @@ static PyType_Slot stream_slots[] = {
 PyType_Spec stream_spec = {
     .name = "treadle._treadle._StreamTransport",
     .basicsize = sizeof(trobj),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots = stream_slots,
 };

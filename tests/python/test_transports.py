@@ -1,0 +1,964 @@
+# SPDX-License-Identifier: MIT
+"""asyncio's transports on treadle's loop, where they are treadle's own: what a
+connection promises beyond what CPython's own tests ask (see conformance)."""
+
+import asyncio
+import contextvars
+import gc
+import logging
+import os
+import resource
+import socket
+import ssl
+import sys
+import threading
+import warnings
+import weakref
+
+import pytest
+import treadle
+
+BIG = bytes(range(256)) * 8192  # 2 MiB: more than any socket buffer
+
+
+def run(main, debug=None):
+    with asyncio.Runner(loop_factory=treadle.new_event_loop, debug=debug) as runner:
+        return runner.run(asyncio.wait_for(main, 30))
+
+
+class Recorder(asyncio.Protocol):
+    """Notes what it is told, in order."""
+
+    def __init__(self):
+        self.events = []
+        self.data = bytearray()
+        self.lost = asyncio.get_running_loop().create_future()
+        self.news = asyncio.Event()
+
+    def note(self, *event):
+        self.events.append(event)
+        self.news.set()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.note("made")
+
+    def data_received(self, data):
+        assert type(data) is bytes
+        self.data += data
+        self.note("data")
+
+    def eof_received(self):
+        self.note("eof")
+        return True
+
+    def pause_writing(self):
+        self.note("pause")
+
+    def resume_writing(self):
+        self.note("resume")
+
+    def connection_lost(self, exc):
+        self.note("lost", exc)
+        self.lost.set_result(exc)
+
+    async def until(self, condition):
+        while not condition():
+            self.news.clear()
+            await self.news.wait()
+
+
+async def connected(factory=Recorder, family=socket.AF_UNIX):
+    """A transport, its protocol, and the plain socket at the other end."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair(family)
+    theirs.settimeout(20)
+    ours.setblocking(False)
+    transport, protocol = await loop.create_connection(factory, sock=ours)
+    return transport, protocol, theirs
+
+
+def tcp_pair():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        a = socket.create_connection(server.getsockname())
+        b, _ = server.accept()
+    return a, b
+
+
+def test_is_asyncios():
+    async def main():
+        transport, protocol, peer = await connected()
+        assert isinstance(transport, asyncio.Transport)
+        assert transport.get_protocol() is protocol
+        assert transport.get_extra_info("socket").fileno() == transport._sock_fd
+        assert transport.get_extra_info("nothing", 5) == 5
+        assert transport.get_extra_info("nothing", default=6) == 6
+        assert transport.get_extra_info("nothing") is None
+        assert "read=polling write=<idle, bufsize=0>" in repr(transport)
+        transport.close()
+        assert "closing" in repr(transport) and transport.is_closing()
+        assert protocol.events == [("made",)]  # never synchronously
+        assert await protocol.lost is None
+        assert "closed" in repr(transport)
+        peer.close()
+
+    run(main())
+
+
+def test_what_is_written_arrives_in_order():
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol, peer = await connected()
+        changed = bytearray(b"m" * 300_000)
+        expected = b"one" + BIG + bytes(changed) + b"ab" + BIG + b"c" + b"end"
+        transport.write(b"one")
+        transport.write(BIG)
+        transport.write(changed)
+        transport.writelines([b"a", b"", memoryview(b"b"), BIG, bytearray(b"c")])
+        transport.write(memoryview(b"end"))
+        changed[:] = b"x" * len(changed)  # what waits was copied
+        assert transport.get_write_buffer_size() > 0
+        assert ("pause",) in protocol.events
+        transport.write_eof()
+        with pytest.raises(RuntimeError, match=r"Cannot call write\(\) after write_eof\(\)"):
+            transport.write(b"more")
+        with pytest.raises(RuntimeError, match=r"Cannot call writelines\(\) after write_eof\(\)"):
+            transport.writelines([b"more"])
+
+        def read_all():
+            with peer.makefile("rb") as file:
+                return file.read()
+
+        assert await loop.run_in_executor(None, read_all) == expected
+        await protocol.until(lambda: ("resume",) in protocol.events)
+        assert protocol.events.count(("pause",)) == protocol.events.count(("resume",)) == 1
+        assert transport.get_write_buffer_size() == 0
+        transport.close()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+def test_writelines_is_one_system_call():
+    async def main():
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        transport = treadle._transports.SocketTransport(
+            asyncio.get_running_loop(), ours, Recorder()
+        )
+        transport.writelines([b"a" * 10, b"b" * 20, b"c"])
+        assert theirs.recv(100) == b"a" * 10 + b"b" * 20 + b"c"
+        transport.abort()
+        await transport.get_protocol().lost
+        theirs.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("bad", ["text", 5, None, [b"x"]])
+def test_bad_data(bad):
+    async def main():
+        transport, protocol, peer = await connected()
+        name = type(bad).__name__
+        with pytest.raises(
+            TypeError, match=f"data argument must be a bytes-like object, not '{name}'"
+        ):
+            transport.write(bad)
+        with pytest.raises(ValueError, match=r"high \(1\) must be >= low \(2\) must be >= 0"):
+            transport.set_write_buffer_limits(1, 2)
+        transport.close()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+def test_limits():
+    async def main():
+        transport, protocol, peer = await connected()
+        assert transport.get_write_buffer_limits() == (16384, 65536)
+        transport.set_write_buffer_limits(low=100)
+        assert transport.get_write_buffer_limits() == (100, 400)
+        transport.set_write_buffer_limits(high=0)
+        assert transport.get_write_buffer_limits() == (0, 0)
+        transport.write(BIG)
+        assert protocol.events[-1] == ("pause",)
+        transport.abort()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+def test_reading_pauses_and_goes_on():
+    async def main():
+        transport, protocol, peer = await connected()
+        await asyncio.sleep(0)
+        transport.pause_reading()
+        transport.pause_reading()
+        assert not transport.is_reading()
+        peer.sendall(b"while paused")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert protocol.data == b""
+        transport.resume_reading()
+        transport.resume_reading()
+        assert protocol.data == b""  # not synchronously
+        await protocol.until(lambda: protocol.data == b"while paused")
+        peer.sendall(b", after")
+        await protocol.until(lambda: protocol.data == b"while paused, after")
+        transport.close()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+def test_one_read_each_turn():
+    """A busy peer does not keep the others from their turn."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        a, b = tcp_pair()
+        b.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        a.settimeout(20)
+        b.setblocking(False)
+        turns = []
+
+        class Reader(Recorder):
+            def data_received(self, data):
+                assert len(data) <= 256 * 1024
+                turns.append(loop._turn)
+                super().data_received(data)
+
+        transport, protocol = await loop.create_connection(Reader, sock=b)
+        sender = threading.Thread(target=a.sendall, args=(BIG,))
+        sender.start()
+        await protocol.until(lambda: len(protocol.data) == len(BIG))
+        sender.join()
+        assert bytes(protocol.data) == BIG
+        assert len(turns) == len(set(turns))
+        transport.close()
+        await protocol.lost
+        a.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_data_and_end_at_once(family):
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = tcp_pair() if family == socket.AF_INET else socket.socketpair()
+        theirs.sendall(b"last words")
+        theirs.close()
+        ours.setblocking(False)
+        transport, protocol = await loop.create_connection(Recorder, sock=ours)
+        await protocol.until(lambda: ("eof",) in protocol.events)
+        assert protocol.events == [("made",), ("data",), ("eof",)]
+        assert not transport.is_closing()  # eof_received has said so
+        transport.close()
+        await protocol.lost
+
+    run(main())
+
+
+def test_the_sender_of_descriptors_is_read_to_the_end():
+    """A read that a descriptor cut short says nothing about what is left."""
+
+    async def main():
+        transport, protocol, peer = await connected()
+        await asyncio.sleep(0)
+        transport.pause_reading()
+        with open(os.devnull) as file:
+            socket.send_fds(peer, [b"one"], [file.fileno()])
+        peer.sendall(b"two")
+        transport.resume_reading()
+        await protocol.until(lambda: protocol.data == b"onetwo")
+        transport.close()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+def test_a_peer_that_resets():
+    async def main():
+        loop = asyncio.get_running_loop()
+        a, b = tcp_pair()
+        b.setblocking(False)
+        transport, protocol = await loop.create_connection(Recorder, sock=b)
+        a.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        a.close()
+        assert isinstance(await protocol.lost, ConnectionResetError)
+        assert protocol.events[-1][0] == "lost"
+        assert transport.is_closing()
+
+    run(main())
+
+
+def test_writing_to_nobody(caplog):
+    async def main():
+        transport, protocol, peer = await connected()
+        peer.close()
+        transport.write(b"x")
+        assert isinstance(await protocol.lost, OSError) or transport.is_closing()
+        with caplog.at_level(logging.WARNING, "asyncio"):
+            for _ in range(8):
+                transport.write(b"x")
+        assert "socket.send() raised exception." in caplog.text
+
+    run(main())
+
+
+def test_abort_forgets_what_waits():
+    async def main():
+        transport, protocol, peer = await connected()
+        transport.write(BIG)
+        transport.abort()
+        transport.abort()
+        transport.close()
+        assert await protocol.lost is None
+        assert [e[0] for e in protocol.events].count("lost") == 1
+        received = b""
+        while chunk := peer.recv(1 << 20):
+            received += chunk
+        assert len(received) < len(BIG)
+        peer.close()
+
+    run(main())
+
+
+def test_close_sends_what_waits():
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol, peer = await connected()
+        transport.write(BIG)
+        transport.close()
+        await asyncio.sleep(0)
+        assert not protocol.lost.done()
+
+        def read_all():
+            with peer.makefile("rb") as file:
+                return file.read()
+
+        assert await loop.run_in_executor(None, read_all) == BIG
+        assert await protocol.lost is None
+        peer.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("method", ["data_received", "eof_received"])
+def test_a_protocol_that_raises(method):
+    async def main():
+        loop = asyncio.get_running_loop()
+        told = []
+        loop.set_exception_handler(lambda loop, context: told.append(context))
+
+        class Bad(Recorder):
+            pass
+
+        def fail(self, *args):
+            raise ZeroDivisionError(method)
+
+        setattr(Bad, method, fail)
+        transport, protocol, peer = await connected(Bad)
+        peer.sendall(b"x")
+        peer.close()
+        assert isinstance(await protocol.lost, ZeroDivisionError)
+        assert told[0]["message"] == f"Fatal error: protocol.{method}() call failed."
+        assert told[0]["transport"] is transport
+        assert told[0]["protocol"] is protocol
+
+    run(main())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_exception_that_leaves_the_loop(error):
+    class Bad(Recorder):
+        def data_received(self, data):
+            raise error
+
+    async def main():
+        transport, protocol, peer = await connected(Bad)
+        peer.sendall(b"x")
+        try:
+            await asyncio.sleep(20)
+        finally:
+            transport.abort()
+            await asyncio.sleep(0)
+            peer.close()
+
+    with pytest.raises(error):
+        run(main())
+
+
+def test_buffered_protocol():
+    class Buffered(asyncio.BufferedProtocol):
+        def __init__(self):
+            self.buffer = bytearray(1000)
+            self.data = b""
+            self.over = asyncio.get_running_loop().create_future()
+
+        def get_buffer(self, hint):
+            return memoryview(self.buffer)
+
+        def buffer_updated(self, n):
+            self.data += self.buffer[:n]
+
+        def eof_received(self):
+            self.over.set_result(None)
+
+    async def main():
+        transport, protocol, peer = await connected(Buffered)
+        peer.sendall(BIG[:100_000])
+        peer.close()
+        await protocol.over
+        assert protocol.data == BIG[:100_000]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("buffer", "message"),
+    [(bytearray(), "get_buffer() call failed"), (b"fixed", "Fatal read error on socket transport")],
+)
+def test_a_buffer_that_will_not_do(buffer, message):
+    class Buffered(asyncio.BufferedProtocol):
+        def __init__(self):
+            self.lost = asyncio.get_running_loop().create_future()
+
+        def get_buffer(self, hint):
+            return buffer
+
+        def connection_lost(self, exc):
+            self.lost.set_result(exc)
+
+    async def main():
+        told = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: told.append(context["message"]))
+        transport, protocol, peer = await connected(Buffered)
+        peer.sendall(b"x")
+        assert await protocol.lost is not None
+        assert message in told[0]
+        peer.close()
+
+    run(main())
+
+
+def test_another_protocol():
+    async def main():
+        transport, first, peer = await connected()
+        second = Recorder()
+        peer.sendall(b"a")
+        await first.until(lambda: first.data == b"a")
+        transport.set_protocol(second)
+        peer.sendall(b"b")
+        await second.until(lambda: second.data == b"b")
+        assert first.data == b"a"
+        transport.close()
+        await second.lost
+        assert not first.lost.done()
+        peer.close()
+
+    run(main())
+
+
+def test_context():
+    """Callbacks run in the context in which the connection was made."""
+    var = contextvars.ContextVar("var", default="none")
+    seen = []
+
+    class P(Recorder):
+        def connection_made(self, transport):
+            seen.append(var.get())
+            super().connection_made(transport)
+
+        def data_received(self, data):
+            seen.append(var.get())
+            super().data_received(data)
+
+        def connection_lost(self, exc):
+            seen.append(var.get())
+            super().connection_lost(exc)
+
+    async def main():
+        var.set("maker")
+        transport, protocol, peer = await connected(P)
+        var.set("later")
+        peer.sendall(b"x")
+        await protocol.until(lambda: protocol.data)
+        transport.close()
+        await protocol.lost
+        peer.close()
+        assert seen == ["maker"] * 3
+
+    run(main())
+
+
+def test_bytes_that_are_kept_do_not_change():
+    """What was handed over belongs to the protocol, however many reads follow."""
+
+    async def main():
+        transport, protocol, peer = await connected()
+        kept = []
+        plain = Recorder.data_received
+
+        def keep(data):
+            kept.append(data) if len(kept) % 2 == 0 else kept.append(bytes(bytearray(data)))
+            hash(data)
+            plain(protocol, data)
+
+        protocol.data_received = keep
+        transport.set_protocol(protocol)
+        sent = []
+        for i in range(40):
+            sent.append(bytes([65 + i]) * (200 + i * 7))
+            peer.sendall(sent[-1])
+            await protocol.until(lambda: bytes(protocol.data) == b"".join(sent))
+        assert kept == sent
+        assert [hash(k) for k in kept] == [hash(s) for s in sent]
+        transport.close()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+def test_streams():
+    async def main():
+        async def serve(reader, writer):
+            try:
+                while line := await reader.readline():
+                    writer.write(line.upper())
+                    await writer.drain()
+                writer.write(b"bye")
+            finally:
+                writer.close()
+                await writer.wait_closed()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.writelines([b"one\ntw", b"o\nthree"])
+        assert await reader.readexactly(4) == b"ONE\n"
+        assert await reader.readuntil(b"\n") == b"TWO\n"
+        read = asyncio.create_task(reader.read(100))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="while another coroutine is already waiting"):
+            await reader.read(1)
+        read.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await read
+        writer.write_eof()
+        assert await reader.readline() == b"THREEbye"
+        assert reader.at_eof()
+        assert await reader.read(10) == b""
+        assert await reader.read() == b""
+        with pytest.raises(asyncio.IncompleteReadError):
+            await reader.readexactly(1)
+        with pytest.raises(ValueError, match="readexactly size can not be less than zero"):
+            await reader.readexactly(-1)
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_streams_hold_back_a_fast_peer():
+    """More than twice the limit is not read ahead."""
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=1000)
+        sent = 0
+        try:
+            while True:
+                sent += theirs.send(BIG[:4096])
+                await asyncio.sleep(0)
+        except BlockingIOError:
+            pass
+        assert len(reader._buffer) < sent
+        assert not writer.transport.is_reading()
+        theirs.shutdown(socket.SHUT_WR)
+        data = await reader.read()
+        assert len(data) == sent
+        assert data == (BIG[:4096] * (sent // 4096 + 1))[:sent]
+        writer.close()
+        await writer.wait_closed()
+        theirs.close()
+
+    run(main())
+
+
+def test_a_stream_that_is_dropped():
+    """A reader that nobody has any more does not disturb the connection."""
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        transport = writer.transport
+        gone = weakref.ref(reader)
+        protocol = transport.get_protocol()
+        writer._reader = None
+        del reader
+        gc.collect()
+        assert gone() is None
+        theirs.sendall(b"for nobody")
+        await asyncio.sleep(0.01)
+        assert not transport.is_closing()
+        assert protocol is transport.get_protocol()
+        writer.close()
+        await writer.wait_closed()
+        theirs.close()
+
+    run(main())
+
+
+def test_an_unclosed_transport_is_told_of():
+    async def main():
+        _, _, peer = await connected()
+        return peer
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        peer = run(main())
+        gc.collect()
+    assert any("unclosed transport" in str(w.message) for w in told)
+    peer.close()
+
+
+def test_the_loop_keeps_transports():
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol, peer = await connected()
+        await asyncio.sleep(0)
+        kept = weakref.ref(transport)
+        seen = protocol.events
+        del transport, protocol
+        gc.collect()
+        assert kept() is not None
+        peer.close()
+        while len(seen) < 2:
+            await asyncio.sleep(0.001)
+        kept().close()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gc.collect()
+        assert kept() is None
+        assert not loop._live
+
+    run(main())
+
+
+def test_many_connections_leave_nothing():
+    async def round():
+        async def serve(reader, writer):
+            writer.write(await reader.read(1000))
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        where = server.sockets[0].getsockname()
+
+        async def one():
+            reader, writer = await asyncio.open_connection(*where)
+            writer.write(b"x" * 1000)
+            assert len(await reader.read()) == 1000
+            writer.close()
+            await writer.wait_closed()
+
+        for _ in range(3):
+            await asyncio.gather(*(one() for _ in range(30)))
+        server.close()
+        await server.wait_closed()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not asyncio.get_running_loop()._live
+
+    def objects():
+        gc.collect()
+        return sum(1 for o in gc.get_objects() if "Transport" in type(o).__name__)
+
+    def size():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    run(round())
+    before, memory = objects(), size()
+    for _ in range(2):
+        run(round())
+    assert objects() <= before
+    assert size() - memory < 20_000  # KiB
+
+
+def test_accepting_many_at_once():
+    async def main():
+        loop = asyncio.get_running_loop()
+        made = []
+
+        class P(Recorder):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                made.append(self)
+
+        server = await loop.create_server(P, "127.0.0.1", 0, backlog=64)
+        where = server.sockets[0].getsockname()
+        peers = [socket.create_connection(where) for _ in range(50)]
+        while len(made) < 50:
+            await asyncio.sleep(0.001)
+        assert {p.transport.get_extra_info("peername") for p in made} == {
+            s.getsockname() for s in peers
+        }
+        for p in made:
+            p.transport.close()
+            await p.lost
+        for s in peers:
+            s.close()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_a_factory_that_raises_loses_one_connection_only():
+    async def main():
+        loop = asyncio.get_running_loop()
+        told = []
+        loop.set_exception_handler(lambda loop, context: told.append(context["message"]))
+        turn = iter(range(100))
+
+        def factory():
+            if next(turn) == 0:
+                raise ZeroDivisionError
+            return Recorder()
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        where = server.sockets[0].getsockname()
+        with socket.create_connection(where) as first:
+            first.settimeout(10)
+            assert await loop.run_in_executor(None, first.recv, 1) == b""
+        reader, writer = await asyncio.open_connection(*where)
+        writer.close()
+        await writer.wait_closed()
+        assert told == ["Error on transport creation for incoming connection"]
+        while loop._live:
+            for transport in list(loop._live):
+                transport.close()
+            await asyncio.sleep(0.001)
+        server.close()
+        await server.wait_closed()
+
+    run(main(), debug=True)
+
+
+def certificate(tmp_path):
+    """A key and a certificate, signed by itself."""
+    import subprocess
+
+    file = tmp_path / "both.pem"
+    if not file.exists():
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+             "-subj", "/CN=localhost", "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
+            check=True, capture_output=True,
+        )
+        file.write_bytes((tmp_path / "key.pem").read_bytes() + (tmp_path / "cert.pem").read_bytes())
+    return file
+
+
+@pytest.fixture
+def contexts(tmp_path):
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate(tmp_path))
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    return server, client
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_tls(contexts, upgrade):
+    """Small and large messages both ways, end of the stream, and start_tls."""
+    if upgrade and sys.version_info < (3, 12):
+        pytest.skip("asyncio's server side of start_tls came with 3.12")
+    for_server, for_client = contexts
+
+    async def main():
+        async def serve(reader, writer):
+            if upgrade:
+                assert await reader.readline() == b"STARTTLS\n"
+                await writer.start_tls(for_server)
+            while data := await reader.read(100_000):
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(
+            serve, "127.0.0.1", 0, ssl=None if upgrade else for_server
+        )
+        where = server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*where, ssl=None if upgrade else for_client)
+        if upgrade:
+            writer.write(b"STARTTLS\n")
+            await writer.start_tls(for_client)
+        assert writer.get_extra_info("ssl_object") is not None
+        assert writer.get_extra_info("peername") == where
+        for n in (1, 1000, 16_384, 16_385, 50_000, 300_000):
+            writer.write(BIG[:n])
+            assert await reader.readexactly(n) == BIG[:n]
+        writer.writelines([b"a", bytearray(b"b"), memoryview(b"c")])
+        assert await reader.readexactly(3) == b"abc"
+        writer.write(BIG)
+        assert await reader.readexactly(len(BIG)) == BIG
+        with pytest.raises(TypeError, match="data: expecting a bytes-like instance, got str"):
+            writer.write("text")
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_tls_protocol(contexts):
+    """Data comes as bytes; a protocol that raises ends the connection."""
+    for_server, for_client = contexts
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        told = []
+        loop.set_exception_handler(lambda loop, context: told.append(context))
+        made = []
+
+        class P(Recorder):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                made.append(self)
+
+            def data_received(self, data):
+                if data == b"fail":
+                    raise ZeroDivisionError
+                super().data_received(data)
+
+        server = await loop.create_server(P, "127.0.0.1", 0, ssl=for_server)
+        transport, client = await loop.create_connection(
+            Recorder, *server.sockets[0].getsockname(), ssl=for_client
+        )
+        transport.write(b"hello")
+        while not made:  # the server's side ends its handshake later
+            await asyncio.sleep(0.001)
+        await made[0].until(lambda: made[0].data == b"hello")
+        made[0].transport.write(b"x" * 100_000)
+        await client.until(lambda: len(client.data) == 100_000)
+        made[0].transport.pause_reading()
+        transport.write(b", there")
+        await asyncio.sleep(0.01)
+        assert made[0].data == b"hello"
+        made[0].transport.resume_reading()
+        await made[0].until(lambda: made[0].data == b"hello, there")
+        transport.write(b"fail")
+        assert isinstance(await made[0].lost, ZeroDivisionError)
+        assert told[0]["message"] == "Fatal error on SSL protocol"
+        await client.lost
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_tls_to_somebody_who_speaks_it_not(contexts):
+    async def main():
+        ours, theirs = socket.socketpair()
+        theirs.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        with pytest.raises(ssl.SSLError):
+            await asyncio.open_connection(sock=ours, ssl=contexts[1], server_hostname="localhost")
+        theirs.close()
+
+    run(main())
+
+
+def test_sendfile(tmp_path):
+    file = tmp_path / "data"
+    file.write_bytes(BIG)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol, peer = await connected()
+        with open(file, "rb") as source:
+            sending = asyncio.create_task(loop.sendfile(transport, source, 100, fallback=False))
+
+            def read(n):
+                with peer.makefile("rb") as f:
+                    return f.read(n)
+
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match="sendfile is in progress"):
+                transport.write(b"x")
+            assert await loop.run_in_executor(None, read, len(BIG) - 100) == BIG[100:]
+            assert await sending == len(BIG) - 100
+        transport.write(b"after")
+        assert peer.recv(10) == b"after"
+        peer.sendall(b"and back")
+        await protocol.until(lambda: protocol.data == b"and back")
+        transport.close()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd")
+def test_children_need_no_signal_and_no_thread():
+    async def main():
+        import signal
+
+        before = signal.getsignal(signal.SIGCHLD)
+        threads = threading.active_count()
+        processes = [
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-c", f"print({i}); raise SystemExit({i})",
+                stdout=asyncio.subprocess.PIPE,
+            )
+            for i in range(3)
+        ]
+        assert threading.active_count() == threads
+        assert signal.getsignal(signal.SIGCHLD) == before
+        for i, process in enumerate(processes):
+            out, _ = await process.communicate()
+            assert (out, process.returncode) == (b"%d\n" % i, i)
+        killed = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=-1)
+        killed.kill()
+        assert await killed.wait() == -signal.SIGKILL
+
+    run(main())
+
+
+def test_debug_mode(caplog):
+    class Slow(Recorder):
+        def data_received(self, data):
+            import time
+
+            time.sleep(0.02)
+            super().data_received(data)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.slow_callback_duration = 0.01
+        transport, protocol, peer = await connected(Slow)
+        transport.pause_reading()
+        transport.resume_reading()
+        peer.sendall(b"x")
+        await protocol.until(lambda: protocol.data)
+        peer.close()
+        await protocol.until(lambda: ("eof",) in protocol.events)
+        transport.close()
+        await protocol.lost
+
+    with caplog.at_level(logging.DEBUG, "asyncio"):
+        run(main(), debug=True)
+    for text in ("pauses reading", "resumes reading", "received EOF", "Executing <SocketTransport"):
+        assert text in caplog.text
