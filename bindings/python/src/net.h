@@ -72,6 +72,8 @@ PyObject *tcp_info_get(mod_state *st, PyObject *self, tdl_conn *core);
 
 /* Adds the types and functions of these files. 0, or -1 with an exception. */
 int net_setup(PyObject *module, mod_state *st);
+/* oscall.c: files, names, processes, signals. */
+int os_setup(PyObject *module, mod_state *st);
 PyObject *dial_call(mod_state *st, PyObject *network, PyObject *address, int64_t ns, PyObject *local,
                     PyObject *delay);
 PyObject *conn_send_fds(PyObject *c, PyObject *args);
@@ -87,6 +89,6 @@ extern PyType_Spec dgram_spec, fd_spec, call_spec;
 extern PyMethodDef dgram_functions[], fd_functions[];
 
 /* Fields of mod_state, for traverse and clear. */
-#define EACH_NET_OBJECT(X) X(DgramType) X(FdType) X(CallType) X(TcpInfoType) X(Truncated)
+#define EACH_NET_OBJECT(X) X(DgramType) X(FdType) X(CallType) X(FileType) X(ProcessType) X(TcpInfoType) X(Truncated)
 
 #endif

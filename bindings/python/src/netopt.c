@@ -187,5 +187,7 @@ net_setup(PyObject *module, mod_state *st)
     }
     if (PyModule_AddFunctions(module, dgram_functions) < 0)
         return -1;
-    return PyModule_AddFunctions(module, fd_functions);
+    if (PyModule_AddFunctions(module, fd_functions) < 0)
+        return -1;
+    return os_setup(module, st);
 }

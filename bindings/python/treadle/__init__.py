@@ -31,6 +31,7 @@ from ._context import Context, ContextCancelled, background
 from ._group import ErrGroup, Once, SingleFlight
 from ._loop import Loop, new_event_loop, run
 from ._scope import Scope, scope, timeout
+from ._system import Process, Signals, lookup, lookup_name, process, signals
 from ._treadle import (
     Case,
     Chan,
@@ -78,6 +79,7 @@ from ._treadle import (
     yield_,
 )
 from ._watchdog import Hog, watchdog
+from .fs import File, open_file
 
 __version__ = "0.1.0"
 
@@ -95,6 +97,7 @@ __all__ = [
     "Dgram",
     "ErrGroup",
     "Fd",
+    "File",
     "G",
     "Hog",
     "Lines",
@@ -103,10 +106,12 @@ __all__ = [
     "Mutex",
     "Once",
     "Op",
+    "Process",
     "RWMutex",
     "Scope",
     "Semaphore",
     "SharedChan",
+    "Signals",
     "SingleFlight",
     "TcpInfo",
     "Ticker",
@@ -128,15 +133,20 @@ __all__ = [
     "listen",
     "listen_udp",
     "listen_unixgram",
+    "lookup",
+    "lookup_name",
     "metric",
     "netpoll",
     "new_event_loop",
     "now",
     "num_goroutines",
+    "open_file",
     "pipe",
+    "process",
     "run",
     "scope",
     "select",
+    "signals",
     "sleep",
     "timeout",
     "try_select",
