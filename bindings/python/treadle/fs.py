@@ -13,9 +13,12 @@ import errno
 import os
 from collections.abc import AsyncIterator, Awaitable
 from types import TracebackType
-from typing import Literal, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, Union
 
 from . import _treadle
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 __all__ = [
     "DirEntry", "File", "Stat", "access", "chmod", "chown", "copy", "exists", "link", "listdir", "lstat", "mkdir",
@@ -141,11 +144,11 @@ class File:
             raise ValueError("pread: a negative offset")
         return await _named(self._core.read(n, offset), self.name)
 
-    async def write(self, data: _treadle.ReadableBuffer) -> int:
+    async def write(self, data: ReadableBuffer) -> int:
         """All of it at the position (or the end, for a file opened to append)."""
         return await _named(self._core.write(data), self.name)
 
-    async def pwrite(self, data: _treadle.ReadableBuffer, offset: int) -> int:
+    async def pwrite(self, data: ReadableBuffer, offset: int) -> int:
         """All of it at the offset; the position stays."""
         if offset < 0:
             raise ValueError("pwrite: a negative offset")
@@ -346,7 +349,7 @@ async def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict")
 
 async def write_bytes(
     path: Path,
-    data: _treadle.ReadableBuffer,
+    data: ReadableBuffer,
     *,
     append: bool = False,
     exclusive: bool = False,
