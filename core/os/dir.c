@@ -47,6 +47,7 @@ tdl_dir *tdl_dir_from(uv_fs_t *req) {
         ((entry *)(d + 1))[i++].type = type_of(e.type);
         used += k;
     }
+    if (i == n) uv_fs_scandir_next(req, &e); /* which frees the last one; the cleanup would not */
     tdl_dir *whole = d && names && i == n ? tdl_sys.resize(d, sizeof *d + n * sizeof(entry) + used) : NULL;
     if (whole) {
         whole->n = n;
