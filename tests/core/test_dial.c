@@ -387,3 +387,23 @@ TEST(host_closes, "H12 closing a host drops a dial with several attempts under w
     CHECK_RC(tdl_host_close(h), 0);
     blackhole_close(&hole);
 }
+
+/* -- While everything starts ------------------------------------------------------------- */
+
+static int fail_at_once(void *arg) {
+    tdl_conn *c = NULL;
+    return tdl_dial("tcp", arg, 0, &c);
+}
+
+TEST(fails_at_start, "D38 a dial that fails while a run has just started is no deadlock") {
+    char               address[ADDRESS_SIZE];
+    struct sockaddr_in sa = { .sin_family = AF_INET };
+    socklen_t          n = sizeof sa;
+    int                fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(fd >= 0 && bind(fd, (struct sockaddr *)&sa, sizeof sa) == 0);
+    REQUIRE(getsockname(fd, (struct sockaddr *)&sa, &n) == 0);
+    snprintf(address, sizeof address, "127.0.0.1:%d", ntohs(sa.sin_port)); /* bound, but nobody listens */
+    for (int i = 0; i < SCALE(100); i++) CHECK_RC(tdl_run(fail_at_once, address), -ECONNREFUSED);
+    close(fd);
+}

@@ -202,6 +202,80 @@ TEST_G(tun, "D35 a packet to a TUN device is read by a goroutine, which answers 
     tdl_fd_free(ping);
 }
 
+/* -- TAP: a device of frames ------------------------------------------------------------------ */
+
+static struct {
+    int tap, ask; /* < 0: could not be had */
+} tap_devices;
+
+static void *open_tap(void *arg) {
+    struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+    tap_devices.tap = tap_devices.ask = -1;
+    if (unshare(CLONE_NEWNET) != 0) return arg;
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    if (fd < 0) return arg;
+    strcpy(ifr.ifr_name, "tdl1");
+    if (ioctl(fd, TUNSETIFF, &ifr) == 0 && set_up("tdl1") == 0 && give_address("tdl1", "10.79.0.1") == 0) {
+        tap_devices.tap = fd;
+        tap_devices.ask = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    } else {
+        close(fd);
+    }
+    return arg;
+}
+
+typedef struct frame {
+    uint8_t to[6], from[6];
+    uint8_t type[2]; /* 0x0806: ARP */
+    uint8_t kinds[6], op[2];
+    uint8_t from_hw[6], from_ip[4], to_hw[6], to_ip[4];
+} frame;
+
+/* The kernel asks who has the address: answered by hand, and then it sends what it
+ * had for it. */
+TEST_G(tap, "D35 a TAP device brings frames: a question of the kernel's is answered, and its datagram comes") {
+    pthread_t          thread;
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(7777) };
+    uint8_t            packet[1600];
+    tdl_fd            *f = NULL;
+    int                answered = 0, came = 0;
+    REQUIRE(pthread_create(&thread, NULL, open_tap, NULL) == 0);
+    pthread_join(thread, NULL);
+    if (tap_devices.ask < 0) {
+        check_skip("no TAP device in a namespace of one's own");
+        return;
+    }
+    CHECK_RC(tdl_fd_adopt(tap_devices.tap, &f), 0);
+    tdl_fd_set_deadline(f, tdl_now() + 15 * TDL_SECOND);
+    inet_pton(AF_INET, "10.79.0.2", &to.sin_addr);
+    CHECK_INT(sendto(tap_devices.ask, "over the wire", 13, 0, (struct sockaddr *)&to, sizeof to), 13);
+    while (!came) {
+        int64_t n = tdl_fd_read(f, packet, sizeof packet);
+        frame   a;
+        if (!CHECK(n > 14)) break;
+        memcpy(&a, packet, sizeof a);
+        if (n >= (int64_t)sizeof a && a.type[0] == 8 && a.type[1] == 6 && a.op[1] == 1 &&
+            memcmp(a.to_ip, &to.sin_addr, 4) == 0) {
+            static const uint8_t self[6] = { 2, 0, 0, 0, 0, 2 };
+            frame                b = a;
+            memcpy(b.to, a.from, 6);
+            memcpy(b.from, self, 6);
+            b.op[1] = 2; /* is at */
+            memcpy(b.from_hw, self, 6);
+            memcpy(b.from_ip, a.to_ip, 4);
+            memcpy(b.to_hw, a.from_hw, 6);
+            memcpy(b.to_ip, a.from_ip, 4);
+            CHECK_RC(tdl_fd_write(f, &b, sizeof b), sizeof b);
+            answered++;
+        }
+        if (n == 14 + 20 + 8 + 13 && packet[12] == 8 && packet[13] == 0) came = memcmp(packet + 42, "over the wire", 13) == 0;
+    }
+    CHECK(answered > 0);
+    CHECK(came);
+    tdl_fd_free(f);
+    close(tap_devices.ask);
+}
+
 /* -- Two namespaces ---------------------------------------------------------------------------- */
 
 static struct {

@@ -129,10 +129,17 @@ end
 ---@param address string "127.0.0.1:7000", a path, "@name"
 ---@return integer|nil n number of bytes
 ---@return string|nil err "message too long", "bad address", "timeout", "closed", "cancelled", …
+---@return string|nil text the same with the address
 function Dgram:sendto(data, address)
   local to, rc = destination(self, address)
-  if not to then return nil, fail(rc) end
-  return send(self, data, to)
+  local n, err
+  if to then
+    n, err = send(self, data, to)
+    if n then return n end
+  else
+    err = fail(rc)
+  end
+  return nil, err, ("sendto %s: %s"):format(tostring(address), err)
 end
 
 --- Sends one datagram to whom the socket was dialled.
