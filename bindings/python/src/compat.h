@@ -8,6 +8,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdbool.h>
 
 #if PY_VERSION_HEX < 0x030b0000
 #error "treadle needs CPython 3.11 or later"
@@ -74,6 +75,20 @@ forget_hash(PyObject *bytes)
     _Py_COMP_DIAG_IGNORE_DEPR_DECLS
     ((PyBytesObject *)bytes)->ob_shash = -1;
     _Py_COMP_DIAG_POP
+}
+
+/* Is this what the weak reference refers to? */
+static inline bool
+weakref_is(PyObject *ref, PyObject *object)
+{
+#if PY_VERSION_HEX < 0x030d0000
+    return PyWeakref_GET_OBJECT(ref) == object;
+#else
+    PyObject *found = NULL;
+    bool same = PyWeakref_GetRef(ref, &found) > 0 && found == object;
+    Py_XDECREF(found);
+    return same;
+#endif
 }
 
 #endif

@@ -88,6 +88,14 @@ host_here(ploop *l)
     return l->host != NULL && l->host->core != NULL && l->host->thread == thread_identity();
 }
 
+void
+entry_forget(ploop *l, ploop_entry *e)
+{
+    unwatch(l, &e->f);
+    e->how = 0;
+    Py_CLEAR(e->sock);
+}
+
 int
 ploop_fd_add(ploop *l, ploop_fd *f)
 {
@@ -99,9 +107,7 @@ ploop_fd_add(ploop *l, ploop_fd *f)
         ploop_entry *e = l->entries[f->fd];
         if (entry_wanted(e))
             return fail(-EEXIST);
-        unwatch(l, &e->f);
-        e->how = 0;
-        Py_CLEAR(e->sock);
+        entry_forget(l, e);
     }
     if (watch(l, f, TDL_READABLE | TDL_WRITABLE | TDL_EDGE) < 0)
         return -1;
@@ -126,7 +132,7 @@ entry_wanted(const ploop_entry *e)
 {
     int waits = 0;
     for (int i = 0; i < 2; i++)
-        if (e->waiters[i] != NULL && PyList_GET_SIZE(e->waiters[i]) > 0)
+        if (e->waiters[i] != NULL)
             waits |= i == 0 ? TDL_READABLE : TDL_WRITABLE;
     return waits | (e->reader != NULL ? TDL_READABLE : 0) | (e->writer != NULL ? TDL_WRITABLE : 0);
 }
@@ -236,25 +242,11 @@ handle_ready(ploop *l, ploop_entry *e, PyObject **slot)
 static void
 wake_waiters(ploop *l, ploop_entry *e, int direction)
 {
-    PyObject *list = e->waiters[direction];
-    if (list == NULL || PyList_GET_SIZE(list) == 0)
+    if (e->waiters[direction] == NULL)
         return;
-    e->waiters[direction] = NULL;
+    while (e->waiters[direction] != NULL)
+        sockop_ready(e->waiters[direction]); /* which takes it from the list */
     entry_sync(l, e);
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        PyObject *future = PyList_GET_ITEM(list, i);
-        PyObject *done = PyObject_CallMethodNoArgs(future, l->st->s_done), *set = NULL;
-        if (done == Py_False)
-            set = PyObject_CallMethodOneArg(future, l->st->s_set_result, Py_None);
-        if (done == NULL || (done == Py_False && set == NULL))
-            ploop_fatal(l);
-        Py_XDECREF(done);
-        Py_XDECREF(set);
-    }
-    if (PyList_SetSlice(list, 0, PyList_GET_SIZE(list), NULL) == 0 && e->waiters[direction] == NULL)
-        e->waiters[direction] = list; /* for the next wait */
-    else
-        Py_DECREF(list);
 }
 
 static void
@@ -262,7 +254,10 @@ entry_ready(ploop_fd *f, unsigned ready)
 {
     ploop_entry *e = (ploop_entry *)f;
     ploop *l = f->loop;
+    if (ready & PLOOP_HUP)
+        e->hup = true;
     if (ready & PLOOP_READ) {
+        e->drained = false;
         handle_ready(l, e, &e->reader);
         wake_waiters(l, e, 0);
     }
@@ -312,8 +307,14 @@ fds_clear(ploop *l)
             continue;
         Py_XDECREF(e->reader);
         Py_XDECREF(e->writer);
-        Py_XDECREF(e->waiters[0]);
-        Py_XDECREF(e->waiters[1]);
+        for (int w = 0; w < 2; w++)
+            while (e->waiters[w] != NULL) {
+                sockop *o = e->waiters[w];
+                e->waiters[w] = o->next;
+                o->linked = false;
+                o->prev = o->next = NULL;
+                Py_DECREF(o);
+            }
         Py_XDECREF(e->sock);
         PyMem_RawFree(e);
     }
@@ -329,8 +330,9 @@ fds_traverse(ploop *l, visitproc visit, void *arg)
             continue;
         Py_VISIT(e->reader);
         Py_VISIT(e->writer);
-        Py_VISIT(e->waiters[0]);
-        Py_VISIT(e->waiters[1]);
+        for (int w = 0; w < 2; w++)
+            for (sockop *o = e->waiters[w]; o != NULL; o = o->next)
+                Py_VISIT(o);
         Py_VISIT(e->sock);
     }
     return 0;

@@ -6,18 +6,40 @@
 
 #include "loop.h"
 
+/* One call of sock_recv or of its kind, see sock.c. */
+typedef struct sockop {
+    PyObject_HEAD
+    ploop *loop;                 /* strong */
+    PyObject *sock, *arg, *arg2; /* arg: the length, the buffer, the data; arg2: a length, an address */
+    PyObject *future;            /* while it waits: what the task waits for */
+    struct sockop *prev, *next;  /* in its entry's list; free ones by next */
+    Py_ssize_t pos;              /* sendall: sent so far */
+    int fd;                      /* while it waits: where */
+    uint8_t kind, state;
+    bool linked;
+} sockop;
+
 struct ploop_entry {
     ploop_fd f;
     int how; /* what the host watches for; 0: nothing */
     bool counted; /* in l->nwatched */
     PyObject *reader, *writer; /* handles, or NULL */
-    PyObject *waiters[2]; /* lists of futures, to read and to write, or NULL */
+    sockop *waiters[2]; /* those that wait to read, and to write: strong */
     PyObject *sock; /* a weak reference, see fds.c, or NULL */
+    bool drained;   /* sock.c: reading would block until there is an event */
+    bool hup;       /* the peer has ended, or sent urgent data: never say so again */
+    uint8_t stream; /* sock.c: 0 not known, 1 it is, 2 not */
 };
 
 /* NULL: MemoryError. fd is not negative. */
 ploop_entry *entry_get(ploop *l, int fd);
 int entry_sync(ploop *l, ploop_entry *e);
+void entry_forget(ploop *l, ploop_entry *e); /* its registration was for another socket */
 int entry_wanted(const ploop_entry *e);
+
+/* sock.c: the entry of a waiter is ready. */
+void sockop_ready(sockop *o);
+void sockops_free(ploop *l);
+int sockops_traverse(ploop *l, visitproc visit, void *arg);
 
 #endif

@@ -56,8 +56,37 @@ PyObject *fds_remove_reader(PyObject *l, PyObject *fd);
 PyObject *fds_remove_writer(PyObject *l, PyObject *fd);
 PyObject *fds_list(PyObject *l, PyObject *ignored);
 
-/* loop.c: puts a handle (taken) at the end of the ready queue. */
-int ready_push(ploop *l, PyObject *handle);
+#define LOOP_METHOD(name) PyObject *name(PyObject *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+/* sock.c */
+LOOP_METHOD(sock_recv);
+LOOP_METHOD(sock_recv_into);
+LOOP_METHOD(sock_sendall);
+LOOP_METHOD(sock_recvfrom);
+LOOP_METHOD(sock_recvfrom_into);
+LOOP_METHOD(sock_sendto);
+LOOP_METHOD(sock_accept);
+
+/* loopcall.c */
+int ready_push(ploop *l, PyObject *handle); /* takes it */
+PyObject *ready_take(ploop *l);
+void ready_clear(ploop *l);
+int loop_check_open(ploop *l);
+void loop_wake_up(ploop *l); /* when it sleeps */
+void loop_run_later(ploop *l);
+void loop_run_at_end(ploop *l);
+LOOP_METHOD(loop_call_soon);
+LOOP_METHOD(loop_call_soon_threadsafe);
+LOOP_METHOD(loop_call_later);
+LOOP_METHOD(loop_call_at);
+PyObject *loop_future(ploop *l); /* a new asyncio.Future */
+
+static inline double
+loop_seconds(void)
+{
+    return (double)tdl_now() * 1e-9;
+}
+
+/* loop.c */
 int loop_open(ploop *l);
 
 #endif

@@ -1,351 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * The C half of treadle.Loop: the ready queue, call_soon and its kind, and the
- * turns of the loop. The invariants are in loop.h.
- *
- * call_soon_threadsafe. A thread that calls it has the GIL, so it may put its
- * handle into the ready queue itself. `sleeping` is set before the loop gives the
- * GIL up to wait, and cleared when it has it again: whoever finds it set clears it
- * and wakes the host, so that one wait costs one wake-up at most. */
+ * The turns of treadle.Loop, and the type of its C half. The invariants are in
+ * loop.h. */
+#include "fds.h"
 #include "handle.h"
 #include <math.h>
-#include <stdarg.h>
 #include <structmember.h>
-
-/* -- The ready queue ------------------------------------------------------ */
-
-static int
-ready_grow(ploop *l)
-{
-    uint32_t size = l->ready_size ? 2 * l->ready_size : 64;
-    PyObject **ring = PyMem_Malloc(size * sizeof *ring);
-    if (ring == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    for (uint32_t i = 0; i < l->nready; i++)
-        ring[i] = l->ready[(l->iready + i) & (l->ready_size - 1)];
-    PyMem_Free(l->ready);
-    l->ready = ring;
-    l->ready_size = size;
-    l->iready = 0;
-    return 0;
-}
-
-int
-ready_push(ploop *l, PyObject *handle)
-{
-    if (l->nready == l->ready_size && ready_grow(l) < 0) {
-        Py_DECREF(handle);
-        return -1;
-    }
-    l->ready[(l->iready + l->nready++) & (l->ready_size - 1)] = handle;
-    return 0;
-}
-
-static PyObject *
-ready_take(ploop *l)
-{
-    PyObject *handle = l->ready[l->iready];
-    l->iready = (l->iready + 1) & (l->ready_size - 1);
-    l->nready--;
-    return handle;
-}
-
-static void
-ready_clear(ploop *l)
-{
-    while (l->nready > 0)
-        Py_DECREF(ready_take(l));
-}
-
-/* -- Arguments of call_soon and its kind ---------------------------------- */
-
-typedef struct { PyObject *callback, *context; PyObject *const *args; Py_ssize_t n; } call;
-
-/* args[0…skip) are the method's own. */
-static int
-parse_call(const char *method, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, Py_ssize_t skip, call *c)
-{
-    *c = (call){NULL, NULL, NULL, 0};
-    if (n > skip)
-        *c = (call){args[skip], NULL, args + skip + 1, n - skip - 1};
-    for (Py_ssize_t i = 0; kwnames != NULL && i < PyTuple_GET_SIZE(kwnames); i++) {
-        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
-        if (PyUnicode_CompareWithASCIIString(name, "context") == 0) {
-            c->context = args[n + i];
-        } else if (PyUnicode_CompareWithASCIIString(name, "callback") == 0 && c->callback == NULL) {
-            c->callback = args[n + i];
-        } else {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", method, name);
-            return -1;
-        }
-    }
-    if (c->callback == NULL) {
-        PyErr_Format(PyExc_TypeError, "%s() missing 1 required positional argument: 'callback'", method);
-        return -1;
-    }
-    if (c->context != NULL && c->context != Py_None && !PyContext_CheckExact(c->context)) {
-        PyErr_Format(PyExc_TypeError, "%s(): context must be a contextvars.Context, not %.100s", method,
-                     Py_TYPE(c->context)->tp_name);
-        return -1;
-    }
-    return 0;
-}
-
-static int
-check_open(ploop *l)
-{
-    if (!l->closed)
-        return 0;
-    PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
-    return -1;
-}
-
-static phandle *
-make_handle(ploop *l, bool timer, const char *method, const call *c)
-{
-    PyObject *stack = NULL;
-    if (l->debug) {
-        stack = PyObject_CallMethod((PyObject *)l, "_debug_call", "Os", c->callback, method);
-        if (stack == NULL)
-            return NULL;
-    }
-    phandle *h = handle_new(l, timer, c->callback, c->args, c->n, c->context);
-    if (h != NULL)
-        h->traceback = stack;
-    else
-        Py_XDECREF(stack);
-    return h;
-}
-
-static void
-wake(ploop *l)
-{
-    if (l->sleeping) {
-        l->sleeping = false;
-        if (l->host != NULL && l->host->core != NULL)
-            tdl_host_wake(l->host->core);
-    }
-}
-
-static PyObject *
-call_soon(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, const char *method)
-{
-    call c;
-    if (parse_call(method, args, n, kwnames, 0, &c) < 0 || check_open(l) < 0)
-        return NULL;
-    phandle *h = make_handle(l, false, method, &c);
-    if (h == NULL || ready_push(l, Py_NewRef((PyObject *)h)) < 0) {
-        Py_XDECREF(h);
-        return NULL;
-    }
-    return (PyObject *)h;
-}
-
-static PyObject *
-loop_call_soon(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
-{
-    return call_soon(l, args, n, kwnames, "call_soon");
-}
-
-static PyObject *
-loop_call_soon_threadsafe(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
-{
-    PyObject *handle = call_soon(l, args, n, kwnames, "call_soon_threadsafe");
-    if (handle != NULL)
-        wake(l);
-    return handle;
-}
-
-static double
-seconds_now(void)
-{
-    return (double)tdl_now() * 1e-9;
-}
-
-/* when: of double value `at`, or NULL. */
-static PyObject *
-call_at(ploop *l, PyObject *when, double at, const char *method, const call *c)
-{
-    (void)method;
-    if (check_open(l) < 0)
-        return NULL;
-    phandle *h = make_handle(l, true, "call_at", c);
-    if (h == NULL)
-        return NULL;
-    h->when = at;
-    h->when_object = when != NULL && !PyFloat_CheckExact(when) ? Py_NewRef(when) : NULL;
-    if (timer_add(l, h) < 0)
-        Py_CLEAR(h);
-    return (PyObject *)h;
-}
-
-static PyObject *
-loop_call_later(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
-{
-    call c;
-    if (n < 1)
-        return PyErr_Format(PyExc_TypeError, "call_later() missing 2 required positional arguments: "
-                                             "'delay' and 'callback'");
-    if (parse_call("call_later", args, n, kwnames, 1, &c) < 0)
-        return NULL;
-    if (args[0] == Py_None)
-        return PyErr_Format(PyExc_TypeError, "delay must not be None");
-    double delay;
-    if (PyFloat_Check(args[0]) || PyLong_Check(args[0])) {
-        delay = PyFloat_AsDouble(args[0]);
-    } else { /* whatever can be added to a float */
-        PyObject *now = PyFloat_FromDouble(seconds_now());
-        PyObject *sum = now == NULL ? NULL : PyNumber_Add(now, args[0]);
-        Py_XDECREF(now);
-        double at = sum == NULL ? -1 : PyFloat_AsDouble(sum);
-        PyObject *handle = PyErr_Occurred() ? NULL : call_at(l, sum, at, "call_later", &c);
-        Py_XDECREF(sum);
-        return handle;
-    }
-    if (delay == -1 && PyErr_Occurred())
-        return NULL;
-    return call_at(l, NULL, seconds_now() + delay, "call_later", &c);
-}
-
-static PyObject *
-loop_call_at(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
-{
-    call c;
-    if (n < 1)
-        return PyErr_Format(PyExc_TypeError, "call_at() missing 2 required positional arguments: "
-                                             "'when' and 'callback'");
-    if (parse_call("call_at", args, n, kwnames, 1, &c) < 0)
-        return NULL;
-    if (args[0] == Py_None)
-        return PyErr_Format(PyExc_TypeError, "when cannot be None");
-    double at = PyFloat_AsDouble(args[0]);
-    if (at == -1 && PyErr_Occurred())
-        return NULL;
-    return call_at(l, args[0], at, "call_at", &c);
-}
-
-/* -- For the other files -------------------------------------------------- */
-
-ploop *
-ploop_of(mod_state *st, PyObject *object)
-{
-    return st->LoopCoreType != NULL && PyObject_TypeCheck(object, st->LoopCoreType) ? (ploop *)object : NULL;
-}
-
-char *
-ploop_scratch(ploop *l)
-{
-    if (l->scratch == NULL) {
-        l->scratch = PyMem_RawMalloc(PLOOP_SCRATCH);
-        if (l->scratch == NULL)
-            PyErr_NoMemory();
-    }
-    return l->scratch;
-}
-
-int
-ploop_call_soon(ploop *l, PyObject *callable, PyObject *const *args, Py_ssize_t n, PyObject *context)
-{
-    if (check_open(l) < 0)
-        return -1;
-    phandle *h = make_handle(l, false, "call_soon", &(call){callable, context, args, n});
-    return h == NULL ? -1 : ready_push(l, (PyObject *)h);
-}
-
-void
-ploop_run_callback(ploop *l, PyObject *callable, PyObject *const *args, Py_ssize_t n, PyObject *context)
-{
-    phandle *h = handle_new(l, false, callable, args, n, context);
-    if (h == NULL || handle_run(h) < 0)
-        ploop_fatal(l);
-    Py_XDECREF(h);
-}
-
-void
-ploop_fatal(ploop *l)
-{
-    PyObject *exc = PyErr_GetRaisedException();
-    if (l->fatal == NULL)
-        l->fatal = exc;
-    else
-        Py_XDECREF(exc);
-}
-
-void
-ploop_report(ploop *l, const char *message, ...)
-{
-    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) || PyErr_ExceptionMatches(PyExc_SystemExit)) {
-        ploop_fatal(l);
-        return;
-    }
-    PyObject *exc = PyErr_GetRaisedException(), *done = NULL;
-    PyObject *context = Py_BuildValue("{s:s,s:O}", "message", message, "exception", exc ? exc : Py_None);
-    va_list pairs;
-    va_start(pairs, message);
-    for (const char *key; context != NULL && (key = va_arg(pairs, const char *)) != NULL;)
-        if (PyDict_SetItemString(context, key, va_arg(pairs, PyObject *)) < 0)
-            Py_CLEAR(context);
-    va_end(pairs);
-    if (context != NULL)
-        done = PyObject_CallMethod((PyObject *)l, "call_exception_handler", "N", context);
-    Py_XDECREF(exc);
-    if (done == NULL)
-        ploop_fatal(l);
-    Py_XDECREF(done);
-}
-
-static void
-node_link(ploop_later *head, ploop_later *n)
-{
-    if (n->next != NULL)
-        return;
-    n->prev = head->prev;
-    n->next = head;
-    head->prev->next = n;
-    head->prev = n;
-}
-
-void
-ploop_later_cancel(ploop_later *n)
-{
-    if (n->next == NULL)
-        return;
-    n->prev->next = n->next;
-    n->next->prev = n->prev;
-    n->prev = n->next = NULL;
-}
-
-void ploop_later_add(ploop *l, ploop_later *n) { node_link(&l->later, n); }
-void ploop_at_end(ploop *l, ploop_later *n) { node_link(&l->at_end, n); }
-
-static void
-run_later(ploop *l)
-{
-    if (l->later.next == &l->later)
-        return;
-    ploop_later batch = l->later; /* what is added from here on is for the next turn */
-    batch.next->prev = batch.prev->next = &batch;
-    l->later.prev = l->later.next = &l->later;
-    while (batch.next != &batch) {
-        ploop_later *n = batch.next;
-        ploop_later_cancel(n);
-        n->cb(n);
-    }
-}
-
-static void
-run_at_end(ploop *l)
-{
-    PyObject *exc = PyErr_GetRaisedException();
-    while (l->at_end.next != &l->at_end) {
-        ploop_later *n = l->at_end.next;
-        ploop_later_cancel(n);
-        n->cb(n);
-    }
-    PyErr_SetRaisedException(exc);
-}
 
 /* -- A turn --------------------------------------------------------------- */
 
@@ -353,7 +13,7 @@ run_at_end(ploop *l)
 static int64_t
 until_due(ploop *l)
 {
-    double ns = ceil((l->timers[0].when - seconds_now()) * 1e9);
+    double ns = ceil((l->timers[0].when - loop_seconds()) * 1e9);
     return !(ns > 0) ? 0 : ns < 24.0 * TDL_HOUR ? (int64_t)ns : 24 * TDL_HOUR;
 }
 
@@ -367,7 +27,8 @@ poll_events(ploop *l)
         PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
         return -1;
     }
-    if (l->nready == 0 && !l->stopping && l->later.next == &l->later)
+    if (l->nready == 0 && !l->stopping && l->fatal == NULL && l->later.next == &l->later &&
+        l->at_end.next == &l->at_end)
         wait = l->ntimers == 0 ? -1 : until_due(l);
     if (l->unsynced && fds_open(l) < 0)
         return -1;
@@ -378,7 +39,7 @@ poll_events(ploop *l)
         return host_poll_with(h, 0, ask ? 0 : TDL_POLL_BUSY) < 0 ? -1 : 0;
     }
     /* goroutines that can go on: without giving the GIL up */
-    int n = host_poll_with(h, 0, TDL_POLL_BUSY);
+    int n = h->pending > 0 ? host_poll_with(h, 0, TDL_POLL_BUSY) : 0;
     if (n != 0 || l->nready > 0 || l->stopping || h->core == NULL)
         return n < 0 ? -1 : 0;
     bool stuck = wait < 0 && l->stuck != NULL && !fds_awaited(l);
@@ -402,7 +63,7 @@ due_timers(ploop *l)
 {
     if (l->ntimers == 0)
         return 0;
-    double now = seconds_now();
+    double now = loop_seconds();
     while (l->ntimers > 0 && l->timers[0].when <= now)
         if (ready_push(l, (PyObject *)timer_pop(l)) < 0)
             return -1;
@@ -460,7 +121,7 @@ static int
 turn(ploop *l)
 {
     l->turn++;
-    run_later(l); /* before the events: what they add is for the next turn */
+    loop_run_later(l); /* before the events: what they add is for the next turn */
     int rc = poll_events(l);
     if (rc == 0)
         rc = leave_with_fatal(l);
@@ -468,7 +129,7 @@ turn(ploop *l)
         rc = due_timers(l);
     if (rc == 0)
         rc = run_ready(l);
-    run_at_end(l);
+    loop_run_at_end(l);
     return leave_with_fatal(l) < 0 ? -1 : rc;
 }
 
@@ -497,7 +158,7 @@ loop_run_once(ploop *l, PyObject *Py_UNUSED(ignored))
 int
 loop_open(ploop *l)
 {
-    if (check_open(l) < 0)
+    if (loop_check_open(l) < 0)
         return -1;
     if (l->host == NULL) {
         pyhost *h = host_open(l->st, (PyObject *)l, false);
@@ -558,7 +219,7 @@ loop_close_host(ploop *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_time(ploop *Py_UNUSED(l), PyObject *Py_UNUSED(ignored))
 {
-    return PyFloat_FromDouble(seconds_now());
+    return PyFloat_FromDouble(loop_seconds());
 }
 
 static PyObject *
@@ -582,7 +243,7 @@ loop_is_closed(ploop *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_check_closed(ploop *l, PyObject *Py_UNUSED(ignored))
 {
-    if (check_open(l) < 0)
+    if (loop_check_open(l) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -597,15 +258,14 @@ loop_stop(ploop *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_wake(ploop *l, PyObject *Py_UNUSED(ignored))
 {
-    wake(l);
+    loop_wake_up(l);
     Py_RETURN_NONE;
 }
 
 static PyObject *
 loop_create_future(ploop *l, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *args[] = {NULL, (PyObject *)l};
-    return PyObject_Vectorcall(l->st->FutureType, args + 1, PY_VECTORCALL_ARGUMENTS_OFFSET, l->st->kw_loop);
+    return loop_future(l);
 }
 
 static PyObject *
@@ -726,11 +386,14 @@ loop_traverse(ploop *l, visitproc visit, void *arg)
     Py_VISIT(l->live);
     Py_VISIT(l->fatal);
     Py_VISIT(l->thread_id);
+    Py_VISIT(l->future_kwargs);
     for (uint32_t i = 0; i < l->nready; i++)
         Py_VISIT(l->ready[(l->iready + i) & (l->ready_size - 1)]);
     for (uint32_t i = 0; i < l->ntimers; i++)
         Py_VISIT(l->timers[i].handle);
     int rc = fds_traverse(l, visit, arg);
+    if (rc == 0)
+        rc = sockops_traverse(l, visit, arg);
     return rc != 0 ? rc : handles_traverse(l, visit, arg);
 }
 
@@ -744,6 +407,9 @@ loop_clear(ploop *l)
     Py_CLEAR(l->live);
     Py_CLEAR(l->fatal);
     Py_CLEAR(l->thread_id);
+    Py_CLEAR(l->future_kwargs);
+    Py_CLEAR(l->spare[0]);
+    Py_CLEAR(l->spare[1]);
     if (l->host != NULL)
         l->host->ploop = NULL;
     Py_CLEAR(l->host);
@@ -757,6 +423,7 @@ loop_dealloc(ploop *l)
     PyObject_GC_UnTrack(l);
     loop_clear(l);
     handles_free(l);
+    sockops_free(l);
     PyMem_Free(l->ready);
     PyMem_RawFree(l->scratch);
     Py_XDECREF(l->module);
@@ -790,6 +457,9 @@ static PyMethodDef loop_methods[] = {
     {"_add_writer", (PyCFunction)(void (*)(void))fds_add_writer, METH_FASTCALL, NULL},
     {"_remove_reader", fds_remove_reader, METH_O, NULL},
     {"_remove_writer", fds_remove_writer, METH_O, NULL},
+#define SOCK(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL | METH_KEYWORDS, "See asyncio."}
+    SOCK(sock_recv), SOCK(sock_recv_into), SOCK(sock_sendall), SOCK(sock_recvfrom),
+    SOCK(sock_recvfrom_into), SOCK(sock_sendto), SOCK(sock_accept),
     {"_fd_list", fds_list, METH_NOARGS, NULL},
     NOARGS("_open", loop_open_method, NULL),
     {"_enter", (PyCFunction)loop_enter, METH_O, NULL},

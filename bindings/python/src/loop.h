@@ -115,6 +115,9 @@ struct ploop {
     /* freelists */
     phandle *free_handles, *free_timers;
     uint32_t nfree_handles, nfree_timers;
+    void *free_sockops; /* see sock.c */
+    int nfree_sockops;
+    bool fd_checked, fd_inline; /* sock.c: a socket's descriptor is where it is thought to be */
     /* see above; heads of rings */
     ploop_later later, at_end;
     PyObject *fatal; /* an exception that is to leave the loop, or NULL */
@@ -124,6 +127,9 @@ struct ploop {
     ploop_fd **watchers;    /* by the host's watcher */
     int nwatchers;
     int nfds; /* ploop_fds that are added */
+    PyObject *spare[2]; /* see ploop_bytes */
+    int ispare;
+    PyObject *future_kwargs; /* {"loop": the loop}, once it was needed */
     char *scratch; /* PLOOP_SCRATCH bytes for ploop_scratch */
 };
 
@@ -132,5 +138,8 @@ ploop *ploop_of(mod_state *st, PyObject *object);
 /* PLOOP_SCRATCH bytes, whose content is valid until any Python code runs. NULL:
  * MemoryError. */
 char *ploop_scratch(ploop *l);
+/* The bytes of n that were read. Of a middling size it may be an object that was
+ * returned before and that nobody has any more: malloc has no short way for those. */
+PyObject *ploop_bytes(ploop *l, const char *from, Py_ssize_t n);
 
 #endif

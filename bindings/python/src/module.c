@@ -218,6 +218,7 @@ add_types(PyObject *module, mod_state *st)
     struct { PyType_Spec *spec; PyTypeObject **type; const char *name; } types[] = {
         {&host_spec, &st->HostType, "_Host"},
         {&loop_spec, &st->LoopCoreType, "_LoopCore"},
+        {&sockop_spec, &st->SockOpType, "_SockOp"},
         {&reader_spec, &st->ReaderType, "_Reader"},
         {&op_spec, &st->OpType, "Op"},
         {&g_spec, &st->GType, "G"},
@@ -272,6 +273,8 @@ import_asyncio(mod_state *st)
         {"asyncio", "IncompleteReadError", FIELD(IncompleteReadError), false},
         {"asyncio", "Task", FIELD(TaskType), false},
         {"asyncio", "Future", FIELD(FutureType), false},
+        {"asyncio", "SelectorEventLoop", FIELD(SelectorLoopType), false},
+        {"socket", "socket", FIELD(SocketType), false},
         {"asyncio", "iscoroutine", FIELD(iscoroutine), false},
         {"asyncio", "current_task", FIELD(current_task), false},
         {"asyncio.events", "_get_running_loop", FIELD(get_running_loop), false},
@@ -305,7 +308,8 @@ intern_names(mod_state *st)
         {&st->s_throw, "throw"}, {&st->s_get_loop, "get_loop"},
         {&st->s_cancelling, "cancelling"}, {&st->s_uncancel, "uncancel"},
         {&st->s_done, "done"}, {&st->s_msg, "msg"},
-        {&st->s_set_result, "set_result"},
+        {&st->s_set_result, "set_result"}, {&st->s_result, "result"}, {&st->s_fileno, "fileno"},
+        {&st->s_context, "context"},
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if ((*names[i].field = PyUnicode_InternFromString(names[i].text)) == NULL)
@@ -376,6 +380,7 @@ module_exec(PyObject *module)
     X(CaseType) X(MutexType) X(CondType) X(SemaphoreType) X(WaitGroupType) X(TimerType)    \
     X(TickerType) X(RWMutexType) X(RWSideType) X(ContextType) X(OnceType)                  \
     X(HandleType) X(TimerHandleType) X(LoopCoreType) X(FutureType) X(kw_loop)              \
+    X(SockOpType) X(SocketType) X(SelectorLoopType)                                        \
     X(ErrGroupType) X(SingleFlightType) X(ConnType) X(LinesType) X(ListenerType)           \
     X(ChannelClosed) X(Closed) X(DeadlockError) X(CancelledError) X(InvalidStateError)     \
     X(IncompleteReadError) X(TaskType) X(get_running_loop) X(current_tasks)                \
@@ -430,7 +435,7 @@ module_free(void *module)
     PyObject *names[] = {
         st->s_call_soon, st->s_call_at, st->s_time, st->s_add_done_callback, st->s_blocking,
         st->s_cancel, st->s_throw, st->s_get_loop, st->s_cancelling,
-        st->s_uncancel, st->s_done, st->s_msg, st->s_set_result,
+        st->s_uncancel, st->s_done, st->s_msg, st->s_set_result, st->s_result, st->s_fileno, st->s_context,
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         Py_XDECREF(names[i]);

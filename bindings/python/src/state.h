@@ -39,11 +39,11 @@ struct mod_state {
     PyTypeObject *HostType, *ReaderType, *OpType, *GType, *ChanType,
         *SharedChanType, *CaseType, *MutexType, *CondType, *SemaphoreType,
         *WaitGroupType, *TimerType, *TickerType, *RWMutexType, *RWSideType,
-        *HandleType, *TimerHandleType, *LoopCoreType, *ContextType, *OnceType, *ErrGroupType, *SingleFlightType, *ConnType, *LinesType, *ListenerType;
+        *HandleType, *TimerHandleType, *LoopCoreType, *SockOpType, *ContextType, *OnceType, *ErrGroupType, *SingleFlightType, *ConnType, *LinesType, *ListenerType;
     PyObject *ChannelClosed, *Closed, *DeadlockError;
     /* asyncio */
     PyObject *CancelledError, *InvalidStateError, *IncompleteReadError;
-    PyObject *TaskType, *FutureType;
+    PyObject *TaskType, *FutureType, *SocketType, *SelectorLoopType;
     PyObject *get_running_loop; /* returns None when there is none */
     PyObject *current_tasks;    /* asyncio's dict, NULL from 3.14 on */
     PyObject *current_task, *swap_current_task;
@@ -60,7 +60,7 @@ struct mod_state {
     /* interned names */
     PyObject *s_call_soon, *s_call_at, *s_time, *s_add_done_callback,
         *s_blocking, *s_cancel, *s_throw, *s_get_loop, *s_cancelling,
-        *s_uncancel, *s_done, *s_msg, *s_set_result;
+        *s_uncancel, *s_done, *s_msg, *s_set_result, *s_result, *s_fileno, *s_context;
     pyhost *hosts; /* open hosts, linked by ->next */
     int nguests;   /* how many of them are guests */
     opobj *op_free;
@@ -120,7 +120,7 @@ struct pyhost {
     size_t ndropped;
 };
 
-extern PyType_Spec host_spec, reader_spec, loop_spec;
+extern PyType_Spec host_spec, reader_spec, loop_spec, sockop_spec;
 extern _Thread_local pyhost *tl_running; /* the host that runs code now */
 
 const void *thread_identity(void);

@@ -157,6 +157,7 @@ class Loop(_treadle._LoopCore, _transports.Transports):
     _csock: socket.socket
     _signal_handlers: dict[int, Any]
     _current_handle: asyncio.Handle | None
+    _check_running: Callable[[], None]
     _check_thread: Callable[[], None]
     _check_callback: Callable[[Any, str], None]
 
@@ -179,22 +180,19 @@ class Loop(_treadle._LoopCore, _transports.Transports):
     def run_forever(self) -> None:
         """Runs until stop() is called. One thread only, the first that does."""
         self._check_closed()
-        if asyncio.events._get_running_loop() is None and not self.is_running():
-            self._open_host()
+        self._check_running()  # before asyncio does: some versions then undo what others run
+        self._open_host()
         # A signal that comes between the look at it and the wait must end the
         # wait; asyncio's socket for signal handlers serves for that.
         ours: int = self._csock.fileno()
         before = _set_wakeup_fd(ours)
         # who has put another _run_once in front wants to be called for each turn
         mine = getattr(self._run_once, "__func__", None) is None and "_run_once" not in vars(self)
-        running = self.is_running()
-        if not running:
-            self._enter(not mine)
+        self._enter(not mine)
         try:
             super().run_forever()
         finally:
-            if not running:
-                self._leave()
+            self._leave()
             if before is not None and not self._signal_handlers:
                 _set_wakeup_fd(before if before != ours else -1)
 

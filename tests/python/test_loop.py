@@ -1,0 +1,844 @@
+# SPDX-License-Identifier: MIT
+"""The loop itself: handles, timers, wake-ups by threads, descriptors, the sock_ calls,
+debug mode, stopping, interrupts, forks, and misuse. (What CPython's own tests of loops
+look at is left to those: see conformance/.)"""
+
+import asyncio
+import contextvars
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+import treadle
+from conftest import script
+
+
+@pytest.fixture
+def loop():
+    loop = treadle.new_event_loop()
+    loop.set_debug(False)  # whatever the environment says
+    yield loop
+    loop.close()
+
+
+def run_once(loop):
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def sockets():
+    a, b = socket.socketpair()
+    a.setblocking(False)
+    b.setblocking(False)
+    return a, b
+
+
+# -- Handles ----------------------------------------------------------------------------
+
+
+def test_handles_are_asyncios(loop):
+    def named(*args):
+        pass
+
+    handle = loop.call_soon(named, 1, 2)
+    timer = loop.call_later(5, named, 1, 2, 3, 4)
+    assert isinstance(handle, asyncio.Handle) and isinstance(timer, asyncio.TimerHandle)
+    assert "named(" in repr(handle)
+    assert "named(" in repr(timer) and f"when={timer.when()}" in repr(timer)
+    assert handle._args == (1, 2) and timer._args == (1, 2, 3, 4)
+    assert weakref.ref(handle)() is handle
+    assert not handle.cancelled()
+    handle.cancel()
+    handle.cancel()
+    assert handle.cancelled() and handle._callback is None and handle._args is None
+    assert repr(handle) == "<Handle cancelled>"
+    timer.cancel()
+    with pytest.raises(TypeError):
+        type(handle)()
+
+
+def test_timer_handles_compare(loop):
+    when = loop.time() + 100
+    a, b = loop.call_at(when, print), loop.call_at(when + 1, print)
+    same = loop.call_at(when, print)
+    assert a < b and b > a and a <= same and a == same and a != b
+    assert hash(a) == hash(when)
+    assert a.when() == when
+    assert loop.call_at(10, print).when() == 10
+    assert len(loop._scheduled) == 4
+    for handle in list(loop._scheduled):
+        handle.cancel()
+    assert len(loop._scheduled) == 0  # none is kept until it is due
+
+
+def test_callbacks_run_in_order_and_in_their_context(loop):
+    var = contextvars.ContextVar("var", default=0)
+    seen = []
+    for i in range(100):
+        context = contextvars.copy_context()
+        context.run(var.set, i)
+        loop.call_soon(lambda *args: seen.append((var.get(), len(args))), *range(i % 6), context=context)
+    cancelled = loop.call_soon(seen.append, "cancelled")
+    cancelled.cancel()
+    run_once(loop)
+    assert seen == [(i, i % 6) for i in range(100)]
+
+
+def test_what_a_callback_calls_for_comes_in_the_next_turn(loop):
+    seen = []
+    loop.call_soon(lambda: (seen.append(1), loop.call_soon(seen.append, 3)))
+    loop.call_soon(seen.append, 2)
+    run_once(loop)
+    assert seen == [1, 2]
+    run_once(loop)
+    assert seen == [1, 2, 3]
+
+
+def test_timers_run_in_order_of_time_and_many_are_cancelled(loop):
+    now, seen, handles = loop.time(), [], []
+    for i in range(1000):
+        k = i * 7919 % 1000
+        handles.append((k, loop.call_at(now + k * 1e-6, seen.append, k)))
+    for k, handle in handles:
+        if k % 3:
+            handle.cancel()
+    loop.call_at(now + 0.01, loop.stop)
+    loop.run_forever()
+    assert seen == list(range(0, 1000, 3))
+
+
+def test_equal_times_keep_their_order(loop):
+    now, seen = loop.time(), []
+    for i in range(50):
+        loop.call_at(now, seen.append, i)
+    loop.call_at(now, loop.stop)
+    loop.run_forever()
+    assert seen == list(range(50))
+
+
+@pytest.mark.parametrize("delay", [float("nan"), -1, 0, -float("inf"), False])
+def test_times_that_are_due(loop, delay):
+    loop.call_later(delay, loop.stop)
+    loop.call_later(float("inf"), print)
+    loop.run_forever()
+
+
+def test_a_timer_is_never_early_and_needs_no_millisecond(loop):
+    late = []
+
+    async def main():
+        for delay in (1e-5, 1e-4, 3e-4):
+            begin = loop.time()
+            await asyncio.sleep(delay)
+            late.append(loop.time() - begin - delay)
+
+    for _ in range(20):
+        loop.run_until_complete(main())
+    assert min(late) >= 0
+
+
+def test_bad_arguments(loop):
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'callback'"):
+        loop.call_soon()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nonsense'"):
+        loop.call_soon(print, nonsense=1)
+    with pytest.raises(TypeError, match="delay must not be None"):
+        loop.call_later(None, print)
+    with pytest.raises(TypeError, match="when cannot be None"):
+        loop.call_at(None, print)
+    with pytest.raises(TypeError, match="context"):
+        loop.call_soon(print, context=1)
+    with pytest.raises(TypeError):
+        loop.call_later("soon", print)
+    assert loop.call_soon(callback=print) is not None
+
+
+def test_what_raises_goes_to_the_handler(loop):
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+
+    def fails(x):
+        raise ZeroDivisionError(x)
+
+    handle = loop.call_soon(fails, 1)
+    loop.call_soon(None)
+    run_once(loop)
+    first, second = contexts
+    assert first["message"].startswith("Exception in callback") and "fails(" in first["message"]
+    assert isinstance(first["exception"], ZeroDivisionError) and first["handle"] is handle
+    assert isinstance(second["exception"], TypeError)
+
+
+def test_handles_of_others_run_too(loop):
+    seen = []
+    loop._add_callback(asyncio.Handle(seen.append, (1,), loop, None))
+    cancelled = asyncio.Handle(seen.append, (2,), loop, None)
+    loop._ready.append(cancelled)
+    cancelled.cancel()
+    run_once(loop)
+    assert seen == [1]
+
+
+def test_an_abandoned_loop_is_collected():
+    def make():
+        loop = treadle.new_event_loop()
+        loop.call_soon(loop.stop)
+        loop.call_later(1000, lambda: loop)
+        loop.run_forever()
+        future = loop.create_future()
+        future.add_done_callback(lambda f: loop)
+        loop.call_soon(future.set_result, loop)
+        return weakref.ref(loop)
+
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        ref = make()
+        for _ in range(3):
+            gc.collect()
+    assert ref() is None
+
+
+# -- Threads ----------------------------------------------------------------------------
+
+
+def test_threads_wake_the_loop_and_none_is_lost(loop):
+    count, done = 0, 0
+
+    def hit():
+        nonlocal count
+        count += 1
+
+    def ended():
+        nonlocal done
+        done += 1
+        if done == 4:
+            loop.stop()
+
+    def calls():
+        for i in range(500):
+            loop.call_soon_threadsafe(hit)
+            if i % 50 == 0:
+                time.sleep(0.0005)
+        loop.call_soon_threadsafe(ended)
+
+    threads = [threading.Thread(target=calls) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    loop.run_forever()
+    for thread in threads:
+        thread.join()
+    assert count == 2000
+
+
+def test_one_thread_wakes_a_loop_that_sleeps_for_ever(loop):
+    timer = threading.Timer(0.05, lambda: loop.call_soon_threadsafe(loop.stop))
+    timer.start()
+    loop.run_forever()
+    timer.join()
+
+
+def test_a_loop_is_run_by_one_thread(loop):
+    run_once(loop)
+    errors = []
+
+    def other():
+        try:
+            run_once(loop)
+        except RuntimeError as e:
+            errors.append(str(e))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert errors == ["a treadle loop must be run by one thread only"]
+    run_once(loop)
+
+
+def test_a_loop_in_a_thread_has_no_signals_to_mind():
+    results = []
+
+    def other():
+        loop = treadle.new_event_loop()
+        results.append(loop.run_until_complete(asyncio.sleep(0.001, "done")))
+        loop.close()
+
+    before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert results == ["done"]
+
+
+# -- Running, stopping, closing -----------------------------------------------------------
+
+
+def test_texts_of_misuse(loop):
+    async def second():
+        with pytest.raises(RuntimeError, match="This event loop is already running"):
+            loop.run_forever()
+        other = treadle.new_event_loop()
+        with pytest.raises(RuntimeError, match="Cannot run the event loop while another loop is running"):
+            other.run_forever()
+        other.close()
+        with pytest.raises(RuntimeError, match="Cannot close a running event loop"):
+            loop.close()
+
+    loop.run_until_complete(second())
+    loop.close()
+    loop.close()
+    assert loop.is_closed()
+    for call in (loop.run_forever, lambda: loop.call_soon(print), lambda: loop.call_later(1, print),
+                 lambda: loop.call_at(1, print), lambda: loop.call_soon_threadsafe(print),
+                 lambda: loop.add_reader(0, print)):
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            call()
+    assert loop.remove_reader(0) is False
+
+
+def test_stop_before_run_is_one_turn(loop):
+    seen = []
+    loop.call_soon(seen.append, 1)
+    loop.stop()
+    loop.run_forever()
+    loop.call_soon(seen.append, 2)
+    assert seen == [1] and not loop.is_running()
+
+
+def test_somebody_may_count_the_turns(loop):
+    turns = 0
+    original = loop._run_once
+
+    def counted():
+        nonlocal turns
+        turns += 1
+        original()
+
+    loop._run_once = counted
+
+    async def main():
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    assert turns >= 5
+
+
+def test_the_wakeup_descriptor_is_given_back(loop):
+    a, b = sockets()
+    before = signal.set_wakeup_fd(a.fileno(), warn_on_full_buffer=False)
+    try:
+        run_once(loop)
+        assert signal.set_wakeup_fd(a.fileno(), warn_on_full_buffer=False) == a.fileno()
+    finally:
+        signal.set_wakeup_fd(before)
+        a.close()
+        b.close()
+
+
+def test_signal_handlers(loop):
+    seen = []
+
+    def caught():
+        seen.append(1)
+        loop.stop()
+
+    loop.add_signal_handler(signal.SIGUSR1, caught)
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+    loop.run_forever()
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    loop.run_forever()
+    assert seen == [1, 1] and loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_sigchld_is_the_programs(loop):
+    seen = []
+    loop.add_signal_handler(signal.SIGCHLD, lambda: (seen.append(1), loop.stop()))
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    loop.run_forever()
+    os.waitpid(pid, 0)
+    assert seen
+    loop.remove_signal_handler(signal.SIGCHLD)
+
+
+def test_an_interrupt_leaves_the_loop_and_nothing_is_lost(loop):
+    seen = []
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    loop.call_soon(seen.append, 1)
+    loop.call_soon(interrupt)
+    loop.call_soon(seen.append, 2)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    assert seen == [1]
+    run_once(loop)
+    assert seen == [1, 2]
+
+
+def test_interrupts_at_any_moment():
+    """SIGINT again and again, while timers, threads and descriptors keep a loop busy: each
+    ends run_forever by KeyboardInterrupt, and the loop goes on."""
+    out = script(
+        """
+        import asyncio, os, random, signal, socket, threading, time, treadle
+        loop = treadle.new_event_loop()
+        a, b = socket.socketpair()
+        a.setblocking(False); b.setblocking(False)
+        ticks = 0
+        def tick():
+            global ticks
+            ticks += 1
+            loop.call_later(random.random() * 1e-3, tick)
+            b.send(b"x")
+        loop.add_reader(a, lambda: a.recv(100))
+        done = False
+        def kill():
+            for _ in range(60):
+                time.sleep(random.random() * 4e-3)
+                os.kill(os.getpid(), signal.SIGINT)
+            global done
+            time.sleep(0.05)
+            done = True
+            loop.call_soon_threadsafe(loop.stop)
+        thread = threading.Thread(target=kill)
+        caught = 0
+        thread.start()
+        while not done:
+            try:
+                if not loop._timer_list():
+                    loop.call_soon(tick)
+                loop.run_forever()
+            except KeyboardInterrupt:
+                caught += 1
+        thread.join()
+        before = ticks
+        loop.call_soon(tick)
+        loop.call_later(0.05, loop.stop)
+        loop.run_forever()
+        assert ticks > before
+        loop.remove_reader(a)
+        loop.close()
+        print("caught" if caught > 10 else caught)
+        """
+    )
+    assert out.stdout.strip() == "caught", out.stderr
+
+
+def test_a_child_of_fork_is_told(loop):
+    out = script(
+        """
+        import asyncio, os, sys, treadle
+        async def main():
+            pid = os.fork()
+            if pid == 0:
+                while True:
+                    await asyncio.sleep(0)  # which does not ask asyncio for a running loop
+            _, status = os.waitpid(pid, 0)
+            print(os.waitstatus_to_exitcode(status))
+            await asyncio.sleep(0.001)
+            print("parent goes on")
+        loop = treadle.new_event_loop()
+        try:
+            loop.run_until_complete(main())
+        except RuntimeError as e:
+            os.write(1, f"child: {e}\\n".encode())
+            os._exit(7)
+        loop.close()
+        """
+    )
+    assert "fork" in out.stdout.lower() and "parent goes on" in out.stdout, (out.stdout, out.stderr)
+
+
+# -- Debug mode --------------------------------------------------------------------------
+
+
+def test_debug_checks(loop):
+    loop.set_debug(True)
+    assert loop.get_debug()
+
+    async def coro():
+        pass
+
+    with pytest.raises(TypeError, match=r"coroutines cannot be used with call_soon\(\)"):
+        loop.call_soon(coro)
+    with pytest.raises(TypeError, match=r"coroutines cannot be used with call_at\(\)"):
+        loop.call_later(1, coro)
+    with pytest.raises(TypeError, match=r"a callable object was expected by call_soon\(\), got 1"):
+        loop.call_soon(1)
+    errors = []
+
+    def other():
+        for call in (loop.call_soon, lambda f: loop.call_later(1, f)):
+            try:
+                call(print)
+            except RuntimeError as e:
+                errors.append(str(e))
+        loop.call_soon_threadsafe(errors.append, "safe")
+
+    async def main():
+        thread = threading.Thread(target=other)
+        thread.start()
+        while len(errors) < 3:
+            await asyncio.sleep(0.001)
+        thread.join()
+
+    loop.run_until_complete(main())
+    text = "Non-thread-safe operation invoked on an event loop other than the current one"
+    assert sorted(errors) == [text, text, "safe"]
+
+
+def test_debug_traces_and_slow_callbacks(loop, caplog):
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.01
+
+    def slow():
+        time.sleep(0.02)
+
+    def fails():
+        raise ValueError
+
+    handle = loop.call_soon(slow)
+    timer = loop.call_later(1, slow)
+    for h in (handle, timer):
+        assert h._source_traceback[-1].filename == __file__
+        assert f"created at {__file__}" in repr(h)
+    timer.cancel()
+    assert "slow" in repr(timer)  # what it was, for reports
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+    loop.call_soon(fails)
+    with caplog.at_level(logging.WARNING, logger="asyncio"):
+        run_once(loop)
+    assert "Executing <Handle" in caplog.text and "seconds" in caplog.text and "slow" in caplog.text
+    assert contexts[0]["source_traceback"][-1].filename == __file__
+
+
+# -- Descriptors --------------------------------------------------------------------------
+
+
+def test_readers_are_level_triggered(loop):
+    a, b = sockets()
+    hits = []
+    loop.add_reader(a, hits.append, 1)
+    b.send(b"xy")
+    for _ in range(3):
+        run_once(loop)
+    assert hits == [1, 1, 1]
+    a.recv(10)
+    run_once(loop)
+    assert len(hits) == 3
+    loop.add_reader(a.fileno(), hits.append, 2)  # takes its place
+    loop.add_writer(a, hits.append, 3)
+    b.send(b"z")
+    run_once(loop)
+    assert hits[3:] in ([2, 3], [3, 2])
+    key = loop._selector.get_key(a.fileno())
+    assert key.events == 3 and key.data[0]._args == (2,)
+    assert loop.remove_reader(a) and not loop.remove_reader(a)
+    run_once(loop)
+    assert hits[5:] == [3]
+    assert loop.remove_writer(a)
+    with pytest.raises(KeyError):
+        loop._selector.get_key(a.fileno())
+    a.close()
+    b.close()
+
+
+def test_a_descriptor_that_was_closed_and_came_again(loop):
+    a, b = sockets()
+    loop.add_reader(a, print)
+    run_once(loop)
+    number = a.fileno()
+    a.close()
+    c = b.dup()
+    if c.fileno() != number:
+        os.dup2(c.fileno(), number)
+        c.close()
+        c = socket.socket(fileno=number)
+    d = socket.socketpair()
+    hits = []
+    loop.add_writer(number, hits.append, 1)
+    run_once(loop)
+    loop.remove_writer(number)
+    loop.remove_reader(number)
+    assert hits == [1]
+    for s in (b, c, *d):
+        s.close()
+
+
+def test_descriptors_that_cannot_be(loop, tmp_path):
+    run_once(loop)
+    with open(tmp_path / "file", "w") as file, pytest.raises(PermissionError):
+        loop.add_reader(file, print)
+    with pytest.raises(ValueError):
+        loop.add_reader(-1, print)
+    with pytest.raises(ValueError, match="Invalid file object"):
+        loop.add_reader("file", print)
+    fresh = treadle.new_event_loop()  # the same before it has run
+    with open(tmp_path / "file") as file, pytest.raises(PermissionError):
+        fresh.add_reader(file, print)
+    with pytest.raises(OSError):
+        fresh.add_reader(9999, print)
+    fresh.close()
+
+
+def test_hundreds_of_descriptors(loop):
+    pairs = [sockets() for _ in range(200)]
+    seen = set()
+    for i, (a, b) in enumerate(pairs):
+        loop.add_reader(a, seen.add, i)
+        b.send(b"x")
+    for _ in range(3):
+        run_once(loop)
+    assert len(seen) == 200
+    for a, b in pairs:
+        loop.remove_reader(a)
+        a.close()
+        b.close()
+
+
+# -- The sock_ calls ----------------------------------------------------------------------
+
+
+def ends(main):
+    """Runs main(loop, a, b) with both ends of a connection, as a task and as a goroutine."""
+    for run in (lambda coro: asyncio.run(coro, **FACTORY), treadle.run) if FACTORY else (treadle.run,):
+
+        async def both():
+            a, b = sockets()
+            try:
+                await asyncio.wait_for(main(asyncio.get_running_loop(), a, b), 20)
+            finally:
+                a.close()
+                b.close()
+
+        run(both())
+
+
+FACTORY = {"loop_factory": treadle.new_event_loop} if sys.version_info >= (3, 12) else {}
+
+
+def test_sock_echo():
+    async def main(loop, a, b):
+        async def echo():
+            while data := await loop.sock_recv(b, 1000):
+                await loop.sock_sendall(b, data)
+
+        task = loop.create_task(echo())
+        for i in range(300):
+            message = b"%d" % i * 50
+            await loop.sock_sendall(a, message)
+            got = b""
+            while len(got) < len(message):
+                got += await loop.sock_recv(a, 700)
+            assert got == message
+        a.close()
+        await task
+
+    ends(main)
+
+
+def test_sock_what_was_read_before_stays_as_it_was():
+    async def main(loop, a, b):
+        kept = []
+        for i in range(20):
+            await loop.sock_sendall(a, bytes([i]) * 2000)
+            kept.append(await loop.sock_recv(b, 5000))
+            hash(kept[-1])
+            if i % 3 == 0:
+                kept[-1] = bytes([i]) * 2000  # that one may be used again
+        assert kept == [bytes([i]) * 2000 for i in range(20)]
+        assert len({*kept}) == 20
+
+    ends(main)
+
+
+def test_sock_more_than_fits():
+    async def main(loop, a, b):
+        data = os.urandom(1 << 20) * 5
+
+        async def reads():
+            view, got = memoryview(bytearray(len(data))), 0
+            while got < len(data):
+                got += await loop.sock_recv_into(b, view[got : got + 300_000])
+            return bytes(view)
+
+        task = loop.create_task(reads())
+        await loop.sock_sendall(a, memoryview(data))
+        assert await task == data
+
+    ends(main)
+
+
+def test_sock_the_end_comes_with_the_last_bytes():
+    async def main(loop, a, b):
+        await loop.sock_sendall(a, b"x")
+        assert await loop.sock_recv(b, 10) == b"x"
+        task = loop.create_task(loop.sock_recv(b, 10))
+        await asyncio.sleep(0.01)
+        a.send(b"last")
+        a.shutdown(socket.SHUT_WR)
+        assert await task == b"last"
+        assert await loop.sock_recv(b, 10) == b""
+        assert await loop.sock_recv(b, 10) == b""
+
+    ends(main)
+
+
+def test_sock_cancelled_and_then_others():
+    async def main(loop, a, b):
+        for _ in range(3):
+            task = loop.create_task(loop.sock_recv(b, 10))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        first = loop.create_task(loop.sock_recv(b, 1))
+        second = loop.create_task(loop.sock_recv(b, 1))
+        await asyncio.sleep(0)
+        a.send(b"12")
+        assert {await first, await second} == {b"1", b"2"}
+        with pytest.raises((asyncio.TimeoutError, TimeoutError)):
+            await asyncio.wait_for(loop.sock_recv(b, 1), 0.01)
+        loop.add_reader(b, lambda: None)  # the same descriptor in another way
+        task = loop.create_task(loop.sock_recv(b, 5))
+        await asyncio.sleep(0)
+        a.send(b"mixed")
+        assert await task == b"mixed"
+        loop.remove_reader(b)
+        task = loop.create_task(loop.sock_recv(b, 5))
+        await asyncio.sleep(0)
+        a.send(b"again")
+        assert await task == b"again"
+
+    ends(main)
+
+
+def test_sock_numbers_that_come_again():
+    """A socket's number goes to another socket: nothing of the first is left."""
+
+    async def main(loop, a, b):
+        for i in range(50):
+            c, d = sockets()
+            task = loop.create_task(loop.sock_recv(c, 10))
+            await asyncio.sleep(0)
+            d.send(b"%d" % i)
+            assert await task == b"%d" % i
+            c.close()
+            d.close()
+
+    ends(main)
+
+
+def test_sock_accept_connect_and_datagrams():
+    async def main(loop, a, b):
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as near:
+            server.setblocking(False)
+            near.setblocking(False)
+            accepted = loop.create_task(loop.sock_accept(server))
+            await loop.sock_connect(near, server.getsockname())
+            far, address = await accepted
+            with far:
+                assert address == near.getsockname() and far.gettimeout() == 0
+                await loop.sock_sendall(near, b"hello")
+                assert await loop.sock_recv(far, 100) == b"hello"
+        with socket.socket(type=socket.SOCK_DGRAM) as x, socket.socket(type=socket.SOCK_DGRAM) as y:
+            for s in (x, y):
+                s.bind(("127.0.0.1", 0))
+                s.setblocking(False)
+            task = loop.create_task(loop.sock_recvfrom(y, 100))
+            await asyncio.sleep(0)
+            assert await loop.sock_sendto(x, b"one", y.getsockname()) == 3
+            assert await task == (b"one", x.getsockname())
+            await loop.sock_sendto(x, b"", y.getsockname())
+            await loop.sock_sendto(x, b"three", y.getsockname())
+            buffer = bytearray(10)
+            assert await loop.sock_recvfrom_into(y, buffer) == (0, x.getsockname())
+            assert await loop.sock_recv(y, 3) == b"thr"
+
+    ends(main)
+
+
+def test_sock_errors():
+    async def main(loop, a, b):
+        with pytest.raises(ValueError, match="negative buffersize in recv"):
+            await loop.sock_recv(a, -1)
+        with pytest.raises(TypeError):
+            await loop.sock_sendall(a, "text")
+        b.close()
+        with pytest.raises(OSError):
+            await loop.sock_recv(b, 1)
+        with pytest.raises(BrokenPipeError):
+            await loop.sock_sendall(a, b"x")
+        op = loop.sock_recv(a, 1)
+        assert await op == b""
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            await op
+        with pytest.warns(RuntimeWarning, match="coroutine 'sock_recv' was never awaited"):
+            loop.sock_recv(a, 1)
+        loop.set_debug(True)
+        with socket.socket() as blocking, pytest.raises(ValueError, match="the socket must be non-blocking"):
+            await loop.sock_recv(blocking, 1)
+
+    ends(main)
+
+
+def test_sock_on_a_transports_descriptor():
+    async def main(loop, a, b):
+        transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, a)
+        sock = transport.get_extra_info("socket")
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            loop.add_reader(sock.fileno(), print)
+        transport.abort()
+        await asyncio.sleep(0.01)
+
+    ends(main)
+
+
+# -- With goroutines ------------------------------------------------------------------------
+
+
+def test_goroutines_and_callbacks_take_turns(loop):
+    """Neither starves the other."""
+    order = []
+
+    async def main():
+        async def gives_way():
+            for _ in range(50):
+                order.append("g")
+                await treadle.yield_()
+
+        def again():
+            order.append("c")
+            if order.count("c") < 50:
+                loop.call_soon(again)
+
+        g = treadle.go(gives_way())
+        loop.call_soon(again)
+        await g
+        while order.count("c") < 50:
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    first = order[:60]
+    assert first.count("g") > 10 and first.count("c") > 10
+
+
+def test_stop_by_a_goroutine(loop):
+    async def stops():
+        await treadle.sleep(0.001)
+        loop.stop()
+
+    async def main():
+        treadle.go(stops())
+
+    loop.run_until_complete(main())
+    loop.run_forever()
