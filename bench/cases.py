@@ -28,7 +28,17 @@ class AtMost:
         return f"≤ {self.limit:,g} {self.unit}".rstrip() + f": {'met' if met else 'missed'}"
 
 
-Goal = AtLeast | AtMost | None
+@dataclasses.dataclass
+class ItselfAtLeast:
+    """The figure is a ratio of two ways of treadle's."""
+    ratio: float
+
+    def verdict(self, ours: Numbers, ratios: Numbers) -> str:
+        met = ours and statistics.median(ours) >= self.ratio
+        return f"≥ {self.ratio:g}: {'met' if met else 'missed'}"
+
+
+Goal = AtLeast | AtMost | ItselfAtLeast | None
 
 
 @dataclasses.dataclass
@@ -72,6 +82,17 @@ class Warmed(Case):
     def measure(self, setting: Setting, side: int) -> Numbers:
         subprocess.run([f"{setting.build}/bench/bench_warm", self.MIB], check=True)
         return super().measure(setting, side)
+
+
+class WithHelper(Case):
+    """A case whose program starts another, of the same folder on both sides."""
+
+    def __init__(self, key: str, program: str, helper: str, *rows: Row):
+        super().__init__(key, program, *rows)
+        self.helper = helper
+
+    def commands(self, setting: Setting) -> list[list[str]]:
+        return [[*command, f"{setting.build}/bench/bench_{self.helper}"] for command in super().commands(setting)]
 
 
 class BesideLoad(Case):
@@ -122,6 +143,13 @@ CASES = [
          Row("1,000,000 parked goroutines: start of each", "ns", AtMost(2500, "ns"))),
     Case("hog", "hog", Row("all Ps compute without end: wait of another", "ms", AtMost(20, "ms"), MILLI),
          Row("all Ps compute without end: longest wait", "ms", None, MILLI)),
+    Case("deadline", "deadline", Row("read deadline of a connection, set to a later one", goal=AtMost(20, "ns")),
+         counts=True),
+    WithHelper("idle", "idle 9000", "idle_clients", Row("9,000 idle connections (Go: a goroutine and a buffer): each",
+                                                        "bytes", AtMost(300, "bytes"))),
+    WithHelper("copy", "copy 300", "copy_ends", Row("copy of 1 MB from TCP to TCP, within the kernel: CPU", "µs", None, MICRO),
+               Row("the same with read and write", "µs", None, MICRO),
+               Row("read and write ÷ within the kernel", "", ItselfAtLeast(2))),
     BesideLoad("hogs", "echo hogs 8", "8 hogs on 2 Ps", AtMost(15, "ms")),
     *(BesideLoad("pairs", f"echo pairs {k}", f"{k} ping-pong pairs per P", AtMost(15, "ms")) for k in (2, 4, 8, 16)),
 ]

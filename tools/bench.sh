@@ -46,6 +46,7 @@ need "to build the benchmarks" $packages_build python3
 find_go >/dev/null || need "to compare with" golang-go
 go=$(find_go) || die "no Go compiler was found"
 need "to count what needs no clock" strace valgrind
+need "for HTTP" wrk nginx-light
 case " $* " in
     *" --hosts "*) need "for the Lua and Python programs" $packages_lua $packages_python; venv_package ;;
 esac

@@ -66,6 +66,14 @@ func main() {
 		hog(number(2, 20))
 	case "million":
 		million(number(2, 1000000))
+	case "deadline":
+		measure(1, deadlines, 5000000)
+	case "idle":
+		idle(number(2, 9000), text(3, ""))
+	case "copy":
+		copies(number(2, 300), text(3, ""))
+	case "http":
+		hello()
 	case "echo":
 		echo(text(2, ""), number(3, 0))
 	default:

@@ -19,7 +19,7 @@
 #include "sys/sys.h"
 
 enum { READING, WRITING };
-enum { ROUND = 256 * 1024, MEMORY = 64 * 1024 - (int)sizeof(tdl_block), FILE_ROUND = 1 << 20, PAIRS = 32 };
+enum { ROUND = 1 << 20, MEMORY = 64 * 1024 - (int)sizeof(tdl_block), FILE_ROUND = 1 << 20, PAIRS = 32 };
 
 typedef struct copy {
     tdl_conn *to, *from; /* from NULL: a file */

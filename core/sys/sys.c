@@ -326,7 +326,7 @@ static int64_t real_writev(int fd, const struct iovec *v, int n) {
 /* With room for a good deal, where that is allowed. */
 static int real_pipe(int fds[2]) {
     int r = (int)rc(pipe2(fds, O_NONBLOCK | O_CLOEXEC));
-    if (r == 0) fcntl(fds[1], F_SETPIPE_SZ, 256 * 1024);
+    if (r == 0) fcntl(fds[1], F_SETPIPE_SZ, 1 << 20);
     return r;
 }
 
