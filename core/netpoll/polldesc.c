@@ -441,6 +441,7 @@ static void pass_on(tdl_direction *d, tdl_wake *wake) {
 static int64_t leave(tdl_op *op, tdl_pd *pd, tdl_direction *d, int64_t result) {
     tdl_wake wake = {0};
     d->retry = 0;
+    if (result < 0 && op->u.io.hold && pd->closed) result = TDL_ECLOSED; /* what it would hold is gone */
     if (result < 0 && pd->kind->failed) pd->kind->failed(pd->object, op);
     if (op->u.io.hold && d->keep && !pd->closed)
         d->held = op->u.io.held = 1; /* stays owner; only the op is done */
