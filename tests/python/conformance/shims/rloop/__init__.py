@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Treadle's loop under rloop's name, for rloop's tests."""
 
-from treadle import EventLoopPolicy, Loop, install, new_event_loop
+import asyncio
+import os
 
-__all__ = ["EventLoopPolicy", "Loop", "install", "new_event_loop"]
+if os.environ.get("TDL_LOOP") == "stock":
+    new_event_loop = asyncio.SelectorEventLoop
+else:
+    from treadle import new_event_loop
+
+__all__ = ["new_event_loop"]

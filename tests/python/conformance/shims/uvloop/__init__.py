@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Treadle's loop under uvloop's name, for test suites that know no other. With
-UVLOOP_SOURCE in the environment, uvloop._testbase is the one of that source tree."""
+"""Treadle's loop under uvloop's name, for test suites that know no other (TDL_LOOP=stock
+in the environment: asyncio's own). With UVLOOP_SOURCE in the environment, uvloop._testbase
+is the one of that source tree."""
 
 import os
 
-from treadle import EventLoopPolicy, Loop, install, new_event_loop
-
 from . import loop
+from .loop import EventLoopPolicy, Loop, install, new_event_loop
 
 
 def run(main, *, debug=None, **kwargs):
