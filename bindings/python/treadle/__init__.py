@@ -79,6 +79,7 @@ from ._treadle import (
     yield_,
 )
 from ._watchdog import Hog, watchdog
+from ._workers import Workers, WorkerTraceback, workers
 from .fs import File, open_file
 
 __version__ = "0.1.0"
@@ -118,6 +119,8 @@ __all__ = [
     "Timer",
     "Truncated",
     "WaitGroup",
+    "WorkerTraceback",
+    "Workers",
     "adopt",
     "after_func",
     "after_op",
@@ -151,6 +154,7 @@ __all__ = [
     "timeout",
     "try_select",
     "watchdog",
+    "workers",
     "yield_",
 ]
 
