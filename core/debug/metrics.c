@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "net/net.h"
+#include "os/changes.h"
 #include "os/fs.h"
 #include "os/process.h"
 #include "sched/sched.h"
@@ -46,7 +47,7 @@ static const struct {
     {"handoffs", handoffs},      {"listeners", tdl_listener_live},
     {"datagrams", tdl_dgram_live}, {"descriptors", tdl_fd_live},
     {"timers", timers},          {"contexts", tdl_context_live},
-    {"files", tdl_file_live},    {"processes", tdl_process_live},
+    {"files", tdl_file_live},    {"processes", tdl_process_live}, {"watches", tdl_watch_live},
        {"services", tdl_work_live},
 };
 

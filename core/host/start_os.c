@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The _start forms of what core/os does. */
 #include "host/host.h"
+#include "os/changes.h"
 #include "os/fs.h"
 #include "os/names.h"
 #include "os/process.h"
@@ -106,4 +107,11 @@ int tdl_lookup_name_start(tdl_host *h, uint32_t task, const tdl_addr *a, char *b
 
 int tdl_process_wait_start(tdl_host *h, uint32_t task, tdl_process *p, int64_t deadline) {
     START_FORM(tdl_process_wait_op(op, p, deadline));
+}
+
+int tdl_watch_open_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline) {
+    START_FORM(tdl_watch_open_op(op, path, deadline));
+}
+int tdl_watch_next_start(tdl_host *h, uint32_t task, tdl_watch *w, char *buf, size_t size, int64_t deadline) {
+    START_FORM(tdl_watch_next_op(op, w, buf, size, deadline));
 }

@@ -1278,6 +1278,31 @@ TDL_API int tdl_signal_stop(tdl_chan *ch, int signum);
 TDL_API int tdl_signal_ignore(int signum);
 TDL_API int tdl_signal_reset(int signum);
 
+/* -- Changes of files, and terminals ------------------------------------- */
+
+/* Watches a file, or the entries of a directory (not of those below it). */
+typedef struct tdl_watch tdl_watch;
+enum {
+    TDL_WATCH_RENAME = 1, /* it came, went, or has another name */
+    TDL_WATCH_CHANGE = 2, /* its content, or what stat says */
+    TDL_WATCH_LOST   = 4  /* nobody has asked for long: some changes are not told */
+};
+/* Blocking. 0; -ENOENT, -ENOSPC (the system's limit of watches) …; TDL_ESIM. */
+TDL_API int tdl_watch_open(const char *path, tdl_watch **w, int64_t deadline);
+/* The next change: TDL_WATCH_…, and the entry's name (of a watched file its own) in buf, cut to
+ * size with a final NUL; size may be 0. Several may be told where one happened. Blocking. TDL_ECLOSED …. */
+TDL_API int tdl_watch_next(tdl_watch *w, char *buf, size_t size, int64_t deadline);
+TDL_API int tdl_watch_close(tdl_watch *w); /* Wakes who waits. 0; TDL_ECLOSED the second time. Any caller */
+TDL_API void tdl_watch_free(tdl_watch *w); /* Closes if need be. NULL is ignored. Any caller */
+
+/* Terminals; they are read and written as connections (tdl_conn_adopt) or tdl_fd, and say SIGWINCH
+ * (tdl_signal_notify) when their size changes. All of these: any caller. */
+TDL_API int tdl_tty_is(int fd); /* 1; 0; -EBADF */
+TDL_API int tdl_tty_size(int fd, int *columns, int *rows); /* 0, -ENOTTY */
+/* Raw mode: each key as it comes, unseen and without meaning; off: as it was before, which the end of the program
+ * sees to as well (not its death by a signal). 0, -ENOTTY. */
+TDL_API int tdl_tty_raw(int fd, int on);
+
 /* -- Hosts --------------------------------------------------------------- */
 
 /* A host is one interpreter (a lua_State, a Python interpreter) whose
@@ -1518,6 +1543,10 @@ TDL_API int tdl_fs_scan_start(tdl_host *h, uint32_t task, const char *path, int6
 
 /* The signal that ended it is in the outcome's extra. */
 TDL_API int tdl_process_wait_start(tdl_host *h, uint32_t task, tdl_process *p, int64_t deadline);
+/* The tdl_watch as TDL_PTR in the outcome. next: buf must stay valid until the event. */
+TDL_API int tdl_watch_open_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
+TDL_API int tdl_watch_next_start(tdl_host *h, uint32_t task, tdl_watch *w, char *buf, size_t size,
+                                 int64_t deadline);
 
 /* A channel for this host's thread alone (elsewhere each use is TDL_EHOST, and
  * freeing it undefined): it needs no lock, and may carry TDL_REF. It may outlive
@@ -1649,7 +1678,7 @@ TDL_API int tdl_dump(int fd);
 TDL_API int tdl_task_describe(tdl_host *h, uint32_t task, char *buf, size_t size);
 /* A number by name: "goroutines", "tasks", "threads", "stacks", "channels",
  * "connections", "listeners", "datagrams" (sockets), "descriptors" (tdl_fd),
- * "timers", "contexts", "files", "processes" (handles, and children), "services" (works of service threads, queued or under way); TDL_EINVAL for another name. Any caller. */
+ * "timers", "contexts", "files", "processes" (handles, and children), "watches", "services" (works of service threads, queued or under way); TDL_EINVAL for another name. Any caller. */
 TDL_API int64_t tdl_metric(const char *name);
 
 #ifdef __cplusplus

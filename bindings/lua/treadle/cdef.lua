@@ -103,6 +103,9 @@ return {
     TDL_PROCESS_SESSION = 2,
     TDL_PROCESS_KILL = 4,
     TDL_PROCESS_ALL = 7,
+    TDL_WATCH_RENAME = 1,
+    TDL_WATCH_CHANGE = 2,
+    TDL_WATCH_LOST = 4,
     TDL_WATCHER = 1073741824,
     TDL_READABLE = 1,
     TDL_WRITABLE = 2,
@@ -573,6 +576,14 @@ int tdl_signal_notify(tdl_chan *ch, int signum);
 int tdl_signal_stop(tdl_chan *ch, int signum);
 int tdl_signal_ignore(int signum);
 int tdl_signal_reset(int signum);
+typedef struct tdl_watch tdl_watch;
+int tdl_watch_open(const char *path, tdl_watch **w, int64_t deadline);
+int tdl_watch_next(tdl_watch *w, char *buf, size_t size, int64_t deadline);
+int tdl_watch_close(tdl_watch *w);
+void tdl_watch_free(tdl_watch *w);
+int tdl_tty_is(int fd);
+int tdl_tty_size(int fd, int *columns, int *rows);
+int tdl_tty_raw(int fd, int on);
 typedef struct tdl_host tdl_host;
 typedef struct tdl_event {
 uint32_t task;
@@ -705,6 +716,9 @@ int tdl_lookup_name_start(tdl_host *h, uint32_t task, const tdl_addr *a, char *b
 int64_t deadline);
 int tdl_fs_scan_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
 int tdl_process_wait_start(tdl_host *h, uint32_t task, tdl_process *p, int64_t deadline);
+int tdl_watch_open_start(tdl_host *h, uint32_t task, const char *path, int64_t deadline);
+int tdl_watch_next_start(tdl_host *h, uint32_t task, tdl_watch *w, char *buf, size_t size,
+int64_t deadline);
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
 typedef struct tdl_sim_options {

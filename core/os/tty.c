@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Terminals: what they are, and raw mode. The modes that were there before are kept, by
+ * descriptor, and set back by who turns raw mode off, or when the program ends. Plain
+ * termios: libuv's handle would belong to a loop, and take the reading over.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "sched/sched.h"
+
+enum { MOST = 16 };
+
+static tdl_lock lock = TDL_LOCK_INIT(RANK_OBJECT);
+static struct {
+    int fd; /* under the lock: the descriptor and 1; 0: free */
+    struct termios before;
+} kept[MOST];
+static bool at_end; /* under the lock: the handler is there */
+
+int tdl_tty_is(int fd) { return isatty(fd) == 1 ? 1 : errno == EBADF ? -EBADF : 0; }
+
+int tdl_tty_size(int fd, int *columns, int *rows) {
+    struct winsize size;
+    if (!columns || !rows) return TDL_EINVAL;
+    if (ioctl(fd, TIOCGWINSZ, &size) < 0) return -errno;
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return 0;
+}
+
+/* fd + 1 is what is kept. */
+static int find(int fd) {
+    for (int i = 0; i < MOST; i++)
+        if (kept[i].fd == fd + 1) return i;
+    return -1;
+}
+
+static int set_back(int i) {
+    int r = tcsetattr(kept[i].fd - 1, TCSADRAIN, &kept[i].before) < 0 ? -errno : 0;
+    kept[i].fd = 0;
+    return r;
+}
+
+static void reset_all(void) {
+    for (int i = 0; i < MOST; i++)
+        if (kept[i].fd) set_back(i);
+}
+
+static int go_raw(int fd) {
+    struct termios now;
+    if (tcgetattr(fd, &now) < 0) return -errno;
+    int i = find(fd);
+    if (i < 0 && (i = find(-1)) < 0) return -EMFILE;
+    struct termios raw = now;
+    cfmakeraw(&raw);
+    if (tcsetattr(fd, TCSADRAIN, &raw) < 0) return -errno;
+    if (!kept[i].fd) {
+        kept[i].fd = fd + 1;
+        kept[i].before = now;
+    }
+    if (!at_end) at_end = atexit(reset_all) == 0;
+    return 0;
+}
+
+int tdl_tty_raw(int fd, int on) {
+    if (fd < 0) return -EBADF;
+    if (tdl_forked()) return TDL_EFORKED;
+    tdl_lock_take(&lock);
+    int i = find(fd);
+    int r = on ? go_raw(fd) : i < 0 ? 0 : set_back(i);
+    tdl_unlock(&lock);
+    return r;
+}
