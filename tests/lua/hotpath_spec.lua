@@ -180,6 +180,31 @@ describe("yield_if_due", function()
   end))
 end)
 
+describe("a peer that always has data", function()
+  it("does not keep timers and other goroutines waiting", inside(function()
+    local listener = assert(treadle.listen("tcp", "127.0.0.1:0"))
+    local flood = treadle.spawn(function(address)
+      local conn = require "treadle".dial("tcp", address)
+      local much = ("x"):rep(65536)
+      while conn:write(much) do end -- luacheck: ignore 542
+    end, listener:address())
+    local conn = assert(listener:accept())
+    local ways = {
+      function() return conn:read_some(100) end,
+      function() return conn:read(1) end,
+      function() return conn:skip(1) end,
+    }
+    for i, way in ipairs(ways) do
+      local ticks, limit = 0, treadle.now() + 15
+      treadle.go(function() for _ = 1, 5 do treadle.sleep(0.0005) ticks = ticks + 1 end end)
+      while ticks < 5 and treadle.now() < limit do assert(way()) end
+      assert.equal(5, ticks, "way " .. i)
+    end
+    conn:close()
+    flood:join()
+  end))
+end)
+
 describe("tune", function()
   it("sets the compiler's limits, and only when it is called", function()
     local out = helper.script [[

@@ -21,7 +21,7 @@ local park = require "treadle.park"
 local time = require "treadle.time"
 local C, const = library.C, library.const
 
-local state, hold, fail = park.state, park.hold, park.fail
+local state, hold, fail, spend = park.state, park.hold, park.fail, park.spend
 local misuse = errors.misuse
 local ffi_string = ffi.string
 local type, select, tonumber, tostring, concat = type, select, tonumber, tostring, table.concat
@@ -102,6 +102,7 @@ end
 
 local function read_line(self, keep, max)
   local limit = max == nil and MAX_LINE or check_size(max, "the limit of a line")
+  spend()
   local rc = C.tdl_conn_fill_start(state.host, state.id, self.ptr, LINE, limit)
   if rc > 0 then return take_line(self, rc, keep) end
   return line_slow(self, rc, keep)
@@ -135,6 +136,7 @@ function Conn:read(what, max)
       if self.ptr == NO_CONN then return nil, "closed", "" end
       return ""
     end
+    spend()
     local rc = C.tdl_conn_fill_start(state.host, state.id, self.ptr, EXACT, what)
     if rc > 0 then return take(self, rc, rc) end
     return fill_slow(self, rc)
@@ -153,6 +155,7 @@ end
 function Conn:read_some(max)
   local limit = max == nil and SOME_DEFAULT or check_size(max, "the limit")
   if limit == 0 then misuse "read_some expects a limit of at least one byte" end
+  spend()
   local rc = C.tdl_conn_fill_start(state.host, state.id, self.ptr, SOME, limit)
   if rc > 0 then return take(self, rc, rc) end
   return fill_slow(self, rc)
@@ -199,6 +202,7 @@ end
 
 local function write_text(self, text)
   if #text > MAX then return write_huge(self, text) end
+  spend()
   local rc = C.tdl_conn_write_start(state.host, state.id, self.ptr, text, #text)
   if rc >= 0 then return rc end
   return write_slow(self, rc)

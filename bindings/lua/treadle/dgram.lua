@@ -13,7 +13,7 @@ local park = require "treadle.park"
 local time = require "treadle.time"
 local C, const = library.C, library.const
 
-local state, hold, fail = park.state, park.hold, park.fail
+local state, hold, fail, spend = park.state, park.hold, park.fail, park.spend
 local misuse = errors.misuse
 local ffi_string = ffi.string
 
@@ -71,6 +71,7 @@ local function receive(self, max, what)
   else
     room = { bytes = bytes_type(max), from = addr_type(), size = max }
   end
+  spend()
   local rc = hold(C.tdl_dgram_recv_start(state.host, state.id, self.ptr, room.bytes, max, room.from))
   if rc >= 0 then
     local data, from = ffi_string(room.bytes, rc), sender(self, room.from)
@@ -119,6 +120,7 @@ end
 local function send(self, data, to)
   if type(data) == "number" then data = tostring(data) end
   if type(data) ~= "string" then misuse("a datagram is a string, not " .. type(data)) end
+  spend()
   local rc = hold(C.tdl_dgram_send_start(state.host, state.id, self.ptr, data, #data, to))
   if rc >= 0 then return rc end
   return failed(self, rc)

@@ -12,7 +12,7 @@ local park = require "treadle.park"
 local time = require "treadle.time"
 local C, const = library.C, library.const
 
-local state, hold, fail = park.state, park.hold, park.fail
+local state, hold, fail, spend = park.state, park.hold, park.fail, park.spend
 local misuse = errors.misuse
 
 local EINVAL, ECLOSED, EBUSY = const.TDL_EINVAL, const.TDL_ECLOSED, const.TDL_EBUSY
@@ -55,6 +55,7 @@ function Fd:read(max)
     misuse("read expects a number of bytes from 1 to 2^30, not " .. tostring(max))
   end
   local bytes = ffi.new("char[?]", max)
+  spend()
   local rc = hold(C.tdl_fd_read_start(state.host, state.id, self.ptr, bytes, max))
   if rc < 0 then return failed(self, rc) end
   if rc == 0 then return nil, "closed" end
@@ -67,6 +68,7 @@ end
 ---@return string|nil err "broken pipe", "timeout", "closed", "cancelled", …
 function Fd:write(data)
   if type(data) ~= "string" then misuse("write expects a string, not " .. type(data)) end
+  spend()
   local rc = hold(C.tdl_fd_write_start(state.host, state.id, self.ptr, data, #data))
   if rc < 0 then return failed(self, rc) end
   return rc

@@ -29,6 +29,7 @@ local tonumber = tonumber
 local WATCHER, EDEADLOCK = const.TDL_WATCHER, const.TDL_EDEADLOCK
 local TELL = const.TDL_POLL_DEADLOCK -- says so when nothing can end the wait
 local BATCH = 256
+local AT_ONCE = 64 -- operations that did not have to wait, see spend in park.lua
 
 local events = ffi.new("tdl_event[?]", BATCH)
 local who, result = {}, {}
@@ -53,7 +54,7 @@ local function dispatch()
     local id = who[i]
     local co = coroutines[id]
     if co then
-      state.cur, state.id, state.frame = id, ids[id], frames[id]
+      state.cur, state.id, state.frame, state.left = id, ids[id], frames[id], AT_ONCE
       local ok, what = resume(co, result[i])
       if what ~= SENTINEL then finished(id, ok, what, co) end
     elseif id >= WATCHER then

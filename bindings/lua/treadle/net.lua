@@ -15,7 +15,7 @@ local time = require "treadle.time"
 local value = require "treadle.value"
 local C, const = library.C, library.const
 
-local state, hold, fail = park.state, park.hold, park.fail
+local state, hold, fail, spend = park.state, park.hold, park.fail, park.spend
 local misuse = errors.misuse
 local adopt = conn.adopt
 
@@ -42,6 +42,7 @@ end
 ---@return string|nil err "closed", "cancelled", "timeout", "too many open files" (the listener can be used on), …
 function Listener:accept()
   if self.seconds then C.tdl_listener_set_deadline(self.ptr, time.deadline(self.seconds)) end
+  spend()
   local rc = C.tdl_listener_accept_start(state.host, state.id, self.ptr)
   if rc == 0 then return adopt() end
   return accept_slow(self, rc)

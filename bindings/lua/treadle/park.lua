@@ -48,6 +48,7 @@ local PATIENCE = 100 -- raised cancellations until a goroutine that ignores them
 ---@field running boolean
 ---@field ending boolean the main function has returned
 ---@field runs integer how many have begun
+---@field left integer operations that need not wait until the others get their turn, see spend
 ---@field frame ffi.cdata*|false of the running coroutine, see frame.lua
 ---@field frames table<integer, ffi.cdata*|false> of each task's own
 ---@field turn integer counts the batches of events
@@ -65,6 +66,7 @@ local state = {
   ending = false,
   runs = 0,
   turn = 0,
+  left = 0,
   frame = false,
   frames = {},
   outcomes = nil,
@@ -126,6 +128,18 @@ local function leave()
     return call_off()
   end
   return yield(SENTINEL)
+end
+
+local function breathe()
+  hold(C.tdl_yield_start(state.host, state.id)) -- a cancellation is told by the next call
+end
+
+--- After an operation on a descriptor that did not have to wait: lets the others run when it was the
+--- last of many, so that a peer who always has data does not keep them waiting.
+local function spend()
+  local left = state.left - 1
+  state.left = left
+  if left < 0 then breathe() end
 end
 
 --- Leaves a goroutine for good that caught its cancellation again and again.
@@ -250,6 +264,7 @@ return {
   state = state,
   hold = hold,
   leave = leave,
+  spend = spend,
   fail = fail,
   refuse = refuse,
   park = park,

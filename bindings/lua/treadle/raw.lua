@@ -13,7 +13,7 @@ local errors = require "treadle.errors"
 local park = require "treadle.park"
 local C, const = library.C, library.const
 
-local state, hold, fail = park.state, park.hold, park.fail
+local state, hold, fail, spend = park.state, park.hold, park.fail, park.spend
 local misuse = errors.misuse
 local cast, copy = ffi.cast, ffi.copy
 local tonumber, type = tonumber, type
@@ -47,6 +47,7 @@ local function failed(self, rc)
 end
 
 local function fill(self, how, limit)
+  spend()
   local rc = C.tdl_conn_fill_start(state.host, state.id, self.ptr, how, limit)
   if rc > 0 then return rc end
   rc = hold(rc)
@@ -113,6 +114,7 @@ end
 ---@return integer|nil written with an error: how many went out
 function Conn:write_from(buffer)
   check_buffer(buffer)
+  spend()
   local bytes, n = buffer:ref()
   if n > MAX then misuse "a buffer of more than 2^30 bytes" end
   local rc = hold(C.tdl_conn_write_start(state.host, state.id, self.ptr, bytes, n))

@@ -18,7 +18,7 @@ local C, const = library.C, library.const
 
 pcall(ffi.cdef, [[void *tdl_compat_memmem(const void *haystack, size_t n, const void *needle, size_t m) __asm__("memmem");]])
 
-local state, hold, fail = park.state, park.hold, park.fail
+local state, hold, fail, spend = park.state, park.hold, park.fail, park.spend
 local text = common.text
 local ffi_string, cast = ffi.string, ffi.cast
 local tonumber = tonumber
@@ -61,6 +61,7 @@ end
 
 local function fill(stream, how, limit)
   local conn = stream.conn
+  spend()
   local rc = C.tdl_conn_fill_start(state.host, state.id, conn.ptr, how, limit)
   if rc <= 0 then rc = hold(rc) end
   if rc >= 0 and conn.ptr == NO_CONN then return ECLOSED end -- another goroutine closed it meanwhile
