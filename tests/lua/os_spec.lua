@@ -103,3 +103,45 @@ describe("signals", function()
     raises(function() treadle.signals() end, "expects the names")
   end))
 end)
+
+describe("a watch", function()
+  it("tells what came, changed and went", inside(function()
+    local fs = treadle.fs
+    local dir = assert(fs.mkdtemp "/tmp/treadle-lua-XXXXXX")
+    local watch = assert(treadle.watch(dir))
+    assert.same({ nil, "timeout" }, { watch:next(0.005) })
+    treadle.go(function()
+      assert(fs.write(dir .. "/entry", "x"))
+      assert(fs.remove(dir .. "/entry"))
+    end)
+    local seen = {}
+    for kind, name in watch:iter() do
+      assert.equal("entry", name)
+      seen[#seen + 1] = kind
+      if kind == "rename" and #seen > 1 then break end
+    end
+    assert.equal("rename", seen[1])
+    while watch:next(0.05) do end -- what is left
+    local waiter = treadle.go(function() return select(2, watch:next()) end)
+    treadle.yield()
+    assert.is_true(watch:close())
+    assert.equal("closed", waiter:join())
+    assert.same({ nil, "closed" }, { watch:next() })
+    assert.same({ nil, "closed" }, { watch:close() })
+    assert(fs.rmdir(dir))
+    local none, err, text = treadle.watch "/no/such/place"
+    assert.is_nil(none)
+    assert.equal("no such file or directory", err)
+    assert.equal("watch /no/such/place: no such file or directory", text)
+  end))
+end)
+
+describe("a terminal", function()
+  it("is told from what is none", inside(function()
+    local file = assert(treadle.open "/dev/null")
+    assert.is_false(treadle.tty.is(file:fd()))
+    assert.same({ nil, "not a terminal" }, { treadle.tty.size(file:fd()) })
+    assert.same({ nil, "not a terminal" }, { treadle.tty.raw(file:fd(), true) })
+    file:close()
+  end))
+end)

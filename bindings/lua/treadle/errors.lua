@@ -52,6 +52,7 @@ local TEXT = {
   EMSGSIZE = "message too long",
   ENAMETOOLONG = "name too long",
   ENODEV = "no such device",
+  ENOTTY = "not a terminal",
   ENOTDIR = "not a directory",
   EISDIR = "is a directory",
   ENOTEMPTY = "directory not empty",

@@ -90,6 +90,8 @@ return {
   signals = os_.signals,
   ignore_signal = os_.ignore_signal,
   reset_signal = os_.reset_signal,
+  watch = os_.watch,
+  tty = os_.tty,
   yield_if_due = tune.yield_if_due,
   tune = tune.tune,
   require = require_.require,

@@ -1,9 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- Names, processes and signals.
+-- Names, processes, signals, changes of files, and terminals.
 --
 -- Invariants: a process's `ptr` is NULL once it was given back, and it is freed
 -- exactly once; a subscription to signals ends with its object.
 
+local bit = require "bit"
 local ffi = require "ffi"
 local library = require "treadle.library"
 local errors = require "treadle.errors"
@@ -293,6 +294,103 @@ end
 ---@return true
 function M.reset_signal(signal)
   if C.tdl_signal_reset(signal_number(signal)) < 0 then misuse("this signal cannot be reset: " .. tostring(signal)) end
+  return true
+end
+
+-- -- Changes of files -----------------------------------------------------------
+
+local NO_WATCH = ffi.cast("tdl_watch *", nil)
+local NAME = 4096
+
+--- Changes of a file or of a directory's entries, from treadle.watch.
+---@class treadle.Watch
+---@field ptr ffi.cdata* tdl_watch, NULL when closed
+local Watch = {}
+Watch.__index = Watch
+
+local function kind_of(what)
+  if bit.band(what, const.TDL_WATCH_LOST) ~= 0 then return "lost" end
+  return bit.band(what, const.TDL_WATCH_RENAME) ~= 0 and "rename" or "change"
+end
+
+--- The next change; waits for it.
+---@param timeout number|nil seconds
+---@return "rename"|"change"|"lost"|nil kind "rename": it came, went or has another name; "lost": some are not told
+---@return string|nil name of the entry; or the error: "timeout", "cancelled", "closed"
+function Watch:next(timeout)
+  local buf = ffi.new("char[?]", NAME)
+  local rc = hold(C.tdl_watch_next_start(state.host, state.id, self.ptr, buf, NAME, deadline(timeout)))
+  if rc < 0 then
+    if rc == const.TDL_EINVAL and self.ptr == NO_WATCH and state.id ~= park.NO_TASK then rc = const.TDL_ECLOSED end
+    return nil, fail(rc, buf)
+  end
+  return kind_of(rc), ffi.string(buf)
+end
+
+--- For a for loop: kind and name of each change, until it is closed.
+---@return fun(): string|nil, string|nil
+function Watch:iter()
+  return function()
+    local kind, name = self:next()
+    if kind then return kind, name end
+  end
+end
+
+--- Closes it. Goroutines that wait for it, and every later call, get nil, "closed".
+---@return true|nil done
+---@return string|nil err "closed" the second time
+function Watch:close()
+  local ptr = self.ptr
+  if ptr == NO_WATCH then return nil, "closed" end
+  self.ptr = NO_WATCH
+  C.tdl_watch_free(ffi.gc(ptr, nil))
+  return true
+end
+
+--- Watches a file, or the entries of a directory (not of those below it).
+---@param path string
+---@return treadle.Watch|nil watch
+---@return string|nil err "no such file or directory", "no space left" (the system's limit of watches), …
+---@return string|nil text with an error: the same with the path
+function M.watch(path)
+  local rc = hold(C.tdl_watch_open_start(state.host, state.id, no_zero(path, "the path"), const.TDL_FOREVER))
+  if rc < 0 then
+    local err = fail(rc)
+    return nil, err, ("watch %s: %s"):format(path, err)
+  end
+  local ptr = ffi.cast("tdl_watch *", state.outcomes[state.cur].val.u.p)
+  return setmetatable({ ptr = ffi.gc(ptr, C.tdl_watch_free) }, Watch)
+end
+
+-- -- Terminals -------------------------------------------------------------------
+
+local tty = {}
+M.tty = tty
+
+--- Is the descriptor a terminal?
+---@param fd integer
+---@return boolean
+function tty.is(fd) return C.tdl_tty_is(fd) == 1 end
+
+--- Its size; signals "WINCH" tell when that changes.
+---@param fd integer
+---@return integer|nil columns
+---@return integer|string|nil rows or the error: "not a terminal"
+function tty.size(fd)
+  local size = ffi.new "int[2]"
+  local rc = C.tdl_tty_size(fd, size, size + 1)
+  if rc < 0 then return nil, errors.text[rc] end
+  return size[0], size[1]
+end
+
+--- Raw mode on, or back to what it was, which the end of the program sees to as well.
+---@param fd integer
+---@param on boolean
+---@return true|nil done
+---@return string|nil err "not a terminal"
+function tty.raw(fd, on)
+  local rc = C.tdl_tty_raw(fd, on and 1 or 0)
+  if rc < 0 then return nil, errors.text[rc] end
   return true
 end
 
