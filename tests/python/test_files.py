@@ -282,3 +282,45 @@ def test_signals(drive):
         assert calls == [1]
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_watch(drive, tmp_path):
+    async def make():
+        await fs.write_bytes(tmp_path / "entry", b"x")
+        await fs.remove(tmp_path / "entry")
+
+    async def main():
+        async with await fs.watch(tmp_path) as w:
+            g = treadle.go(make())
+            kinds = []
+            async for change in w:
+                assert change.name == "entry"
+                kinds.append(change.kind)
+                if len(kinds) > 1 and change.kind == "rename":
+                    break
+            assert kinds[0] == "rename"
+            await g
+        with pytest.raises(treadle.Closed):
+            await w.next()
+        assert [change async for change in w] == []
+        with pytest.raises(FileNotFoundError) as e:
+            await fs.watch(tmp_path / "none")
+        assert e.value.filename == str(tmp_path / "none")
+
+    drive(main)
+
+
+def test_terminal():
+    import pty
+    import termios
+
+    master, tty = pty.openpty()
+    before = termios.tcgetattr(tty)
+    with treadle.raw_mode(tty):
+        assert not termios.tcgetattr(tty)[3] & termios.ICANON
+    assert termios.tcgetattr(tty) == before
+    os.close(tty)
+    os.close(master)
+    with open("/dev/null") as null, pytest.raises(OSError) as e, treadle.raw_mode(null.fileno()):
+        pass
+    assert e.value.errno == errno.ENOTTY

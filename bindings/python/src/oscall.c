@@ -649,6 +649,114 @@ static PyType_Spec process_spec = {
     .slots = process_slots,
 };
 
+/* -- Changes of files ----------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    tdl_watch *core;
+} watchobj;
+
+static int32_t
+start_watch(callobj *k, opobj *Py_UNUSED(op), pyhost *h, uint32_t task)
+{
+    return tdl_watch_open_start(h->core, task, PyBytes_AS_STRING(k->data), TDL_FOREVER);
+}
+
+static PyObject *
+watch_result(callobj *Py_UNUSED(k), opobj *op, uint32_t task, int32_t Py_UNUSED(code))
+{
+    tdl_val v = take_value(op, task);
+    watchobj *w = (watchobj *)STATE(op)->WatchType->tp_alloc(STATE(op)->WatchType, 0);
+    if (w == NULL)
+        tdl_watch_free(v.u.p);
+    else
+        w->core = v.u.p;
+    return (PyObject *)w;
+}
+
+static const call_kind watch_kind = {"watch", start_watch, watch_result, false};
+
+static PyObject *
+watch_open(PyObject *module, PyObject *path)
+{
+    if (!PyBytes_Check(path) || has_zero(path))
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "_watch");
+    callobj *k = new_call(state_of(module), &watch_kind, 0, 0, 0, 0);
+    if (k != NULL)
+        k->data = Py_NewRef(path);
+    return call_op(state_of(module), NULL, k);
+}
+
+static int32_t
+start_next(callobj *k, opobj *op, pyhost *h, uint32_t task)
+{
+    arguments *x = k->block;
+    return tdl_watch_next_start(h->core, task, ((watchobj *)op->target)->core, x->room.text, ROOM, TDL_FOREVER);
+}
+
+static PyObject *
+next_result(callobj *k, opobj *Py_UNUSED(op), uint32_t Py_UNUSED(task), int32_t code)
+{
+    return Py_BuildValue("iy", (int)code, ((arguments *)k->block)->room.text);
+}
+
+static const call_kind next_kind = {"watch", start_next, next_result, false};
+
+static PyObject *
+watch_next(PyObject *w, PyObject *Py_UNUSED(ignored))
+{
+    return call_op(STATE(w), w, new_call(STATE(w), &next_kind, 0, 0, 0, 0));
+}
+
+static PyObject *
+watch_close(watchobj *w, PyObject *Py_UNUSED(ignored))
+{
+    tdl_watch_close(w->core);
+    THREAD_KICK(STATE(w));
+    Py_RETURN_NONE;
+}
+
+static void
+watch_dealloc(watchobj *w)
+{
+    PyTypeObject *type = Py_TYPE(w);
+    tdl_watch_free(w->core);
+    type->tp_free(w);
+    Py_DECREF(type);
+}
+
+static PyMethodDef watch_methods[] = {
+    {"next", watch_next, METH_NOARGS, "await next() -> (what, name)"},
+    {"close", (PyCFunction)watch_close, METH_NOARGS, "Wakes who waits."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot watch_slots[] = {
+    {Py_tp_doc, "A watch of the core's; treadle.fs.Watch is what programs use."},
+    {Py_tp_dealloc, watch_dealloc},
+    {Py_tp_methods, watch_methods},
+    {0, NULL},
+};
+
+static PyType_Spec watch_spec = {
+    .name = "treadle._treadle._Watch",
+    .basicsize = sizeof(watchobj),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = watch_slots,
+};
+
+/* -- Terminals ------------------------------------------------------------------------------------ */
+
+static PyObject *
+tty_raw(PyObject *module, PyObject *args)
+{
+    int fd, on;
+    if (!PyArg_ParseTuple(args, "ip:_tty_raw", &fd, &on))
+        return NULL;
+    int rc = tdl_tty_raw(fd, on);
+    return rc < 0 ? raise_code(state_of(module), rc, "raw_mode") : Py_NewRef(Py_None);
+}
+
 /* -- Signals ------------------------------------------------------------------------------------ */
 
 static PyObject *
@@ -670,6 +778,8 @@ static PyMethodDef os_functions[] = {
     {"_lookup", lookup, METH_VARARGS, "await _lookup(network, host, port, with_port) -> list[str]"},
     {"_lookup_name", lookup_name, METH_O, "await _lookup_name(address) -> str"},
     {"_process_start", process_start, METH_VARARGS, "_process_start(argv, env, cwd, in, out, err, flags)"},
+    {"_watch", watch_open, METH_O, "await _watch(path) -> _Watch"},
+    {"_tty_raw", tty_raw, METH_VARARGS, "_tty_raw(fd, on)"},
     {"_signal", signal_call, METH_VARARGS, "_signal(chan, signum, on) -> int"},
     {NULL, NULL, 0, NULL},
 };
@@ -680,6 +790,7 @@ os_setup(PyObject *module, mod_state *st)
     struct { PyType_Spec *spec; PyTypeObject **type; const char *name; } types[] = {
         {&file_spec, &st->FileType, "_File"},
         {&process_spec, &st->ProcessType, "_Process"},
+        {&watch_spec, &st->WatchType, "_Watch"},
     };
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, NULL);

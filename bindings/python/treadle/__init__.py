@@ -31,7 +31,7 @@ from ._context import Context, ContextCancelled, background
 from ._group import ErrGroup, Once, SingleFlight
 from ._loop import Loop, new_event_loop, run
 from ._scope import Scope, scope, timeout
-from ._system import Process, Signals, lookup, lookup_name, process, signals
+from ._system import Process, Signals, lookup, lookup_name, process, raw_mode, signals
 from ._treadle import (
     Case,
     Chan,
@@ -146,6 +146,7 @@ __all__ = [
     "open_file",
     "pipe",
     "process",
+    "raw_mode",
     "run",
     "scope",
     "select",

@@ -248,3 +248,22 @@ def signals(*numbers: int) -> Signals:
     if not numbers:
         raise ValueError("signals: at least one is required")
     return Signals(int(n) for n in numbers)
+
+
+# -- Terminals -------------------------------------------------------------------
+
+
+class raw_mode:
+    """``with treadle.raw_mode(0):`` each key as it comes, unseen and without meaning. Set back at
+    the end, which the end of the program is, too. OSError (ENOTTY) for what is no terminal."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> None:
+        _treadle._tty_raw(self._fd, True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        _treadle._tty_raw(self._fd, False)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 __all__ = [
-    "DirEntry", "File", "Stat", "access", "chmod", "chown", "copy", "exists", "link", "listdir", "lstat", "mkdir",
+    "Change", "DirEntry", "File", "Stat", "Watch", "access", "chmod", "chown", "copy", "exists", "link", "listdir", "lstat", "mkdir",
     "mkdtemp", "open_file", "open_temp", "read_bytes", "read_text", "readlink", "realpath", "remove", "rename", "rmdir", "scandir",
-    "stat", "symlink", "utime", "write_bytes", "write_text",
+    "stat", "symlink", "utime", "watch", "write_bytes", "write_text",
 ]
 
 T = TypeVar("T")
@@ -378,3 +378,50 @@ async def write_text(
     await write_bytes(
         path, text.encode(encoding), append=append, exclusive=exclusive, atomic=atomic, perm=perm
     )
+
+
+# -- Changes ---------------------------------------------------------------------
+
+
+class Change(NamedTuple):
+    kind: Literal["rename", "change", "lost"]  # rename: it came, went or has another name; lost: some are not told
+    name: str  # of the entry
+
+
+class Watch:
+    """Changes of a file, or of a directory's entries, from watch(): ``async for change in w``;
+    ``async with`` closes it."""
+
+    def __init__(self, core: _treadle._Watch) -> None:
+        self._core = core
+
+    async def next(self) -> Change:
+        """The next one. treadle.Closed once it is closed."""
+        what, name = await self._core.next()
+        return Change("lost" if what & 4 else "rename" if what & 1 else "change", os.fsdecode(name))
+
+    def close(self) -> None:
+        """Whoever waits gets treadle.Closed. May be repeated."""
+        self._core.close()
+
+    def __aiter__(self) -> Watch:
+        return self
+
+    async def __anext__(self) -> Change:
+        try:
+            return await self.next()
+        except _treadle.Closed:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Watch:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+async def watch(path: Path) -> Watch:
+    """Watches a file, or the entries of a directory (not of those below it)."""
+    return Watch(await _named(_treadle._watch(_not_empty(path)), path))
