@@ -25,6 +25,8 @@ def peers(build: str, go: str, hosts: bool) -> dict[str, tuple[list[str], dict[s
         "epoll by hand, C": ([f"{build}/bench/bench_epoll_echo"], {}),
         "Go": ([go, "echo"], {"GOMAXPROCS": "1"}),
         "treadle, C": ([f"{build}/bench/bench_echo"], one),
+        "treadle, C, io_uring": ([f"{build}/bench/bench_echo"], one | {"TDL_NETPOLL": "uring!"}),
+        "treadle, C, libuv": ([f"{build}/bench/bench_echo"], one | {"TDL_NETPOLL": "uv"}),
     }
     if hosts:
         found["treadle, LuaJIT"] = (["luajit", str(HERE / "treadle/echo.lua")], one | lua_environment(build))
@@ -33,28 +35,33 @@ def peers(build: str, go: str, hosts: bool) -> dict[str, tuple[list[str], dict[s
 
 
 class EchoCost:
-    CONNECTIONS, SIZE = 64, 64
+    SIZE = 64
+    SETTINGS = ((1, 1), (64, 1), (1000, 1), (64, 16))  # connections, and requests that each sends at once
 
     def __init__(self, build: str, go: str, seconds: float, hosts: bool):
         self.load, self.seconds = f"{build}/load/echo_load", seconds
         self.peers = peers(build, go, hosts)
-        self.figures: dict[str, Numbers] = {name: [] for name in self.peers}
+        self.figures: dict[tuple[int, int], dict[str, Numbers]] = {
+            setting: {name: [] for name in self.peers} for setting in self.SETTINGS}
 
     def measure(self) -> None:
         """One repetition of each, in microseconds per request."""
-        for name, (command, env) in self.peers.items():
-            progress(f"echo: {name}")
-            try:
-                # A pinned command replaces itself (taskset execs), so the process is the server.
-                with Server(name, pinned(0, command), env) as (port, pid):
-                    load = [self.load, port, str(pid), str(self.CONNECTIONS), str(self.SIZE), str(self.seconds)]
-                    self.figures[name].append(numbers(pinned(1, load))[0] / 1000)
-            except Failed as failure:
-                progress(f"failed: {failure}")
+        for connections, depth in self.SETTINGS:
+            for name, (command, env) in self.peers.items():
+                progress(f"echo: {connections} connections, {depth} at once: {name}")
+                try:
+                    # A pinned command replaces itself (taskset execs), so the process is the server.
+                    with Server(name, pinned(0, command), env) as (port, pid):
+                        load = [self.load, port, str(pid), str(connections), str(self.SIZE), str(self.seconds), str(depth)]
+                        self.figures[connections, depth][name].append(numbers(pinned(1, load))[0] / 1000)
+                except Failed as failure:
+                    progress(f"failed: {failure}")
 
     def print(self) -> None:
-        theirs = self.figures["Go"]
-        rows = [[name, spread(own), spread([g / t for t, g in zip(own, theirs)])]
-                for name, own in self.figures.items()]
-        table(f"TCP echo, {self.SIZE} bytes, {self.CONNECTIONS} connections: µs of server CPU per request "
-              "(min / median / max)", ["server", "µs", "Go ÷ this"], rows)
+        for (connections, depth), figures in self.figures.items():
+            hand, go = figures["epoll by hand, C"], figures["Go"]
+            rows = [[name, spread(own), spread([t / h for t, h in zip(own, hand)]),
+                     spread([t / g for t, g in zip(own, go)])] for name, own in figures.items() if own]
+            pipelined = f", {depth} requests at once" if depth > 1 else ""
+            table(f"TCP echo, {self.SIZE} bytes, {connections} connections{pipelined}: µs of server CPU per request "
+                  "(min / median / max)", ["server", "µs", "this ÷ by hand", "this ÷ Go"], rows)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * Drives an echo server and reads the server's processor time.
  *
- * echo_load PORT PID CONNECTIONS SIZE SECONDS
+ * echo_load PORT PID CONNECTIONS SIZE SECONDS [DEPTH]
  *
  * Each connection sends SIZE bytes, waits for them and checks them, again and
- * again. Prints two numbers, one per line: nanoseconds of processor time of
+ * again; or DEPTH such requests at once. Prints two numbers, one per line: nanoseconds of processor time of
  * process PID per request, and requests per second, after a warm-up of a fifth
  * of the time. */
 #define _GNU_SOURCE
@@ -77,12 +77,13 @@ static int answer(int fd, size_t *have)
 int main(int argc, char **argv)
 {
     clockid_t cpu;
-    if (argc != 6) {
-        fprintf(stderr, "usage: echo_load PORT PID CONNECTIONS SIZE SECONDS\n");
+    if (argc != 6 && argc != 7) {
+        fprintf(stderr, "usage: echo_load PORT PID CONNECTIONS SIZE SECONDS [DEPTH]\n");
         return 2;
     }
     int connections = atoi(argv[3]);
-    size = (size_t)atol(argv[4]);
+    int depth = argc == 7 ? atoi(argv[6]) : 1;
+    size = (size_t)atol(argv[4]) * (size_t)(depth < 1 ? 0 : depth);
     int64_t length = (int64_t)(atof(argv[5]) * 1e9);
     if (size < 1 || size > MAX_SIZE || connections < 1 || clock_getcpuclockid(atoi(argv[2]), &cpu) != 0) {
         fprintf(stderr, "echo_load: bad argument\n");
@@ -110,7 +111,7 @@ int main(int argc, char **argv)
         for (int i = 0; i < n; i++) {
             uint32_t c = events[i].data.u32;
             if (answer(fds[c], &have[c])) {
-                done++;
+                done += (uint64_t)depth;
                 request(fds[c]);
             }
         }
