@@ -203,6 +203,8 @@ static PyMethodDef functions[] = {
     {"_host", fn_host, METH_NOARGS, NULL},
     {"_stop_watchdogs", watch_stop_all, METH_NOARGS, NULL},
     {"_tls_use", tls_use, METH_VARARGS, NULL},
+    {"_streams_use", streams_use, METH_VARARGS, NULL},
+    {"_streams_methods", streams_methods, METH_NOARGS, NULL},
     {"_launch", op_launch, METH_O, NULL},
     {"_scope_op", op_scope, METH_O, NULL},
     {"_waits_for", (PyCFunction)(void (*)(void))circle_waits_for, METH_FASTCALL, NULL},

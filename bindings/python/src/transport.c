@@ -277,8 +277,15 @@ tr_set_protocol(trobj *t, PyObject *protocol)
         if (rc == 0)
             rc = bind_method(protocol, tr->s_buffer_updated, &t->on_updated);
     } else {
-        if ((PyObject *)Py_TYPE(protocol) == tr->StreamReaderProtocol && !t->is_dgram)
+        if ((PyObject *)Py_TYPE(protocol) == tr->StreamReaderProtocol && !t->is_dgram) {
             t->mode = TR_STREAM;
+            if (tr->prepare_streams != NULL && !t->l->debug) {
+                PyObject *r = PyObject_CallOneArg(tr->prepare_streams, protocol);
+                Py_XDECREF(r);
+                if (r == NULL)
+                    return NULL;
+            }
+        }
         rc = bind_method(protocol, t->is_dgram ? tr->s_datagram_received : tr->s_data_received, &t->on_data);
     }
     if (rc < 0)
@@ -682,10 +689,11 @@ transport_setup(PyObject *module, mod_state *st)
     tr->BufferedProtocol = imported("asyncio.protocols", "BufferedProtocol");
     tr->StreamReaderProtocol = imported("asyncio.streams", "StreamReaderProtocol");
     tr->StreamReader = imported("asyncio.streams", "StreamReader");
+    tr->StreamWriter = imported("asyncio.streams", "StreamWriter");
     tr->minus_one = PyLong_FromLong(-1);
     PyObject *base = imported("asyncio.transports", "_FlowControlMixin");
     if (tr->BufferedProtocol == NULL || tr->StreamReaderProtocol == NULL || tr->StreamReader == NULL ||
-        base == NULL) {
+        tr->StreamWriter == NULL || base == NULL) {
         Py_XDECREF(base);
         return -1;
     }
@@ -702,7 +710,7 @@ transport_setup(PyObject *module, mod_state *st)
     tr->StreamType = add_type(module, &stream_spec, tr->TransportType, "_StreamTransport");
     if (tr->StreamType == NULL)
         return -1;
-    return tls_setup(module, st);
+    return tls_setup(module, st) < 0 ? -1 : streams_setup(module, st);
 }
 
 void

@@ -107,4 +107,21 @@ bool tls_check(mod_state *st, PyObject *protocol);
 int tls_setup(PyObject *module, mod_state *st);
 PyObject *tls_use(PyObject *module, PyObject *args);
 
+
+/* Fields of asyncio's readers and writers, straight from their __dict__: classes
+ * that were put over an object make every other look-up slow. */
+static inline PyObject *
+field(PyObject *dict, PyObject *name) /* borrowed; NULL: exception */
+{
+    PyObject *value = PyDict_GetItemWithError(dict, name);
+    if (value == NULL && !PyErr_Occurred())
+        PyErr_SetObject(PyExc_AttributeError, name);
+    return value;
+}
+
+/* transport_streams.c */
+int streams_setup(PyObject *module, mod_state *st);
+PyObject *streams_methods(PyObject *module, PyObject *ignored);
+PyObject *streams_use(PyObject *module, PyObject *args);
+
 #endif

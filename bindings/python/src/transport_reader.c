@@ -18,16 +18,15 @@ slow(trobj *t, PyObject *protocol, const char *data, Py_ssize_t n)
 
 /* reader._wakeup_waiter() */
 static int
-wake(struct tr_state *tr, PyObject *reader)
+wake(struct tr_state *tr, PyObject *fields)
 {
-    PyObject *waiter = PyObject_GetAttr(reader, tr->s_waiter);
+    PyObject *waiter = field(fields, tr->s_waiter);
     if (waiter == NULL)
         return -1;
-    if (waiter == Py_None) {
-        Py_DECREF(waiter);
+    if (waiter == Py_None)
         return 0;
-    }
-    int rc = PyObject_SetAttr(reader, tr->s_waiter, Py_None);
+    Py_INCREF(waiter);
+    int rc = PyDict_SetItem(fields, tr->s_waiter, Py_None);
     PyObject *over = rc == 0 ? PyObject_CallMethodNoArgs(waiter, tr->s_cancelled) : NULL;
     if (over == NULL) {
         rc = -1;
@@ -66,19 +65,18 @@ pause_source(struct tr_state *tr, PyObject *reader)
 }
 
 static int
-feed(struct tr_state *tr, PyObject *reader, PyObject *buffer, const char *data, Py_ssize_t n)
+feed(struct tr_state *tr, PyObject *reader, PyObject *fields, PyObject *buffer, const char *data, Py_ssize_t n)
 {
     Py_ssize_t old = PyByteArray_GET_SIZE(buffer);
     if (PyByteArray_Resize(buffer, old + n) < 0)
         return -1;
     memcpy(PyByteArray_AS_STRING(buffer) + old, data, (size_t)n);
-    if (wake(tr, reader) < 0)
+    if (wake(tr, fields) < 0)
         return -1;
-    PyObject *limit = PyObject_GetAttr(reader, tr->s_limit);
+    PyObject *limit = field(fields, tr->s_limit);
     if (limit == NULL)
         return -1;
     Py_ssize_t max = PyNumber_AsSsize_t(limit, NULL);
-    Py_DECREF(limit);
     if (max == -1 && PyErr_Occurred())
         return -1;
     return (old + n) / 2 >= max && old + n > 2 * max ? pause_source(tr, reader) : 0;
@@ -97,18 +95,22 @@ tr_feed(trobj *t, PyObject *protocol, const char *data, Py_ssize_t n)
         Py_XDECREF(reader);
         return 0;
     }
-    if ((PyObject *)Py_TYPE(reader) != tr->StreamReader) {
+    if ((PyObject *)Py_TYPE(reader) != tr->StreamReader && (PyObject *)Py_TYPE(reader) != tr->OurReader) {
         Py_DECREF(reader);
         return slow(t, protocol, data, n);
     }
-    PyObject *eof = PyObject_GetAttr(reader, tr->s_eof);
-    PyObject *buffer = eof ? PyObject_GetAttr(reader, tr->s_buffer) : NULL;
+    PyObject *fields = PyObject_GenericGetDict(reader, NULL);
+    PyObject *eof = fields ? field(fields, tr->s_eof) : NULL;
+    PyObject *buffer = eof ? field(fields, tr->s_buffer) : NULL;
     int rc = -1;
-    if (buffer != NULL)
-        rc = eof == Py_False && PyByteArray_CheckExact(buffer) ? feed(tr, reader, buffer, data, n)
-                                                               : slow(t, protocol, data, n);
-    Py_XDECREF(eof);
-    Py_XDECREF(buffer);
+    if (buffer != NULL && eof == Py_False && PyByteArray_CheckExact(buffer)) {
+        Py_INCREF(buffer);
+        rc = feed(tr, reader, fields, buffer, data, n);
+        Py_DECREF(buffer);
+    } else if (buffer != NULL) {
+        rc = slow(t, protocol, data, n);
+    }
+    Py_XDECREF(fields);
     Py_DECREF(reader);
     return rc;
 }

@@ -23,13 +23,18 @@
     X(s_do_write, "_do_write") X(s_process_outgoing, "_process_outgoing")                  \
     X(s_control_reading, "_control_ssl_reading")                                           \
     X(s_control_writing, "_control_app_writing") X(s_write_appdata, "_write_appdata")      \
-    X(s_tls_received, "_received") X(s_tls_go_on, "_go_on")
+    X(s_tls_received, "_received") X(s_tls_go_on, "_go_on")            \
+    X(s_exception, "_exception") X(s_loop, "_loop") X(s_create_future, "create_future")    \
+    X(s_resume_reading, "resume_reading") X(s_result, "result") X(s_read, "read")          \
+    X(s_readexactly, "readexactly") X(s_drain, "drain") X(s_reader, "_reader")             \
+    X(s_blocking, "_asyncio_future_blocking")
 
 /* Objects that are cleared with the module: X(field). */
 #define EACH_TR_OBJECT(X)                                                                  \
     X(TransportType) X(StreamType) X(BufferedProtocol) X(StreamReaderProtocol) X(StreamReader)   \
     X(TLSCoreType) X(SSLObject) X(SSLWantRead) X(SSLSyscall) X(tls_wrapped) X(tls_size)    \
-    X(tls_room) X(spare)
+    X(tls_room) X(spare) X(StreamWriter) X(OurReader) X(prepare_streams) X(ReadType)       \
+    X(ReadyType) X(ready)
 
 struct tr_state {
 #define X(field) PyObject *field;

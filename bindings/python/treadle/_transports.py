@@ -24,6 +24,7 @@ from asyncio import base_events, constants, trsock, unix_events
 from asyncio.log import logger
 from typing import Any
 
+from . import _streams as _streams
 from . import _treadle
 
 # What accept() says when the process or the machine has no more.

@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What asyncio's StreamReader and StreamWriter do most, without a coroutine of
+ * Python: read and readexactly of a reader, write and drain of a writer. The
+ * classes that have these methods (treadle/_streams.py) are put over a connection's
+ * own when it gets a transport of ours, but not in debug mode. For everything that
+ * is not the usual case, asyncio's method is called.
+ *
+ * Invariants.
+ *  - A reader's state stays where asyncio keeps it (_buffer, _waiter, _eof …), so
+ *    that its other methods and ours can be mixed.
+ *  - An op reads at its first send, not when it is made, as a coroutine would; it
+ *    waits on a future that it puts in _waiter, and takes from there when it is
+ *    thrown at or closed. */
+#include "transport.h"
+
+enum { READ, READ_EXACTLY };
+enum { NEW, WAITS, OVER };
+
+typedef struct {
+    PyObject_HEAD
+    mod_state *st;
+    PyObject *reader, *fields; /* and its __dict__ */
+    PyObject *waiter;          /* WAITS: what it waits on */
+    Py_ssize_t n;
+    uint8_t kind, state;
+} readop;
+
+/* -- The reader's state ---------------------------------------------------- */
+
+/* -1: exception */
+static int
+is_true(PyObject *fields, PyObject *name)
+{
+    PyObject *value = field(fields, name);
+    if (value == NULL)
+        return -1;
+    return value == Py_True ? 1 : value == Py_False || value == Py_None ? 0 : PyObject_IsTrue(value);
+}
+
+static int
+resume_source(struct tr_state *tr, PyObject *fields)
+{
+    if (PyDict_SetItem(fields, tr->s_paused, Py_False) < 0)
+        return -1;
+    PyObject *transport = Py_XNewRef(field(fields, tr->s_transport));
+    PyObject *r = transport ? PyObject_CallMethodNoArgs(transport, tr->s_resume_reading) : NULL;
+    Py_XDECREF(transport);
+    Py_XDECREF(r);
+    return r == NULL ? -1 : 0;
+}
+
+/* The first n bytes of what is there; *left is how much stays. */
+static PyObject *
+take(struct tr_state *tr, PyObject *fields, PyObject *buffer, Py_ssize_t n)
+{
+    Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
+    if (n > size)
+        n = size;
+    PyObject *data = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), n);
+    if (data == NULL)
+        return NULL;
+    int rc;
+    if (n == size) {
+        rc = PyByteArray_Resize(buffer, 0);
+    } else {
+        rc = PySequence_DelSlice(buffer, 0, n);
+    }
+    /* _maybe_resume_transport */
+    int paused = rc < 0 ? -1 : is_true(fields, tr->s_paused);
+    if (paused > 0) {
+        PyObject *limit = field(fields, tr->s_limit);
+        Py_ssize_t max = limit ? PyNumber_AsSsize_t(limit, NULL) : -1;
+        if (max == -1 && PyErr_Occurred())
+            paused = -1;
+        else if (size - n <= max)
+            paused = resume_source(tr, fields);
+    }
+    if (paused < 0)
+        Py_CLEAR(data);
+    return data;
+}
+
+static const char *
+name_of(readop *op)
+{
+    return op->kind == READ ? "read" : "readexactly";
+}
+
+/* _wait_for_data: a new future in _waiter, for the task to wait on. */
+static PyObject *
+wait(struct tr_state *tr, readop *op)
+{
+    PyObject *other = field(op->fields, tr->s_waiter);
+    if (other == NULL)
+        return NULL;
+    if (other != Py_None)
+        return PyErr_Format(PyExc_RuntimeError,
+                            "%s() called while another coroutine is already waiting for incoming data",
+                            name_of(op));
+    int paused = is_true(op->fields, tr->s_paused);
+    if (paused < 0 || (paused && resume_source(tr, op->fields) < 0))
+        return NULL;
+    PyObject *loop = Py_XNewRef(field(op->fields, tr->s_loop));
+    PyObject *waiter = loop ? PyObject_CallMethodNoArgs(loop, tr->s_create_future) : NULL;
+    Py_XDECREF(loop);
+    if (waiter == NULL)
+        return NULL;
+    if (PyDict_SetItem(op->fields, tr->s_waiter, waiter) < 0 ||
+        PyObject_SetAttr(waiter, tr->s_blocking, Py_True) < 0) {
+        Py_DECREF(waiter);
+        return NULL;
+    }
+    op->waiter = Py_NewRef(waiter);
+    op->state = WAITS;
+    return waiter;
+}
+
+/* The end came before n bytes. NULL. */
+static PyObject *
+incomplete(mod_state *st, readop *op, PyObject *buffer)
+{
+    PyObject *part = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), PyByteArray_GET_SIZE(buffer));
+    if (part == NULL || PyByteArray_Resize(buffer, 0) < 0) {
+        Py_XDECREF(part);
+        return NULL;
+    }
+    PyObject *exc = PyObject_CallFunction(st->IncompleteReadError, "Nn", part, op->n);
+    if (exc != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+        Py_DECREF(exc);
+    }
+    return NULL;
+}
+
+/* What the coroutine does from its start, or from where the wait is over. *waits:
+ * the result is a future. */
+static PyObject *
+step(readop *op, bool first, bool *waits)
+{
+    struct tr_state *tr = &op->st->tr;
+    if (first) {
+        PyObject *exc = field(op->fields, tr->s_exception);
+        if (exc == NULL)
+            return NULL;
+        if (exc != Py_None) {
+            PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+            return NULL;
+        }
+        if (op->n == 0)
+            return PyBytes_FromStringAndSize(NULL, 0);
+    }
+    PyObject *buffer = Py_XNewRef(field(op->fields, tr->s_buffer)), *r;
+    if (buffer == NULL)
+        return NULL;
+    if (!PyByteArray_CheckExact(buffer)) {
+        Py_DECREF(buffer);
+        PyErr_SetString(PyExc_TypeError, "a StreamReader's buffer must be a bytearray");
+        return NULL;
+    }
+    Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
+    int eof = 0;
+    if (op->kind == READ ? size > 0 || !first : size >= op->n) {
+        r = take(tr, op->fields, buffer, op->n);
+    } else if ((eof = is_true(op->fields, tr->s_eof)) != 0) {
+        r = eof < 0 ? NULL : op->kind == READ ? take(tr, op->fields, buffer, op->n)
+                                             : incomplete(op->st, op, buffer);
+    } else {
+        r = wait(tr, op);
+        *waits = r != NULL;
+    }
+    Py_DECREF(buffer);
+    return r;
+}
+
+/* The wait is over, for better or worse: _waiter is free again. */
+static int
+leave(readop *op)
+{
+    struct tr_state *tr = &op->st->tr;
+    op->state = OVER;
+    PyObject *now = field(op->fields, tr->s_waiter);
+    return now == NULL ? -1 : now == Py_None ? 0 : PyDict_SetItem(op->fields, tr->s_waiter, Py_None);
+}
+
+/* -- Awaiting -------------------------------------------------------------- */
+
+static PySendResult
+read_send(readop *op, PyObject *Py_UNUSED(value), PyObject **result)
+{
+    bool first = op->state == NEW, waits = false;
+    *result = NULL;
+    if (op->state == OVER) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return PYGEN_ERROR;
+    }
+    if (op->state == WAITS) {
+        PyObject *waiter = op->waiter;
+        op->waiter = NULL;
+        if (leave(op) < 0) {
+            Py_DECREF(waiter);
+            return PYGEN_ERROR;
+        }
+        PyObject *r = PyObject_CallMethodNoArgs(waiter, op->st->tr.s_result);
+        Py_DECREF(waiter);
+        Py_XDECREF(r);
+        if (r == NULL)
+            return PYGEN_ERROR;
+    }
+    op->state = OVER;
+    *result = step(op, first, &waits);
+    return *result == NULL ? PYGEN_ERROR : waits ? PYGEN_NEXT : PYGEN_RETURN;
+}
+
+/* A value as the end of an iteration. NULL. */
+static PyObject *
+stop_with(PyObject *value)
+{
+    PyObject *exc = PyObject_CallOneArg(PyExc_StopIteration, value);
+    if (exc != NULL) {
+        PyErr_SetObject(PyExc_StopIteration, exc);
+        Py_DECREF(exc);
+    }
+    Py_DECREF(value);
+    return NULL;
+}
+
+static PyObject *
+read_next(readop *op)
+{
+    PyObject *result;
+    PySendResult how = read_send(op, Py_None, &result);
+    return how == PYGEN_RETURN ? stop_with(result) : result;
+}
+
+static PyObject *
+read_send_method(readop *op, PyObject *Py_UNUSED(value))
+{
+    return read_next(op);
+}
+
+static PyObject *
+raise_thrown(PyObject *const *args, Py_ssize_t n)
+{
+    if (n < 1 || n > 3)
+        return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", n);
+    if (PyExceptionInstance_Check(args[0]))
+        PyErr_SetRaisedException(Py_NewRef(args[0]));
+    else if (PyExceptionClass_Check(args[0]))
+        PyErr_SetObject(args[0], n > 1 && args[1] != Py_None ? args[1] : NULL);
+    else
+        PyErr_SetString(PyExc_TypeError,
+                        "exceptions must be classes or instances deriving from BaseException");
+    return NULL;
+}
+
+static PyObject *
+read_throw(readop *op, PyObject *const *args, Py_ssize_t n)
+{
+    int rc = op->state == WAITS ? leave(op) : 0;
+    op->state = OVER;
+    Py_CLEAR(op->waiter);
+    return rc < 0 ? NULL : raise_thrown(args, n);
+}
+
+static PyObject *
+read_close(readop *op, PyObject *Py_UNUSED(ignored))
+{
+    int rc = op->state == WAITS ? leave(op) : 0;
+    op->state = OVER;
+    Py_CLEAR(op->waiter);
+    if (rc < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+read_repr(readop *op)
+{
+    return PyUnicode_FromFormat("<StreamReader.%s() of %R>", name_of(op), op->reader);
+}
+
+static PyObject *
+read_name(readop *op, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromFormat("StreamReader.%s", name_of(op));
+}
+
+static int
+read_traverse(readop *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(op->reader);
+    Py_VISIT(op->fields);
+    Py_VISIT(op->waiter);
+    return 0;
+}
+
+static int
+read_clear(readop *op)
+{
+    op->state = OVER;
+    Py_CLEAR(op->reader);
+    Py_CLEAR(op->fields);
+    Py_CLEAR(op->waiter);
+    return 0;
+}
+
+static void
+read_dealloc(readop *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    if (op->state == WAITS && op->fields != NULL) { /* as a coroutine that is dropped: its finally runs */
+        PyObject *exc = PyErr_GetRaisedException();
+        if (leave(op) < 0)
+            PyErr_Clear();
+        PyErr_SetRaisedException(exc);
+    }
+    read_clear(op);
+    PyObject_GC_Del(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef read_methods[] = {
+    {"send", (PyCFunction)read_send_method, METH_O, "Goes on, as a coroutine's."},
+    {"throw", (PyCFunction)(void (*)(void))read_throw, METH_FASTCALL, "Ends it with an exception."},
+    {"close", (PyCFunction)read_close, METH_NOARGS, "Ends it."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef read_getset[] = {
+    {"__name__", (getter)read_name, NULL, NULL, NULL},
+    {"__qualname__", (getter)read_name, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot read_slots[] = {
+    {Py_tp_doc, "A read of a stream, to be awaited (internal)."},
+    {Py_tp_dealloc, read_dealloc},
+    {Py_tp_traverse, read_traverse},
+    {Py_tp_clear, read_clear},
+    {Py_tp_repr, read_repr},
+    {Py_tp_methods, read_methods},
+    {Py_tp_getset, read_getset},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, read_send},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, read_next},
+    {0, NULL},
+};
+
+static PyType_Spec read_spec = {
+    .name = "treadle._treadle._StreamRead",
+    .basicsize = sizeof(readop),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = read_slots,
+};
+
+/* -- Nothing to wait for ---------------------------------------------------- */
+
+static PySendResult
+ready_send(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(value), PyObject **result)
+{
+    *result = Py_NewRef(Py_None);
+    return PYGEN_RETURN;
+}
+
+static PyObject *
+ready_next(PyObject *Py_UNUSED(self))
+{
+    return NULL; /* the end of the iteration, with None */
+}
+
+static PyObject *
+ready_send_method(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(value))
+{
+    return stop_with(Py_NewRef(Py_None));
+}
+
+static PyObject *
+ready_throw(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t n)
+{
+    return raise_thrown(args, n);
+}
+
+static PyObject *
+ready_close(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+{
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef ready_methods[] = {
+    {"send", ready_send_method, METH_O, "Goes on, as a coroutine's."},
+    {"throw", (PyCFunction)(void (*)(void))ready_throw, METH_FASTCALL, "Ends it with an exception."},
+    {"close", ready_close, METH_NOARGS, "Ends it."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot ready_slots[] = {
+    {Py_tp_doc, "An awaitable that is over at once (internal)."},
+    {Py_tp_methods, ready_methods},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, ready_send},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, ready_next},
+    {0, NULL},
+};
+
+static PyType_Spec ready_spec = {
+    .name = "treadle._treadle._Ready",
+    .basicsize = sizeof(PyObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = ready_slots,
+};
+
+/* -- The methods of the classes -------------------------------------------- */
+
+/* Calls asyncio's method of this name. */
+static PyObject *
+plain(PyObject *class, PyObject *name, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    PyObject *function = PyObject_GetAttr(class, name);
+    if (function == NULL)
+        return NULL;
+    PyObject *r = PyObject_Vectorcall(function, args, (size_t)n, kwnames);
+    Py_DECREF(function);
+    return r;
+}
+
+static PyObject *
+read_op(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, int kind)
+{
+    mod_state *st = state_of(module);
+    struct tr_state *tr = &st->tr;
+    Py_ssize_t size = -1;
+    if (n == 2 && kwnames == NULL && PyLong_CheckExact(args[1])) {
+        size = PyLong_AsSsize_t(args[1]);
+        if (size == -1 && PyErr_Occurred())
+            PyErr_Clear();
+    }
+    if (size < 0)
+        return plain(tr->StreamReader, kind == READ ? tr->s_read : tr->s_readexactly, args, n, kwnames);
+    readop *op = PyObject_GC_New(readop, (PyTypeObject *)tr->ReadType);
+    if (op == NULL)
+        return NULL;
+    op->st = st;
+    op->fields = PyObject_GenericGetDict(args[0], NULL);
+    op->reader = Py_NewRef(args[0]);
+    op->waiter = NULL;
+    op->n = size;
+    op->kind = (uint8_t)kind;
+    op->state = NEW;
+    PyObject_GC_Track(op);
+    if (op->fields == NULL)
+        Py_CLEAR(op);
+    return (PyObject *)op;
+}
+
+static PyObject *
+reader_read(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    return read_op(module, args, n, kwnames, READ);
+}
+
+static PyObject *
+reader_readexactly(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    return read_op(module, args, n, kwnames, READ_EXACTLY);
+}
+
+static PyObject *
+writer_write(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    struct tr_state *tr = &state_of(module)->tr;
+    if (n != 2 || kwnames != NULL)
+        return plain(tr->StreamWriter, tr->s_write, args, n, kwnames);
+    PyObject *fields = PyObject_GenericGetDict(args[0], NULL), *r = NULL;
+    PyObject *transport = fields ? Py_XNewRef(field(fields, tr->s_transport)) : NULL;
+    Py_XDECREF(fields);
+    if (transport != NULL)
+        r = PyObject_TypeCheck(transport, (PyTypeObject *)tr->StreamType)
+                ? tr_write((trobj *)transport, args[1])
+                : PyObject_CallMethodOneArg(transport, tr->s_write, args[1]);
+    Py_XDECREF(transport);
+    return r;
+}
+
+/* drain() has nothing to wait for, most of the time. */
+static PyObject *
+writer_drain(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    struct tr_state *tr = &state_of(module)->tr;
+    PyObject *fields = n == 1 && kwnames == NULL ? PyObject_GenericGetDict(args[0], NULL) : NULL;
+    PyObject *transport = fields ? field(fields, tr->s_transport) : NULL;
+    bool ready = false;
+    if (transport != NULL && PyObject_TypeCheck(transport, (PyTypeObject *)tr->StreamType)) {
+        trobj *t = (trobj *)transport;
+        PyObject *reader = field(fields, tr->s_reader), *theirs, *exc = NULL;
+        if (reader != NULL && reader != Py_None && (theirs = PyObject_GenericGetDict(reader, NULL)) != NULL) {
+            exc = field(theirs, tr->s_exception);
+            Py_DECREF(theirs);
+        }
+        ready = !t->closing && !t->conn_lost && !t->protocol_paused && (exc == Py_None || reader == Py_None);
+    }
+    Py_XDECREF(fields);
+    if (ready)
+        return Py_NewRef(tr->ready);
+    PyErr_Clear();
+    return plain(tr->StreamWriter, tr->s_drain, args, n, kwnames);
+}
+
+static PyMethodDef functions[] = {
+#define METHOD(name, function, doc)                                                        \
+    {name, (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS, doc}
+    METHOD("read", reader_read, "read(n=-1): up to n bytes, as soon as there are any; all when n is -1."),
+    METHOD("readexactly", reader_readexactly, "readexactly(n): n bytes; IncompleteReadError."),
+    METHOD("write", writer_write, "write(data): sends it, or queues what cannot be sent at once."),
+    METHOD("drain", writer_drain, "drain(): waits until the queue has room."),
+};
+
+/* _streams_methods() -> (read, readexactly, write, drain) */
+PyObject *
+streams_methods(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *all = PyTuple_New(4);
+    for (Py_ssize_t i = 0; all != NULL && i < 4; i++) {
+        PyObject *function = PyCFunction_New(&functions[i], module);
+        PyObject *method = function ? PyInstanceMethod_New(function) : NULL;
+        Py_XDECREF(function);
+        if (method == NULL)
+            Py_CLEAR(all);
+        else
+            PyTuple_SET_ITEM(all, i, method);
+    }
+    return all;
+}
+
+/* _streams_use(reader class, prepare): prepare(protocol) is called for a connection
+ * whose protocol is asyncio's for streams. */
+PyObject *
+streams_use(PyObject *module, PyObject *args)
+{
+    struct tr_state *tr = &state_of(module)->tr;
+    PyObject *reader, *prepare;
+    if (!PyArg_ParseTuple(args, "OO:_streams_use", &reader, &prepare))
+        return NULL;
+    Py_XSETREF(tr->OurReader, Py_NewRef(reader));
+    Py_XSETREF(tr->prepare_streams, Py_NewRef(prepare));
+    Py_RETURN_NONE;
+}
+
+int
+streams_setup(PyObject *module, mod_state *st)
+{
+    struct tr_state *tr = &st->tr;
+    tr->ReadType = PyType_FromModuleAndSpec(module, &read_spec, NULL);
+    tr->ReadyType = PyType_FromModuleAndSpec(module, &ready_spec, NULL);
+    if (tr->ReadType == NULL || tr->ReadyType == NULL)
+        return -1;
+    tr->ready = PyObject_New(PyObject, (PyTypeObject *)tr->ReadyType);
+    return tr->ready == NULL ? -1 : 0;
+}

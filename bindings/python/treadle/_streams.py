@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""asyncio's streams on treadle's transports.
+
+asyncio makes the reader and the writer of a connection; theirs become the classes
+here, whose most used methods are in C (transport_streams.c). They are asyncio's
+own in every other respect, and in debug mode they stay what they were, so that a
+read that nobody awaits is told of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any
+
+from . import _treadle
+
+_read, _readexactly, _write, _drain = _treadle._streams_methods()
+
+
+class StreamReader(asyncio.StreamReader):
+    """asyncio's, of a connection on treadle's loop."""
+
+    read = _read
+    readexactly = _readexactly
+
+
+class StreamWriter(asyncio.StreamWriter):
+    """asyncio's, of a connection on treadle's loop."""
+
+    write = _write
+    drain = _drain
+
+
+def _connected(callback: Any, reader: Any, writer: Any) -> Any:
+    if type(writer) is asyncio.StreamWriter:
+        writer.__class__ = StreamWriter
+    return callback(reader, writer)
+
+
+def _prepare(protocol: Any) -> None:
+    """A connection's protocol that is exactly asyncio's StreamReaderProtocol."""
+    reader = protocol._stream_reader
+    if type(reader) is asyncio.StreamReader:
+        reader.__class__ = StreamReader
+    callback = protocol._client_connected_cb
+    if callback is not None and not (
+        isinstance(callback, functools.partial) and callback.func is _connected
+    ):
+        protocol._client_connected_cb = functools.partial(_connected, callback)
+
+
+_treadle._streams_use(StreamReader, _prepare)
