@@ -5,6 +5,7 @@
   echo    server CPU per echo of 1 KiB, 64 connections (goals beside uvloop)
   micro   what a loop does without a network, and goroutines beside tasks
   memory  100,000 parked goroutines
+  workers what two workers do of what one does (Python 3.12.4 and later)
 
 With --instructions, user instructions per echo instead (callgrind; the difference of
 two run lengths). Repetitions are interleaved, every figure is minimum / median /
@@ -36,12 +37,13 @@ SIZE, CONNECTIONS = 1024, 64
 
 @dataclasses.dataclass
 class Row:
-    """A figure of each loop. `most`: treadle's, at most; `beside`: treadle's at most so many
+    """A figure of each loop. `most`, `least`: treadle's; `beside`: treadle's at most so many
     times that loop's."""
     name: str
     unit: str
     most: float | None = None
     beside: dict[str, float] = dataclasses.field(default_factory=dict)
+    least: float | None = None
     figures: dict[str, Numbers] = dataclasses.field(default_factory=lambda: {loop: [] for loop in LOOPS})
 
     def add(self, loop: str, measure) -> None:
@@ -63,6 +65,9 @@ class Row:
         if self.most is not None:
             met = ours and statistics.median(ours) <= self.most
             said.append(f"≤ {self.most:,g} {self.unit}: {'met' if met else 'missed'}")
+        if self.least is not None:
+            met = ours and statistics.median(ours) >= self.least
+            said.append(f"≥ {self.least:,g} {self.unit}: {'met' if met else 'missed'}")
         for other, ratio in self.beside.items():
             ratios = self.ratios(other)
             met = ratios and statistics.median(ratios) >= 1 / ratio
@@ -226,14 +231,14 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench python", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME",
-                        help=f"echo, micro, memory, or single ones: {' '.join([*KINDS, *MICRO, *NATIVE])}")
+                        help=f"echo, micro, memory, workers, or single ones: {' '.join([*KINDS, *MICRO, *NATIVE])}")
     parser.add_argument("--load", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--reps", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one run of an echo server")
     parser.add_argument("--loops", default=",".join(LOOPS))
     parser.add_argument("--instructions", action="store_true")
     options = parser.parse_args()
-    groups = {"echo": [*KINDS], "micro": [*MICRO, *NATIVE], "memory": ["memory"]}
+    groups = {"echo": [*KINDS], "micro": [*MICRO, *NATIVE], "memory": ["memory"], "workers": ["workers"]}
     names = [n for name in options.names or groups for n in groups.get(name, [name])]
     unknown = set(names) - {n for group in groups.values() for n in group}
     if unknown:
@@ -260,7 +265,13 @@ def main() -> None:
         small = [Row(name, "ns", None, goals) for name, (_, goals) in MICRO.items() if name in options.names]
         native = [Row(name, "ns", None, goals) for name, (*_, goals) in NATIVE.items() if name in options.names]
         memory = [Row("parked goroutine", "bytes", 700)] if "memory" in options.names else []
+        several = [Row("two workers beside one", "times as much", least=1.7)] if "workers" in options.names else []
+        if several and sys.version_info < (3, 12, 4):
+            progress("no workers: this Python is older than 3.12.4")
+            several = []
         for _ in range(options.reps):
+            for row in several:
+                row.add("treadle", lambda: numbers([sys.executable, str(HERE / "workers.py")])[0])
             for loop in loops:
                 for row in echo:
                     row.add(loop, lambda: echo_cost(options.load, loop, row.name, options.seconds, cert))
@@ -280,6 +291,8 @@ def main() -> None:
         show("Goroutines and channels beside tasks and queues", native)
     if memory:
         show("100,000 parked goroutines: each beyond its coroutine", memory)
+    if several:
+        show("More than one core", several)
 
 
 if __name__ == "__main__":
