@@ -440,6 +440,7 @@ static void pass_on(tdl_direction *d, tdl_wake *wake) {
 /* The end of an operation that owns its direction; called with the lock. */
 static int64_t leave(tdl_op *op, tdl_pd *pd, tdl_direction *d, int64_t result) {
     tdl_wake wake = {0};
+    if (d->retry) d->ready = 1; /* the next one tries: no event will tell it to */
     d->retry = 0;
     if (result < 0 && op->u.io.hold && pd->closed) result = TDL_ECLOSED; /* what it would hold is gone */
     if (result < 0 && pd->kind->failed) pd->kind->failed(pd->object, op);

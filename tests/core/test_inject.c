@@ -210,6 +210,38 @@ TEST(all_is_done, "X7 short, late, interrupted and repeated: everything is done,
     CHECK_INT(tdl_fault_count(NULL), 0);
 }
 
+/* In a run, in which faults may be set. */
+static void run_with_faults(void (*body)(void)) {
+    CHECK_RC(tdl_fault_set("short=0"), 0); /* in place */
+    check_run(body);
+}
+
+static void given_up(void) {
+    tdl_conn *a, *b;
+    char      byte;
+    int       timed_out = 0;
+    net_pair("tcp", &a, &b);
+    for (int i = 0; i < 60; i++) {
+        char text[64];
+        CHECK_RC(tdl_conn_write(a, "x", 1), 1);
+        let_park(); /* its event has come */
+        snprintf(text, sizeof text, "seed=%d,eagain=0.99,most=1", i);
+        CHECK_RC(tdl_fault_set(text), 0);
+        tdl_conn_set_read_deadline(b, tdl_now() + 100 * TDL_MICROSECOND);
+        int64_t n = tdl_conn_read(b, &byte, 1);
+        CHECK_RC(tdl_fault_set(NULL), 0);
+        tdl_conn_set_read_deadline(b, tdl_now() + 10 * TDL_SECOND);
+        timed_out += n == TDL_ETIMEDOUT;
+        if (n == TDL_ETIMEDOUT) n = tdl_conn_read(b, &byte, 1);
+        if (!CHECK_RC(n, 1)) break;
+    }
+    if (strcmp(tdl_netpoll_name(), "uv") != 0) CHECK(timed_out > 0); /* which tells what is there again and again */
+    tdl_conn_free(a);
+    tdl_conn_free(b);
+}
+
+TEST(gives_up, "X7 who gives up while what is there was denied leaves it to the next") { run_with_faults(given_up); }
+
 static void broken(void) {
     static const int codes[] = { -ECONNRESET, -EPIPE };
     static const char *const texts[] = { "reset=1,most=1", "epipe=1,most=1" };
@@ -226,9 +258,11 @@ static void broken(void) {
     }
 }
 
-TEST_G(errors, "X7 an injected reset or broken pipe is reported once, and ends the stream at the other end") { broken(); }
+TEST(errors, "X7 an injected reset or broken pipe is reported once, and ends the stream at the other end") {
+    run_with_faults(broken);
+}
 
-TEST_G(refusals, "X7 what is refused says so, and works the next time") {
+static void refused(void) {
     static const struct {
         const char *text;
         int         code;
@@ -247,6 +281,8 @@ TEST_G(refusals, "X7 what is refused says so, and works the next time") {
     CHECK_RC(tdl_fault_set(NULL), 0);
     tdl_listener_free(l);
 }
+
+TEST(refusals, "X7 what is refused says so, and works the next time") { run_with_faults(refused); }
 
 /* Whatever fails, the run ends, and nothing is lost. */
 static int anything(void *arg) {
