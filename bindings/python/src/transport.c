@@ -294,6 +294,16 @@ tr_set_protocol(trobj *t, PyObject *protocol)
 }
 
 static PyObject *
+tr_set_protocol_method(trobj *t, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"protocol", NULL};
+    PyObject *protocol;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:set_protocol", names, &protocol))
+        return NULL;
+    return tr_set_protocol(t, protocol);
+}
+
+static PyObject *
 tr_get_protocol(trobj *t, PyObject *Py_UNUSED(ignored))
 {
     return Py_NewRef(t->protocol ? t->protocol : Py_None);
@@ -591,7 +601,8 @@ static PyMethodDef transport_methods[] = {
     CALL("is_reading", tr_is_reading, "Whether the transport receives."),
     CALL("pause_reading", tr_pause_reading, "No data is handed over until resume_reading."),
     CALL("resume_reading", tr_resume_reading, "Goes on after pause_reading."),
-    {"set_protocol", (PyCFunction)tr_set_protocol, METH_O, "Another protocol from here on."},
+    {"set_protocol", (PyCFunction)(void (*)(void))tr_set_protocol_method, METH_VARARGS | METH_KEYWORDS,
+     "set_protocol($self, /, protocol)\n--\n\nAnother protocol from here on."},
     CALL("get_protocol", tr_get_protocol, "The protocol."),
     {"set_write_buffer_limits", (PyCFunction)(void (*)(void))tr_set_limits,
      METH_VARARGS | METH_KEYWORDS, "The marks, in bytes, at which writing is paused and resumed."},

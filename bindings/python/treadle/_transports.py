@@ -29,6 +29,8 @@ from . import _treadle
 
 # What accept() says when the process or the machine has no more.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# The protocols of a stream that is TCP: 0 is what socket.socket() says by itself.
+_TCP = (0, socket.IPPROTO_TCP)
 # Server._attach and _detach have a parameter from CPython 3.13 on.
 _DETACH_WITH_TRANSPORT = hasattr(base_events.Server, "close_clients")
 
@@ -165,7 +167,8 @@ class SocketTransport(_Common, _treadle._StreamTransport):
             else:
                 server._attach()
         loop._transports[self._sock_fd] = self
-        base_events._set_nodelay(sock)  # type: ignore[attr-defined]
+        if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.proto in _TCP:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._begin(waiter)
 
     def _on_eof(self) -> None:
