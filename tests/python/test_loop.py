@@ -791,6 +791,42 @@ def test_sock_errors():
     ends(main)
 
 
+@pytest.mark.parametrize("backend", ["epoll", "uring", "uv"])
+def test_sock_on_every_back_end(backend):
+    out = script(
+        """
+        import asyncio, socket, treadle
+        async def main():
+            loop = asyncio.get_running_loop()
+            a, b = socket.socketpair()
+            a.setblocking(False); b.setblocking(False)
+            async def echo():
+                while data := await loop.sock_recv(b, 1000):
+                    await loop.sock_sendall(b, data)
+            task = loop.create_task(echo())
+            for i in range(100):
+                await loop.sock_sendall(a, b"%d" % i)
+                assert await loop.sock_recv(a, 1000) == b"%d" % i
+            hits = []
+            loop.add_reader(a, hits.append, 1)
+            b.send(b"x")
+            while len(hits) < 3:
+                await asyncio.sleep(0)
+            loop.remove_reader(a)
+            a.recv(1)
+            a.close()
+            await task
+            b.close()
+            print("done")
+        loop = treadle.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """,
+        env=os.environ | {"TDL_NETPOLL": backend},
+    )
+    assert out.stdout == "done\n", out.stderr
+
+
 def test_sock_on_a_transports_descriptor():
     async def main(loop, a, b):
         transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, a)

@@ -195,7 +195,7 @@ entry_sync(ploop *l, ploop_entry *e)
         e->counted = counted;
         l->nwatched += counted ? 1 : -1;
     }
-    if (e->reader == NULL && e->writer == NULL && e->sock != NULL)
+    if (e->reader == NULL && e->writer == NULL && e->sock != NULL && !l->no_edges)
         how = TDL_READABLE | TDL_WRITABLE | TDL_EDGE;
     if (how == e->how)
         return 0;
@@ -216,8 +216,12 @@ entry_sync(ploop *l, ploop_entry *e)
     }
     if (r < 0) {
         e->how = 0;
-        if (watch(l, &e->f, how) < 0)
-            return -1;
+        if (watch(l, &e->f, how) < 0) {
+            if (errno != EOPNOTSUPP || !(how & TDL_EDGE))
+                return -1;
+            l->no_edges = true; /* libuv: levels will do for who waits */
+            return entry_sync(l, e);
+        }
     }
     e->how = how;
     return 0;

@@ -82,7 +82,7 @@ void ploop_report(ploop *l, const char *message, ...);
 
 /* -- The loop ------------------------------------------------------------- */
 
-enum { PLOOP_SCRATCH = 256 * 1024, PLOOP_HANDLES = 256 };
+enum { PLOOP_SCRATCH = 256 * 1024, PLOOP_HANDLES = 1024 };
 
 typedef struct { double when; uint64_t seq; phandle *handle; } ploop_timer;
 
@@ -103,6 +103,7 @@ struct ploop {
     bool running;     /* in run_forever */
     bool sleeping;    /* waits without the GIL, or is about to */
     bool fresh;       /* the first turn of a run asks the kernel */
+    bool no_edges;    /* the host's back end knows levels only */
     bool unsynced;    /* there are entries that fds_open has to register */
     PyObject *thread_id; /* an int, or NULL: asyncio's None */
     /* ready */
