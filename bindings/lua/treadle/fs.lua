@@ -14,7 +14,7 @@ local time = require "treadle.time"
 local value = require "treadle.value"
 local C, const = library.C, library.const
 
-local state, hold, fail = park.state, park.hold, park.fail
+local state, hold, fail, spend = park.state, park.hold, park.fail, park.spend
 local misuse, deadline = errors.misuse, time.deadline
 
 local EINVAL, ECLOSED = const.TDL_EINVAL, const.TDL_ECLOSED
@@ -61,6 +61,7 @@ end
 local function read_some(self, n, offset, limit)
   local bytes = ffi.new("char[?]", n)
   local rc
+  spend()
   if offset then
     rc = hold(C.tdl_file_pread_start(state.host, state.id, self.ptr, bytes, n, offset, limit))
   else
