@@ -85,10 +85,13 @@ PyObject *addr_text(const tdl_addr *a);
 /* Raises what a failed open means: "verb network address: …". NULL. */
 PyObject *raise_open(mod_state *st, int code, const char *verb, const char *network, const char *address);
 
+extern const call_kind server_next_kind;
+extern PyType_Spec server_spec;
+extern PyMethodDef server_functions[];
 extern PyType_Spec dgram_spec, fd_spec, call_spec;
 extern PyMethodDef dgram_functions[], fd_functions[];
 
 /* Fields of mod_state, for traverse and clear. */
-#define EACH_NET_OBJECT(X) X(DgramType) X(FdType) X(CallType) X(FileType) X(ProcessType) X(WatchType) X(TcpInfoType) X(Truncated)
+#define EACH_NET_OBJECT(X) X(DgramType) X(FdType) X(CallType) X(ServerType) X(FileType) X(ProcessType) X(WatchType) X(TcpInfoType) X(Truncated)
 
 #endif

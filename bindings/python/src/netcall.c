@@ -233,6 +233,8 @@ void
 net_discard(opobj *op, PyObject *result)
 {
     callobj *k = (callobj *)op->arg;
+    if (k != NULL && k->kind == &server_next_kind && conn_check(result))
+        tdl_conn_close(((connobj *)result)->core);
     if (k == NULL || k->kind != &recv_fds_kind || !PyTuple_Check(result))
         return;
     for (int i = 0; i < k->count; i++) {

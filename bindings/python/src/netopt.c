@@ -161,6 +161,7 @@ net_setup(PyObject *module, mod_state *st)
         {&dgram_spec, &st->DgramType, "Dgram"},
         {&fd_spec, &st->FdType, "Fd"},
         {&call_spec, &st->CallType, "_Call"},
+        {&server_spec, &st->ServerType, "_Server"},
     };
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, NULL);
@@ -185,6 +186,8 @@ net_setup(PyObject *module, mod_state *st)
         PyErr_SetString(PyExc_ImportError, "the treadle library in this process is another version");
         return -1;
     }
+    if (PyModule_AddFunctions(module, server_functions) < 0)
+        return -1;
     if (PyModule_AddFunctions(module, dgram_functions) < 0)
         return -1;
     if (PyModule_AddFunctions(module, fd_functions) < 0)

@@ -54,7 +54,7 @@ struct mod_state {
     PyObject *empty_kw_context; /* ("context",) */
     PyObject *kw_loop;          /* ("loop",) */
     /* the network's, see net.h */
-    PyTypeObject *DgramType, *FdType, *CallType, *TcpInfoType, *FileType, *ProcessType, *WatchType;
+    PyTypeObject *DgramType, *FdType, *CallType, *ServerType, *TcpInfoType, *FileType, *ProcessType, *WatchType;
     PyObject *Truncated;
     struct tr_state tr; /* the transports' */
     /* interned names */

@@ -31,6 +31,7 @@ from ._context import Context, ContextCancelled, background
 from ._group import ErrGroup, Once, SingleFlight
 from ._loop import Loop, new_event_loop, run
 from ._scope import Scope, scope, timeout
+from ._server import Server, ServerStats, serve
 from ._system import Process, Signals, lookup, lookup_name, process, raw_mode, signals
 from ._treadle import (
     Case,
@@ -111,6 +112,8 @@ __all__ = [
     "RWMutex",
     "Scope",
     "Semaphore",
+    "Server",
+    "ServerStats",
     "SharedChan",
     "Signals",
     "SingleFlight",
@@ -150,6 +153,7 @@ __all__ = [
     "run",
     "scope",
     "select",
+    "serve",
     "signals",
     "sleep",
     "timeout",

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""Servers whose connections are parked in the core between requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, NamedTuple
+
+from ._treadle import Closed, Conn, Listener, _server, go, now
+
+
+class ServerStats(NamedTuple):
+    """What `Server.stats` tells."""
+
+    conns: int
+    """Connections there are."""
+    busy: int
+    """Of these: those that are being served."""
+    accepted: int
+    """Ever."""
+    timeouts: int
+    """Closed because they were idle."""
+    starved: int
+    """How often there was no descriptor, or memory, for one."""
+
+
+class Server:
+    """A server, from `serve`."""
+
+    def __init__(
+        self,
+        listeners: tuple[Listener, ...],
+        handler: Callable[[Conn], Coroutine[Any, Any, object]],
+        idle_timeout: float | None,
+        max_conns: int,
+    ) -> None:
+        self._core = _server(listeners, idle_timeout, max_conns)
+        self._handler = handler
+        self._loop = go(self._hand_out())
+
+    async def _hand_out(self) -> None:
+        while True:
+            try:
+                conn = await self._core.next()
+            except Closed:
+                return
+            go(self._serve(conn))
+
+    async def _serve(self, conn: Conn) -> None:
+        try:
+            await self._handler(conn)
+        except BaseException:
+            conn.close()
+            raise
+        self._core.park(conn)
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Closes the listeners and the parked connections, and waits until every
+        request that is being served is done. When `timeout` seconds are over it closes
+        their connections too, and raises TimeoutError."""
+        await self._core.shutdown(None if timeout is None else now() + timeout)
+
+    def close(self) -> None:
+        """The same at once: every connection is closed, nothing is waited for. May be repeated."""
+        self._core.close()
+
+    def stats(self) -> ServerStats:
+        """How many connections there are, and the like."""
+        return ServerStats(*self._core.stats())
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+
+def serve(
+    listeners: Listener | Iterable[Listener],
+    handler: Callable[[Conn], Coroutine[Any, Any, object]],
+    *,
+    idle_timeout: float | None = None,
+    max_conns: int = 0,
+) -> Server:
+    """Serves a listener, or several: for each request of each connection, when its first
+    byte has arrived, ``handler(conn)`` is run in a goroutine of its own. When it returns,
+    the connection is parked until the next request; it may close it. An exception closes
+    it, too. Between requests a connection takes fewer than 300 bytes.
+
+    The listeners are the server's from then on. `idle_timeout`: seconds that a connection may
+    be parked; `max_conns`: how many there may be (0: any number), more wait in the backlog.
+    """
+    if max_conns < 0:
+        raise ValueError("max_conns cannot be negative")
+    several = (listeners,) if isinstance(listeners, Listener) else tuple(listeners)
+    if not several:
+        raise ValueError("serve expects a listener")
+    return Server(several, handler, idle_timeout, max_conns)
