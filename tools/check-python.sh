@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+# ./dev check-python [dev|asan] [PYTEST-ARGUMENT…]: the Python tests in Python's development
+# mode with asyncio's debug mode, and with core and extension under AddressSanitizer.
+set -euo pipefail
+. tools/say.sh
+. tools/packages.sh
+. tools/compile.sh
+
+which="dev asan"
+case ${1:-} in dev | asan) which=$1; shift ;; esac
+need "for the Python tests" $packages_build $packages_python $packages_python_testsuite $packages_real
+venv=$(PYTHON=${TDL_PYTHON:-/usr/bin/python3} tests/python/environment)
+python=$PWD/$venv/bin/python
+pytest="-m pytest -p no:cacheprovider -p no:asyncio -q"
+
+status=0
+case " $which " in *" dev "*)
+    headline "Python tests with -X dev and PYTHONASYNCIODEBUG=1"
+    PYTHONASYNCIODEBUG=1 "$python" -X dev $pytest "$@" || status=1
+esac
+case " $which " in *" asan "*)
+    headline "Python tests under AddressSanitizer"
+    compile build-asan-python -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=gcc -DTDL_SANITIZE=address
+    place=$PWD/build-asan-python/python
+    quietly "building the extension" env TREADLE_LIBDIR="$PWD/build-asan-python" CC=gcc \
+        CFLAGS="-fsanitize=address -O1 -g" LDFLAGS="-fsanitize=address" \
+        "$python" -m pip install --disable-pip-version-check --no-build-isolation --no-deps --upgrade --target "$place" .
+    # Python leaks on purpose at its end; programs that the tests start are checked as well.
+    PYTHONPATH=$place PYTHONMALLOC=malloc LD_PRELOAD=$(gcc -print-file-name=libasan.so) \
+        ASAN_OPTIONS=detect_leaks=0:handle_segv=0:abort_on_error=1 \
+        setarch "$(uname -m)" -R "$python" $pytest --deselect tests/python/test_leaks.py --ignore tests/python/test_types.py "$@" || status=1
+esac
+exit $status
