@@ -253,6 +253,7 @@ TEST_G(gather_partly, "D32 a write that time ends: the chain has lost exactly wh
     for (int i = 0; i < 2; i++) {
         tdl_buf *buf = tdl_buf_new();
         net_pair(networks[i], &a, &b);
+        if (tdl_conn_fd(a) >= 0) net_small_buffers(tdl_conn_fd(a));
         char *room = tdl_buf_reserve(buf, LEN);
         REQUIRE(room != NULL);
         for (int k = 0; k < LEN; k++) room[k] = (char)(k * 31 / 1000);

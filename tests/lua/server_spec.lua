@@ -52,7 +52,7 @@ describe("a server", function()
   end))
 
   it("closes who is idle for too long, and admits no more than it is told", inside(function()
-    local server, address = start(echo_line, { idle_timeout = 0.05, max_conns = 1 })
+    local server, address = start(echo_line, { idle_timeout = 0.5, max_conns = 1 })
     local first, second = assert(treadle.dial("tcp", address)), assert(treadle.dial("tcp", address))
     first:write "a\n"
     second:write "b\n" -- in the backlog until the first is gone

@@ -59,7 +59,7 @@ def test_requests(drive):
 
 def test_idle_and_limit(drive):
     async def main():
-        server, address = await start(echo_line, idle_timeout=0.05, max_conns=1)
+        server, address = await start(echo_line, idle_timeout=0.5, max_conns=1)
         async with server, await treadle.dial("tcp", address) as first, await treadle.dial("tcp", address) as second:
             await first.write(b"a\n")
             await second.write(b"b\n")  # in the backlog until the first is gone
