@@ -938,7 +938,8 @@ typedef struct tdl_server tdl_server;
 
 /* Serves what has arrived; the connection is parked when it returns, or served
  * again at once if there is more. It may close the connection
- * (tdl_conn_close), but not free it; no operation on it may be under way when it returns. */
+ * (tdl_conn_close), but not free it; no operation on it may be under way when it returns,
+ * which it must (no tdl_goexit): a shutdown waits for that. */
 typedef void (*tdl_handler)(tdl_conn *c, void *arg);
 
 typedef struct tdl_server_options {
