@@ -387,9 +387,9 @@ def test_an_exception_that_leaves_the_loop(error):
         try:
             await asyncio.sleep(20)
         finally:
+            peer.close()
             transport.abort()
             await asyncio.sleep(0)
-            peer.close()
 
     with pytest.raises(error):
         run(main())

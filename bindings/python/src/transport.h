@@ -61,7 +61,7 @@ typedef struct trobj {
     char closing, paused, eof, protocol_paused, connected;
 } trobj;
 
-extern PyType_Spec stream_spec, dgram_transport_spec;
+extern PyType_Spec stream_spec;
 
 /* transport.c */
 int transport_setup(PyObject *module, mod_state *st);

@@ -279,8 +279,8 @@ write_failed(trobj *t)
     tr_fatal(t, write_error(t));
 }
 
-/* 1: written in part or not at all, 0: the rest is queued or nothing is left,
- * -1: an exception of the caller's. */
+/* Queues what is left of n bytes after the first `done`. None, or NULL with an
+ * exception of the protocol's that leaves the loop. */
 static PyObject *
 queue_rest(trobj *t, PyObject *data, const char *from, Py_ssize_t n, Py_ssize_t done)
 {
