@@ -30,11 +30,27 @@ tdl_conn *tdl_conn_alloc(int kind) {
     return c;
 }
 
+/* The system tells of a reset once. Where it was a write that was told, the next
+ * read would seem to find the stream's proper end. */
+static void failed(void *object, tdl_op *op, int64_t error) {
+    tdl_conn *c = object;
+    if (op->u.io.dir == PD_WRITE && error == -ECONNRESET) at_store_rlx(&c->reset, 1);
+}
+
+/* A stream has ended: by a reset? A write that is still under way may have been
+ * told, and then the connection is no more. */
+static bool was_reset(tdl_conn *c) {
+    if (c->is_unix) return false;
+    bool writing = tdl_pd_busy(c->pd, PD_WRITE);
+    if (at_load_rlx(&c->reset)) return true; /* stored under the lock that tdl_pd_busy took */
+    return writing && tdl_tcp_is_over(c->pd->fd);
+}
+
 int tdl_conn_make_served(tdl_conn **out, struct tdl_server *s, tdl_poller *poller, int fd, int kind, int family) {
     /* a unix stream's read also stops behind a message with descriptors */
-    static const tdl_pd_kind tcp_kind = {.short_drains = true}, other_kind;
-    static const tdl_pd_kind tcp_served = {.short_drains = true, .announced = true, .closing = tdl_served_closing,
-                                           .arrived = tdl_served_arrived};
+    static const tdl_pd_kind tcp_kind = {.short_drains = true, .failed = failed}, other_kind;
+    static const tdl_pd_kind tcp_served = {.short_drains = true, .announced = true, .failed = failed,
+                                           .closing = tdl_served_closing, .arrived = tdl_served_arrived};
     static const tdl_pd_kind other_served = {
         .announced = true, .closing = tdl_served_closing, .arrived = tdl_served_arrived};
     tdl_conn *c = tdl_conn_alloc(kind);
@@ -94,7 +110,10 @@ static int64_t take_packet(int fd, void *buf, size_t n) {
 }
 
 int64_t tdl_conn_take(tdl_conn *c, void *buf, size_t n) {
-    if (TDL_LIKELY(c->kind == CONN_SOCKET)) return tdl_sys.recv(c->pd->fd, buf, n);
+    if (TDL_LIKELY(c->kind == CONN_SOCKET)) {
+        int64_t r = tdl_sys.recv(c->pd->fd, buf, n);
+        return TDL_UNLIKELY(r == 0) && was_reset(c) ? -ECONNRESET : r;
+    }
     if (c->kind == CONN_FILE) return tdl_sys.read(c->pd->fd, buf, n);
     if (c->kind == CONN_PACKET) return take_packet(c->pd->fd, buf, n);
     return tdl_pipe_take(c, buf, n);

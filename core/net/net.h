@@ -27,6 +27,7 @@ struct tdl_conn {
     uint8_t end : 1; /* CONN_MEMORY: which of the two it is */
     uint8_t is_unix : 1;
     uint8_t blocking : 1; /* adopted: it was in blocking mode, and is again when released */
+    _Atomic uint8_t reset; /* TCP: a write was told of it. Written under pd's lock; see conn.c */
     uint8_t served; /* of a server: see server.c; under the server's lock */
     tdl_pd *pd;
     tdl_buffer in; /* belongs to who owns the read direction */
@@ -42,6 +43,8 @@ struct tdl_fd {
     tdl_conn stream;
 };
 
+/* Is there no connection any more, as after a reset? */
+bool tdl_tcp_is_over(int fd);
 /* The memory of one; NULL. */
 tdl_conn *tdl_conn_alloc(int kind);
 void tdl_conn_dealloc(tdl_conn *c);

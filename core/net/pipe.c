@@ -65,7 +65,8 @@ static void closing(void *object) {
 }
 
 /* An unbuffered write takes back what nobody has read. */
-static void failed(void *object, tdl_op *op) {
+static void failed(void *object, tdl_op *op, int64_t error) {
+    (void)error;
     tdl_conn *c = object;
     struct tdl_pipe *p = c->pipe;
     if (op->u.io.dir != PD_WRITE || p->capacity) return;

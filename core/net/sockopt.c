@@ -186,6 +186,13 @@ int tdl_conn_tcp_info(tdl_conn *c, tdl_tcp_info *out) {
     return 0;
 }
 
+bool tdl_tcp_is_over(int fd) {
+    enum { CLOSE = 7 }; /* the kernel's TCP_CLOSE, which linux/tcp.h lacks */
+    struct tcp_info i = {0};
+    socklen_t n = sizeof i;
+    return tdl_sys.getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &n) == 0 && i.tcpi_state == CLOSE;
+}
+
 /* -- Who is there ---------------------------------------------------------------------- */
 
 int tdl_conn_peercred(tdl_conn *c, int64_t *pid, int64_t *uid, int64_t *gid) {

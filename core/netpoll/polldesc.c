@@ -443,7 +443,7 @@ static int64_t leave(tdl_op *op, tdl_pd *pd, tdl_direction *d, int64_t result) {
     if (d->retry) d->ready = 1; /* the next one tries: no event will tell it to */
     d->retry = 0;
     if (result < 0 && op->u.io.hold && pd->closed) result = TDL_ECLOSED; /* what it would hold is gone */
-    if (result < 0 && pd->kind->failed) pd->kind->failed(pd->object, op);
+    if (result < 0 && pd->kind->failed) pd->kind->failed(pd->object, op, result);
     if (op->u.io.hold && d->keep && !pd->closed)
         d->held = op->u.io.held = 1; /* stays owner; only the op is done */
     else
@@ -451,6 +451,13 @@ static int64_t leave(tdl_op *op, tdl_pd *pd, tdl_direction *d, int64_t result) {
     drop_user(pd);
     tdl_wake_up(&wake);
     return result;
+}
+
+bool tdl_pd_busy(tdl_pd *pd, int dir) {
+    tdl_lock_take(&pd->lock);
+    bool busy = pd->dir[dir].owner != NULL;
+    tdl_unlock(&pd->lock);
+    return busy;
 }
 
 /* The owner's turn: attempts until done or nothing is ready. With the lock. */

@@ -55,7 +55,7 @@ typedef struct tdl_pd_kind {
     void (*closing)(void *object);
     /* an operation that owned its direction ends in an error; under the pd's
      * lock, before the next one's turn */
-    void (*failed)(void *object, tdl_op *op);
+    void (*failed)(void *object, tdl_op *op, int64_t error);
     /* it was parked; with no lock held, and before any further call for it. hup: the
      * stream has ended or failed. why: 0 or TDL_ETIMEDOUT */
     void (*arrived)(void *object, bool hup, int why);
@@ -113,6 +113,8 @@ int tdl_pd_unhold(tdl_pd *pd, int dir, bool again);
 /* Is the direction held, by this op (NULL: by any)? */
 bool tdl_pd_holds(tdl_pd *pd, int dir, tdl_op *op);
 
+/* Has the direction an owner? What `failed` did for one who has left is seen then. */
+bool tdl_pd_busy(tdl_pd *pd, int dir);
 /* Parks it; deadline and retry (0: none) replace those of reading. With a retry it is
  * only time that ends it. 0; 1: there may be something to read already, and no retry; TDL_ECLOSED; TDL_EBUSY while the read direction is in
  * use; TDL_ENOMEM. */
