@@ -212,7 +212,7 @@ def main():
     parser.add_argument("--limit", type=float, default=30, help="seconds for one test")
     parser.add_argument("--every", type=int, default=1, help="only each so many-th test")
     parser.add_argument("--verbose", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     options.python = [shutil.which(f"python{p}") or p if re.fullmatch(r"3\.\d+", p) else p for p in options.python]
     listed, table, bad = exceptions(), {}, 0
     suites = options.suite or list(SUITES)

@@ -146,7 +146,7 @@ def main():
     parser.add_argument("--limit", type=float, default=60)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--select")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     tests = list(importlib.import_module(options.suite).load())
     if options.texts:
