@@ -67,6 +67,7 @@ class Process:
 
     @property
     def pid(self) -> int:
+        """Its number."""
         return self._core.pid
 
     async def wait(self) -> int:
@@ -80,9 +81,11 @@ class Process:
         self._core.kill(number)
 
     def terminate(self) -> None:
+        """Sends SIGTERM."""
         self._core.kill(_signal.SIGTERM)
 
     def kill(self) -> None:
+        """Sends SIGKILL."""
         self._core.kill(_signal.SIGKILL)
 
     async def communicate(self, data: bytes = b"") -> tuple[bytes, bytes]:

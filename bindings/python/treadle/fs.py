@@ -127,6 +127,7 @@ class File:
 
     @property
     def closed(self) -> bool:
+        """Was it closed?"""
         return self._closed
 
     async def read(self, n: int = -1) -> bytes:
@@ -159,6 +160,7 @@ class File:
         return self._core.seek(offset, whence)
 
     def tell(self) -> int:
+        """Where the next read or write begins."""
         return self._core.seek(0, os.SEEK_CUR)
 
     async def sync(self, data_only: bool = False) -> None:
@@ -166,12 +168,15 @@ class File:
         await _named(self._core.sync(data_only), self.name)
 
     async def truncate(self, size: int) -> None:
+        """Cuts or stretches the file to a size."""
         await _named(self._core.truncate(size), self.name)
 
     async def stat(self) -> Stat:
+        """What the system knows of the file."""
         return _stat(await _named(self._core.stat(), self.name))
 
     def fileno(self) -> int:
+        """The number of its descriptor."""
         return self._core.fileno()
 
     def close(self) -> None:
