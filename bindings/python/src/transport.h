@@ -51,6 +51,7 @@ typedef struct trobj {
     uint32_t q_head, q_len, q_cap; /* q_cap: a power of two, or 0 */
     Py_ssize_t queued;             /* bytes in it */
     Py_ssize_t high, low;
+    uint64_t read_in; /* the turn of the loop of the last read: one read a turn */
     Py_ssize_t hint; /* how much the last read brought */
     int conn_lost;
     uint8_t mode;

@@ -256,6 +256,7 @@ wants_read(trobj *t)
 static void
 read_once(trobj *t)
 {
+    t->read_in = t->l->turn;
     if (t->mode == TR_BUFFERED)
         read_buffered(t);
     else
@@ -565,6 +566,10 @@ tr_event(ploop_fd *f, unsigned ready)
         t->readable = true;
     bool reads = wants_read(t);
     bool writes = t->q_len > 0 && ready & (PLOOP_WRITE | PLOOP_HUP);
+    if (reads && t->read_in == t->l->turn) { /* what was left to this turn has been read */
+        ploop_later_add(t->l, &t->again);
+        reads = false;
+    }
     if (!reads && !writes)
         return;
     double start;
