@@ -29,7 +29,7 @@ built_default() {
 
 run_ctest() { $limit ctest --test-dir "$@" --output-on-failure --no-tests=error --timeout 120; }
 
-c_default() { built_default && run_ctest build; }
+c_default() { built_default && run_ctest build -j"$(nproc)"; }
 
 c_sanitized() { # DIRECTORY COMPILER SANITIZERS
     # A debug build: the assertions count too.
@@ -38,7 +38,7 @@ c_sanitized() { # DIRECTORY COMPILER SANITIZERS
     # The sanitizers of these compilers do not know all layouts that a newer
     # kernel randomises to; without randomisation they always do.
     $limit setarch "$(uname -m)" -R \
-        ctest --test-dir "$1" --output-on-failure --no-tests=error --timeout 240
+        ctest --test-dir "$1" --output-on-failure --no-tests=error --timeout 240 -j"$(nproc)"
 }
 
 compile_clang() {
