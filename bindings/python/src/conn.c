@@ -119,14 +119,10 @@ conn_write(PyObject *c, PyObject *data)
 static PyObject *
 conn_settimeout(connobj *c, PyObject *seconds)
 {
-    int64_t ns = 0;
-    if (seconds != Py_None) {
-        if (seconds_arg(seconds, "timeout", &ns) < 0)
-            return NULL;
-        if (ns <= 0)
-            return PyErr_Format(PyExc_ValueError, "the timeout must be positive, or None");
-    }
-    tdl_conn_set_timeout(c->core, ns == TDL_FOREVER ? 0 : ns);
+    int64_t ns;
+    if (timeout_arg(seconds, &ns) < 0)
+        return NULL;
+    tdl_conn_set_timeout(c->core, ns);
     THREAD_KICK(STATE(c));
     Py_RETURN_NONE;
 }
@@ -300,10 +296,7 @@ conn_finalize(connobj *c)
 {
     if (c->core == NULL || c->closed || tdl_conn_fd(c->core) < 0)
         return;
-    PyObject *exc = PyErr_GetRaisedException();
-    if (PyErr_ResourceWarning((PyObject *)c, 1, "unclosed connection %R", (PyObject *)c) < 0)
-        PyErr_WriteUnraisable((PyObject *)c);
-    PyErr_SetRaisedException(exc);
+    warn_unclosed((PyObject *)c, "connection");
 }
 
 static void

@@ -283,14 +283,10 @@ dgram_send_many(PyObject *d, PyObject *args)
 static PyObject *
 dgram_settimeout(dgramobj *d, PyObject *seconds)
 {
-    int64_t ns = 0;
-    if (seconds != Py_None) {
-        if (seconds_arg(seconds, "timeout", &ns) < 0)
-            return NULL;
-        if (ns <= 0)
-            return PyErr_Format(PyExc_ValueError, "the timeout must be positive, or None");
-    }
-    tdl_dgram_set_timeout(d->core, ns == TDL_FOREVER ? 0 : ns);
+    int64_t ns;
+    if (timeout_arg(seconds, &ns) < 0)
+        return NULL;
+    tdl_dgram_set_timeout(d->core, ns);
     THREAD_KICK(STATE(d));
     Py_RETURN_NONE;
 }
@@ -427,10 +423,7 @@ dgram_finalize(dgramobj *d)
 {
     if (d->core == NULL || d->closed || tdl_dgram_fd(d->core) < 0)
         return;
-    PyObject *exc = PyErr_GetRaisedException();
-    if (PyErr_ResourceWarning((PyObject *)d, 1, "unclosed datagram socket %R", (PyObject *)d) < 0)
-        PyErr_WriteUnraisable((PyObject *)d);
-    PyErr_SetRaisedException(exc);
+    warn_unclosed((PyObject *)d, "datagram socket");
 }
 
 static void

@@ -206,3 +206,29 @@ deadline_arg(PyObject *when, int64_t *ns)
         *ns = -1; /* the past; 0 would clear */
     return 0;
 }
+
+int
+timeout_arg(PyObject *seconds, int64_t *ns)
+{
+    *ns = 0;
+    if (seconds == Py_None)
+        return 0;
+    if (seconds_arg(seconds, "timeout", ns) < 0)
+        return -1;
+    if (*ns <= 0) {
+        PyErr_SetString(PyExc_ValueError, "the timeout must be positive, or None");
+        return -1;
+    }
+    if (*ns == TDL_FOREVER)
+        *ns = 0;
+    return 0;
+}
+
+void
+warn_unclosed(PyObject *object, const char *what)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    if (PyErr_ResourceWarning(object, 1, "unclosed %s %R", what, object) < 0)
+        PyErr_WriteUnraisable(object);
+    PyErr_SetRaisedException(exc);
+}

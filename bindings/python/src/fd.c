@@ -103,14 +103,10 @@ fd_write(PyObject *f, PyObject *data)
 static PyObject *
 fd_settimeout(fdobj *f, PyObject *seconds)
 {
-    int64_t ns = 0;
-    if (seconds != Py_None) {
-        if (seconds_arg(seconds, "timeout", &ns) < 0)
-            return NULL;
-        if (ns <= 0)
-            return PyErr_Format(PyExc_ValueError, "the timeout must be positive, or None");
-    }
-    tdl_fd_set_timeout(f->core, ns == TDL_FOREVER ? 0 : ns);
+    int64_t ns;
+    if (timeout_arg(seconds, &ns) < 0)
+        return NULL;
+    tdl_fd_set_timeout(f->core, ns);
     THREAD_KICK(STATE(f));
     Py_RETURN_NONE;
 }
@@ -191,10 +187,7 @@ fd_finalize(fdobj *f)
 {
     if (f->core == NULL || f->closed || tdl_fd_number(f->core) < 0)
         return;
-    PyObject *exc = PyErr_GetRaisedException();
-    if (PyErr_ResourceWarning((PyObject *)f, 1, "unclosed descriptor %R", (PyObject *)f) < 0)
-        PyErr_WriteUnraisable((PyObject *)f);
-    PyErr_SetRaisedException(exc);
+    warn_unclosed((PyObject *)f, "descriptor");
 }
 
 static void

@@ -178,10 +178,7 @@ listener_finalize(listenerobj *l)
 {
     if (l->core == NULL || l->closed || tdl_listener_port(l->core) < 0)
         return;
-    PyObject *exc = PyErr_GetRaisedException();
-    if (PyErr_ResourceWarning((PyObject *)l, 1, "unclosed listener %R", (PyObject *)l) < 0)
-        PyErr_WriteUnraisable((PyObject *)l);
-    PyErr_SetRaisedException(exc);
+    warn_unclosed((PyObject *)l, "listener");
 }
 
 static void

@@ -214,10 +214,24 @@ static PyMethodDef functions[] = {
 
 /* -- Set-up -------------------------------------------------------------- */
 
+int
+types_add(PyObject *module, const new_type *types, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, NULL);
+        if (type == NULL)
+            return -1;
+        *types[i].type = (PyTypeObject *)type;
+        if (PyModule_AddObjectRef(module, types[i].name, type) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int
 add_types(PyObject *module, mod_state *st)
 {
-    struct { PyType_Spec *spec; PyTypeObject **type; const char *name; } types[] = {
+    const new_type types[] = {
         {&host_spec, &st->HostType, "_Host"},
         {&loop_spec, &st->LoopCoreType, "_LoopCore"},
         {&sockop_spec, &st->SockOpType, "_SockOp"},
@@ -243,15 +257,7 @@ add_types(PyObject *module, mod_state *st)
         {&lines_spec, &st->LinesType, "Lines"},
         {&listener_spec, &st->ListenerType, "Listener"},
     };
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, NULL);
-        if (type == NULL)
-            return -1;
-        *types[i].type = (PyTypeObject *)type;
-        if (PyModule_AddObjectRef(module, types[i].name, type) < 0)
-            return -1;
-    }
-    return 0;
+    return types_add(module, types, sizeof types / sizeof types[0]);
 }
 
 static PyObject *

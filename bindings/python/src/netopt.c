@@ -157,20 +157,14 @@ tcp_info_get(mod_state *st, PyObject *self, tdl_conn *core)
 int
 net_setup(PyObject *module, mod_state *st)
 {
-    struct { PyType_Spec *spec; PyTypeObject **type; const char *name; } types[] = {
+    const new_type types[] = {
         {&dgram_spec, &st->DgramType, "Dgram"},
         {&fd_spec, &st->FdType, "Fd"},
         {&call_spec, &st->CallType, "_Call"},
         {&server_spec, &st->ServerType, "_Server"},
     };
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, NULL);
-        if (type == NULL)
-            return -1;
-        *types[i].type = (PyTypeObject *)type;
-        if (PyModule_AddObjectRef(module, types[i].name, type) < 0)
-            return -1;
-    }
+    if (types_add(module, types, sizeof types / sizeof types[0]) < 0)
+        return -1;
     if ((st->TcpInfoType = PyStructSequence_NewType(&info_desc)) == NULL ||
         PyModule_AddObjectRef(module, "TcpInfo", (PyObject *)st->TcpInfoType) < 0)
         return -1;

@@ -787,19 +787,13 @@ static PyMethodDef os_functions[] = {
 int
 os_setup(PyObject *module, mod_state *st)
 {
-    struct { PyType_Spec *spec; PyTypeObject **type; const char *name; } types[] = {
+    const new_type types[] = {
         {&file_spec, &st->FileType, "_File"},
         {&process_spec, &st->ProcessType, "_Process"},
         {&watch_spec, &st->WatchType, "_Watch"},
     };
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, NULL);
-        if (type == NULL)
-            return -1;
-        *types[i].type = (PyTypeObject *)type;
-        if (PyModule_AddObjectRef(module, types[i].name, type) < 0)
-            return -1;
-    }
+    if (types_add(module, types, sizeof types / sizeof types[0]) < 0)
+        return -1;
     if (tdl_abi_size("tdl_stat") != sizeof(tdl_stat) ||
         tdl_abi_size("tdl_process_options") != sizeof(tdl_process_options)) {
         PyErr_SetString(PyExc_ImportError, "the treadle library in this process is another version");

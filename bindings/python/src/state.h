@@ -399,6 +399,10 @@ PyObject *conn_wrap(mod_state *st, tdl_conn *c);
 PyObject *net_listen(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *net_dial(PyObject *module, PyObject *args, PyObject *kwargs);
 int deadline_arg(PyObject *when, int64_t *ns);
+/* Of each operation, for settimeout, as the core wants it; 0: None. */
+int timeout_arg(PyObject *seconds, int64_t *ns);
+/* A finalizer's: something was dropped that was never closed. An exception in progress stays. */
+void warn_unclosed(PyObject *object, const char *what);
 
 /* -- Errors and arguments (errors.c) ------------------------------------- */
 
@@ -409,5 +413,9 @@ PyObject *raise_cancelled(mod_state *st, PyObject *msg);
 PyObject *raise_closed_channel(mod_state *st, Py_ssize_t index);
 /* Seconds (int or float) to nanoseconds, saturating, rounded up. -1: exception. */
 int seconds_arg(PyObject *seconds, const char *what, int64_t *ns);
+
+typedef struct { PyType_Spec *spec; PyTypeObject **type; const char *name; } new_type;
+/* Makes types and adds them to the module. 0, or -1 with an exception. */
+int types_add(PyObject *module, const new_type *types, size_t n);
 
 #endif
