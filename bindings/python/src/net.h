@@ -72,7 +72,7 @@ PyObject *tcp_info_get(mod_state *st, PyObject *self, tdl_conn *core);
 
 /* Adds the types and functions of these files. 0, or -1 with an exception. */
 int net_setup(PyObject *module, mod_state *st);
-/* oscall.c: files, names, processes, signals. */
+/* oscall.c, file.c, process.c. */
 int os_setup(PyObject *module, mod_state *st);
 PyObject *dial_call(mod_state *st, PyObject *network, PyObject *address, int64_t ns, PyObject *local,
                     PyObject *delay);
