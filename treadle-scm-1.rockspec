@@ -89,6 +89,7 @@ build = {
          ["treadle.sim"] = "bindings/lua/treadle/sim.lua",
          ["treadle.stream"] = "bindings/lua/treadle/stream.lua",
          ["treadle.sync"] = "bindings/lua/treadle/sync.lua",
+         ["treadle.table"] = "bindings/lua/treadle/table.lua",
          ["treadle.task"] = "bindings/lua/treadle/task.lua",
          ["treadle.time"] = "bindings/lua/treadle/time.lua",
          ["treadle.timer"] = "bindings/lua/treadle/timer.lua",

@@ -166,6 +166,13 @@ TDL_API int     tdl_val_set_fd(tdl_val *v, int fd);
 /* Takes the descriptor out, which is the caller's then: among all holders the
  * first one gets it. TDL_EINVAL: there is none, or not any more. */
 TDL_API int     tdl_val_take_fd(const tdl_val *v);
+/* Bytes that carry other values along: channels, descriptors, bytes, anything but a
+ * TDL_REF and what carries values itself. The `count` values at `carry` become v's
+ * and are nil afterwards; they go with v's last holder. 0; TDL_EINVAL, TDL_ENOMEM
+ * (they stay the caller's). */
+TDL_API int     tdl_val_set_bundle(tdl_val *v, const void *bytes, size_t n, tdl_val *carry, uint32_t count);
+/* Makes out a second holder of the value that v carries at i, from 0; TDL_EINVAL: there is none there. */
+TDL_API int     tdl_val_carried(const tdl_val *v, uint32_t i, tdl_val *out);
 /* dst becomes a second holder of what src holds. */
 TDL_API void    tdl_val_copy(tdl_val *dst, const tdl_val *src);
 /* Gives up what v holds; v is nil afterwards. */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Values: 16 bytes, bytes and channels by reference. */
+ * Values: 16 bytes, bytes and channels by reference.
+ *
+ * Bytes may carry other values, which lie behind them in the same block, belong to
+ * it, do not change, and carry none themselves. */
 #include <string.h>
 
 #include "sync/chan.h"
@@ -9,8 +12,11 @@ struct bytes {
     _Atomic uint32_t refs; /* the last to drop it pairs with the others' drops: seq */
     _Atomic int32_t fd;    /* that it carries, -1: none; whoever takes it by exchange has it: seq */
     size_t n;
-    char data[];
+    uint32_t count; /* of the values it carries */
+    char data[];    /* n bytes; from the next multiple of 8 on, the values */
 };
+
+static tdl_val *carried(struct bytes *b) { return (tdl_val *)((char *)b + ((sizeof *b + b->n + 7) & ~(size_t)7)); }
 
 int tdl_val_type(const tdl_val *v) { return v->type; }
 
@@ -37,16 +43,46 @@ void tdl_val_set_ptr(tdl_val *v, void *p) {
     v->u.p = p;
 }
 
-int tdl_val_set_bytes(tdl_val *v, const void *bytes, size_t n) {
+static int set_bytes(tdl_val *v, const void *bytes, size_t n, size_t behind) {
     tdl_val_set_nil(v);
-    if (n > SIZE_MAX - sizeof(struct bytes)) return TDL_ENOMEM;
-    struct bytes *b = tdl_sys.alloc(sizeof *b + n);
+    if (n > SIZE_MAX / 2) return TDL_ENOMEM;
+    struct bytes *b = tdl_sys.alloc(sizeof *b + n + behind);
     if (!b) return TDL_ENOMEM;
     at_store_rlx(&b->refs, 1);
     at_store_rlx(&b->fd, -1);
     b->n = n;
+    b->count = 0;
     if (n) memcpy(b->data, bytes, n);
     *v = (tdl_val){.type = TDL_BYTES, .u.p = b};
+    return 0;
+}
+
+int tdl_val_set_bytes(tdl_val *v, const void *bytes, size_t n) { return set_bytes(v, bytes, n, 0); }
+
+/* Whether a value may be carried by another one. */
+static bool portable(const tdl_val *v) {
+    return v->type != TDL_REF && !(v->type == TDL_BYTES && ((struct bytes *)v->u.p)->count);
+}
+
+int tdl_val_set_bundle(tdl_val *v, const void *bytes, size_t n, tdl_val *carry, uint32_t count) {
+    tdl_val_set_nil(v);
+    if (count && !carry) return TDL_EINVAL;
+    for (uint32_t i = 0; i < count; i++)
+        if (!portable(&carry[i])) return TDL_EINVAL;
+    int r = set_bytes(v, bytes, n, count * sizeof(tdl_val) + 7);
+    if (r < 0) return r;
+    struct bytes *b = v->u.p;
+    tdl_val *to = carried(b);
+    for (uint32_t i = 0; i < count; i++) tdl_val_move(&to[i], &carry[i]);
+    b->count = count;
+    return 0;
+}
+
+int tdl_val_carried(const tdl_val *v, uint32_t i, tdl_val *out) {
+    tdl_val_set_nil(out);
+    struct bytes *b = v->type == TDL_BYTES ? v->u.p : NULL;
+    if (!b || i >= b->count) return TDL_EINVAL;
+    tdl_val_dup(out, &carried(b)[i]);
     return 0;
 }
 
@@ -92,6 +128,7 @@ void tdl_val_drop(const tdl_val *v) {
     else if (at_sub_seq(&b->refs, 1) == 1) {
         int fd = at_load_rlx(&b->fd);
         if (fd >= 0) tdl_sys.close(fd);
+        for (uint32_t i = 0; i < b->count; i++) tdl_val_clear(&carried(b)[i]);
         tdl_sys.release(b);
     }
 }

@@ -174,6 +174,44 @@ TEST(value_fd, "A40 a descriptor goes with the last holder of its value, unless 
     CHECK_RC(tdl_val_take_fd(&v), TDL_EINVAL);
 }
 
+TEST(value_bundle, "A40 values that a value carries go with its last holder, unless somebody took them") {
+    int ends[2];
+    CHECK_INT(pipe(ends), 0);
+    tdl_chan *ch = tdl_chan_new(1);
+    tdl_val carry[3], v, w, x;
+    CHECK_RC(tdl_val_set_fd(&carry[0], ends[0]), 0);
+    CHECK_RC(tdl_val_set_chan(&carry[1], ch), 0);
+    CHECK_RC(tdl_val_set_fd(&carry[2], ends[1]), 0);
+    CHECK_RC(tdl_val_set_bundle(&v, NULL, 0, NULL, 1), TDL_EINVAL);
+    CHECK_RC(tdl_val_set_bundle(&v, "seven b", 7, carry, 3), 0);
+    for (int i = 0; i < 3; i++) CHECK_INT(carry[i].type, TDL_NIL);
+    size_t n;
+    CHECK(memcmp(tdl_val_bytes(&v, &n), "seven b", 7) == 0);
+    CHECK_INT((int)n, 7);
+    CHECK_RC(tdl_val_set_bundle(&w, "x", 1, &v, 1), TDL_EINVAL); /* no bundle in a bundle */
+    CHECK_INT(v.type, TDL_BYTES);
+    tdl_val_copy(&w, &v);
+    tdl_val_clear(&v);
+    CHECK_RC(tdl_val_carried(&w, 3, &x), TDL_EINVAL);
+    CHECK_RC(tdl_val_carried(&w, 1, &x), 0);
+    tdl_chan *same = tdl_val_chan(&x);
+    CHECK(same == ch);
+    tdl_chan_free(same);
+    tdl_val_clear(&x);
+    CHECK_RC(tdl_val_carried(&w, 0, &x), 0);
+    CHECK_INT(tdl_val_take_fd(&x), ends[0]);
+    tdl_val_clear(&x);
+    CHECK(is_open(ends[1]));
+    tdl_val_clear(&w);
+    CHECK(!is_open(ends[1]));
+    CHECK(is_open(ends[0]));
+    close(ends[0]);
+    tdl_chan_free(ch);
+    tdl_val_set_bytes(&v, "plain", 5);
+    CHECK_RC(tdl_val_carried(&v, 0, &x), TDL_EINVAL);
+    tdl_val_clear(&v);
+}
+
 TEST(value_fd_chan, "A40 a descriptor in a channel that nobody receives from is closed with it") {
     int ends[2];
     CHECK_INT(pipe(ends), 0);

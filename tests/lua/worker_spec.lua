@@ -217,6 +217,100 @@ describe("a connection", function()
   end))
 end)
 
+describe("a table with objects in it", function()
+  it("takes connections, listeners, sockets, channels, pointers and 64-bit integers along", inside(function()
+    local near, far = helper.pair()
+    local listener = assert(treadle.listen("tcp", "127.0.0.1:0"))
+    local address = listener:address()
+    local udp = assert(treadle.listen_udp "127.0.0.1:0")
+    local at = udp:address()
+    local ch = treadle.shared_chan(1)
+    local big = 2LL ^ 60 + 1
+    local w = treadle.spawn(function(given)
+      given.net.pair.conn:write "from the worker\n"
+      given.channels[1]:send(given.channels[2] == given.channels[1])
+      local conn = given.net.listener:accept()
+      conn:write(given.net.udp:recv())
+      return { conn = conn, big = given.big, pointer = given.pointer, same = given.net.pair.conn == given.again }
+    end, {
+      net = { pair = { conn = far }, listener = listener, udp = udp },
+      channels = { ch, ch },
+      big = big, pointer = ch:pointer(), again = far,
+    })
+    assert.same({ nil, "closed", "" }, { far:read(1) })
+    assert.equal("from the worker", near:read "l")
+    assert.is_true(ch:recv())
+    local conn = assert(treadle.dial("tcp", address))
+    local sender = assert(treadle.dial_udp(at))
+    sender:send "datagram"
+    assert.equal("datagram", conn:read(8))
+    local back = assert(w:join())
+    assert.is_true(back.big == big)
+    assert.is_true(back.pointer == ch:pointer())
+    assert.is_true(back.same)
+    back.conn:write "still open"
+    assert.equal("still open", conn:read(10))
+    for _, one in ipairs { near, conn, back.conn, sender } do one:close() end
+  end))
+
+  it("that nobody takes closes them, in the channel and on the way", inside(function()
+    helper.collect()
+    local before = helper.descriptors()
+    local near, far = helper.pair()
+    local ch = treadle.shared_chan(4)
+    ch:send { { far } }
+    ch:send { ch }
+    ch:recv()
+    helper.collect()
+    assert.same({ nil, "closed", "" }, { near:read(1) })
+    near:close()
+    near, far = helper.pair()
+    treadle.spawn(function() end, { far }):join() -- given to one who does not look at it
+    assert.same({ nil, "closed", "" }, { near:read(1) })
+    near:close()
+    assert.equal(before, (helper.descriptors()))
+  end))
+
+  it("is sent whole or not at all", inside(function()
+    local a, b = helper.pair()
+    local c, d = helper.pair()
+    local ch = treadle.shared_chan(4)
+    local reading = treadle.go(function() return d:read "l" end)
+    treadle.yield()
+    raises(function() ch:send { b, d } end,
+      "worker_spec.lua:%d+: .*this table cannot cross a shared channel: .*cannot be handed over: busy")
+    raises(function() ch:send { b, { print } } end, "pack 'function' is unimplemented")
+    raises(function() ch:send { b, { treadle.chan(1) } } end, "a channel of treadle.chan cannot leave its lua_State")
+    local around = { b }
+    around[2] = around
+    raises(function() ch:send(around) end, "this table cannot cross a shared channel")
+    assert.equal(0, ch:len())
+    a:write "b is open\n"
+    assert.equal("b is open", b:read "l")
+    c:write "d, too\n"
+    assert.equal("d, too", reading:join())
+    d:close()
+    raises(function() ch:send { b, d } end, "cannot be handed over: closed")
+    a:write "still\n"
+    assert.equal("still", b:read "l")
+    assert.is_true(ch:send { b, nothing = {}, n = 1.5, text = "x" })
+    local got = ch:recv()
+    a:write "and again\n"
+    assert.equal("and again", got[1]:read "l")
+    assert.same({ 1.5, "x", {} }, { got.n, got.text, got.nothing })
+  end))
+
+  it("needs nothing of the MessagePack that the program uses, and leaves it as it is", inside(function()
+    local MessagePack = require "MessagePack"
+    local build, table_packer = MessagePack.build_ext, MessagePack.packers.table
+    local ch = treadle.shared_chan(1)
+    ch:send { ch }
+    assert.is_true(ch:recv()[1] == ch)
+    assert.equal(build, MessagePack.build_ext)
+    assert.equal(table_packer, MessagePack.packers.table)
+  end))
+end)
+
 describe("the process", function()
   local function ends(program, options)
     return helper.script('local treadle = require "treadle" ' .. program, options)

@@ -166,6 +166,8 @@ void *tdl_val_ptr(const tdl_val *v);
 const void *tdl_val_bytes(const tdl_val *v, size_t *n);
 int tdl_val_set_fd(tdl_val *v, int fd);
 int tdl_val_take_fd(const tdl_val *v);
+int tdl_val_set_bundle(tdl_val *v, const void *bytes, size_t n, tdl_val *carry, uint32_t count);
+int tdl_val_carried(const tdl_val *v, uint32_t i, tdl_val *out);
 void tdl_val_copy(tdl_val *dst, const tdl_val *src);
 void tdl_val_clear(tdl_val *v);
 typedef struct tdl_g tdl_g;

@@ -11,6 +11,7 @@ local errors = require "treadle.errors"
 local option = require "treadle.option"
 local park = require "treadle.park"
 local time = require "treadle.time"
+local value = require "treadle.value"
 local C, const = library.C, library.const
 
 local state, hold, fail, spend = park.state, park.hold, park.fail, park.spend
@@ -264,6 +265,20 @@ function Dgram:close()
   return true
 end
 
+--- Gives the descriptor away: it is the caller's then, and the socket is as closed.
+---@return integer|nil fd
+---@return string|nil err "closed", "busy" (a goroutine is in one of its calls)
+function Dgram:release()
+  local ptr = self.ptr
+  if ptr == NO_DGRAM then return nil, "closed" end
+  local fd = C.tdl_dgram_release(ptr)
+  if fd == const.TDL_EBUSY then return nil, "busy" end
+  if fd < 0 then return nil, fail(fd) end
+  self.ptr = NO_DGRAM
+  C.tdl_dgram_free(ffi.gc(ptr, nil))
+  return fd
+end
+
 function Dgram:__tostring()
   if self.ptr == NO_DGRAM then return "datagram socket (closed)" end
   return "datagram socket " .. (self:address() or "(nameless)")
@@ -271,9 +286,9 @@ end
 
 local M = {}
 
-local function check_name(value)
-  if type(value) ~= "string" then misuse("an address is a string, not " .. type(value)) end
-  return value
+local function check_name(name)
+  if type(name) ~= "string" then misuse("an address is a string, not " .. type(name)) end
+  return name
 end
 
 local function made(verb, network, address, rc, out)
@@ -328,5 +343,20 @@ function M.listen_unixgram(address) return listen("unixgram", address) end
 ---@return string|nil err
 ---@return string|nil text
 function M.dial_unixgram(address, from) return dial("unixgram", address, from) end
+
+local function opener(network)
+  return function(fd)
+    local out = ffi.new "tdl_dgram *[1]"
+    local rc = C.tdl_dgram_adopt(fd, out)
+    if rc < 0 then return nil, fail(rc) end
+    return setmetatable({ ptr = ffi.gc(out[0], C.tdl_dgram_free), network = network }, Dgram)
+  end
+end
+
+value.handed[Dgram] = {
+  flags = function(socket) return socket.network == "unixgram" and value.FLAG_UNIXGRAM or value.FLAG_UDP end,
+  release = Dgram.release,
+}
+value.openers[value.FLAG_UDP], value.openers[value.FLAG_UNIXGRAM] = opener "udp", opener "unixgram"
 
 return M

@@ -304,8 +304,8 @@ function M.adopt_listener(fd)
   return setmetatable({ ptr = ffi.gc(out[0], C.tdl_listener_free) }, Listener)
 end
 
-value.handed[conn.Conn] = { flags = value.FLAG_CONN, release = conn.Conn.release }
-value.handed[Listener] = { flags = value.FLAG_LISTENER, release = Listener.release }
+value.handed[conn.Conn] = { flags = function() return value.FLAG_CONN end, release = conn.Conn.release }
+value.handed[Listener] = { flags = function() return value.FLAG_LISTENER end, release = Listener.release }
 value.openers[value.FLAG_CONN], value.openers[value.FLAG_LISTENER] = M.adopt, M.adopt_listener
 
 return M

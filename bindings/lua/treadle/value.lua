@@ -7,8 +7,9 @@
 --     string                  TDL_BYTES, flags 0: bytes
 --     shared channel          TDL_CHAN
 --     pointer cdata           TDL_PTR; arrives as void *
---     table                   TDL_BYTES, flags 2: MessagePack
---     connection, listener    TDL_BYTES, flags 4, 5: a descriptor that goes along; the object is closed here
+--     table                   TDL_BYTES, flags 2: MessagePack; flags 6: MessagePack and what it carries, see table.lua
+--     connection, listener,   TDL_BYTES, flags 4, 5, 7, 8: a descriptor that goes along; the object is closed here
+--     datagram socket
 --
 -- flags 1 marks text (a Python str, in UTF-8): a string here.
 --
@@ -34,11 +35,17 @@ local M = {
   FLAG_MESSAGEPACK = 2,
   FLAG_CONN = 4,
   FLAG_LISTENER = 5,
+  FLAG_TABLE = 6,
+  FLAG_UDP = 7,
+  FLAG_UNIXGRAM = 8,
 }
 
 --- Classes of objects that travel as descriptors: their flags and how they let
---- go; and by flags how an object is made of a descriptor. Set by net.lua.
----@type table<table, { flags: integer, release: fun(object: any): integer|nil, string|nil }>
+--- go; and by flags how an object is made of a descriptor. Set by net.lua and dgram.lua.
+---@class treadle.value.Handed
+---@field flags fun(object: any): integer
+---@field release fun(object: any): integer|nil, string|nil
+---@type table<table, treadle.value.Handed>
 M.handed = {}
 ---@type table<integer, fun(fd: integer): any, string|nil>
 M.openers = {}
@@ -50,24 +57,17 @@ local size = ffi.new "size_t[1]"
 ---@type table, fun(ptr: ffi.cdata*): treadle.SharedChan
 M.shared_class, M.adopt_chan = nil, nil
 
-local packer
-local function messagepack()
-  if not packer then
-    local ok, module = pcall(require, "MessagePack")
-    if not ok then
-      misuse "a table needs the module MessagePack to cross a shared channel (Debian: lua-messagepack)"
-    end
-    packer = module
-  end
-  return packer
-end
+--- Tables; set by table.lua.
+---@type fun(val: ffi.cdata*, tbl: table), fun(val: ffi.cdata*, text: string): table
+M.encode_table, M.decode_table = nil, nil
 
-local function set_bytes(val, text, flags)
+function M.set_bytes(val, text, flags)
   if C.tdl_val_set_bytes(val, text, #text) < 0 then
     error("treadle: " .. errors.text[const.TDL_ENOMEM], 0)
   end
   val.flags = flags
 end
+local set_bytes = M.set_bytes
 
 local function encode_number(val, value)
   -- 1 / value tells -0 apart, which no integer can carry
@@ -81,8 +81,20 @@ end
 local function hand_over(val, object, handed)
   local fd, err = handed.release(object)
   if not fd then misuse(("%s cannot be handed over: %s"):format(tostring(object), err)) end
+  local flags = handed.flags(object)
   if C.tdl_val_set_fd(val, fd) < 0 then error("treadle: " .. errors.text[const.TDL_ENOMEM], 0) end
-  val.flags = handed.flags
+  val.flags = flags
+end
+
+--- The opposite of hand_over: the object has its descriptor back.
+---@param val ffi.cdata* tdl_val
+---@param object any
+function M.take_back(val, object)
+  local flags = val.flags
+  local fd = C.tdl_val_take_fd(val)
+  C.tdl_val_clear(val)
+  local again = fd >= 0 and M.openers[flags](fd)
+  if again then object.ptr = again.ptr end -- its finalizer comes along
 end
 
 local function open_handed(val, open)
@@ -106,13 +118,7 @@ local function encode_other(val, value, kind)
       hand_over(val, value, handed)
       return
     end
-    if value.values and value.links and value.send then
-      misuse "a channel of treadle.chan cannot leave its lua_State: use treadle.shared_chan"
-    end
-    local pack = messagepack().pack
-    local ok, packed = pcall(pack, value)
-    if not ok then misuse("this table cannot cross a shared channel: " .. tostring(packed)) end
-    set_bytes(val, packed, M.FLAG_MESSAGEPACK)
+    M.encode_table(val, value)
   elseif kind == "cdata" and (istype(int64, value) or istype(uint64, value)) then
     val.type, val.u.i = INT, ffi_cast(int64, value)
   elseif kind == "cdata" or kind == "userdata" then
@@ -148,8 +154,8 @@ local function decode_bytes(val)
   if open then return open_handed(val, open) end
   local bytes = C.tdl_val_bytes(val, size)
   local text, flags = ffi_string(bytes, size[0]), val.flags
+  if flags == M.FLAG_MESSAGEPACK or flags == M.FLAG_TABLE then return M.decode_table(val, text) end
   C.tdl_val_clear(val)
-  if flags == M.FLAG_MESSAGEPACK then return messagepack().unpack(text) end
   return text
 end
 
@@ -178,5 +184,7 @@ function M.decode(val)
   end
   return nil
 end
+
+require "treadle.table" (M)
 
 return M

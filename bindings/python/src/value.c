@@ -5,7 +5,7 @@
  * is loaded when one is first sent. The flags of bytes say what they are. */
 #include "state.h"
 
-enum { FLAG_BYTES = 0, FLAG_TEXT = 1, FLAG_MSGPACK = 2 };
+enum { FLAG_BYTES = 0, FLAG_TEXT = 1, FLAG_MSGPACK = 2, FLAG_LUA_OBJECTS = 4 /* and more: see value.lua */ };
 
 static int
 msgpack_load(mod_state *st)
@@ -104,6 +104,11 @@ decode_bytes(mod_state *st, const tdl_val *v)
     const char *bytes = tdl_val_bytes(v, &n);
     if (v->flags == FLAG_TEXT)
         return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)n, "surrogateescape");
+    if (v->flags >= FLAG_LUA_OBJECTS) {
+        PyErr_SetString(PyExc_TypeError, "a connection, or a table with objects in it, came from Lua: "
+                                         "those go to other lua_States only");
+        return NULL;
+    }
     PyObject *object = PyBytes_FromStringAndSize(bytes, (Py_ssize_t)n);
     if (object == NULL || v->flags != FLAG_MSGPACK)
         return object;
