@@ -63,7 +63,7 @@ class BuildWithCore(build_ext):
         else:
             library = self.build_core(target)
             ext.extra_link_args = [str(library), "-Wl,-rpath,$ORIGIN"]
-        headers = [*HERE.glob("core/include/*.h"), *HERE.glob("bindings/python/src/*.h")]
+        headers = [*HERE.glob("core/include/**/*.h"), *HERE.glob("bindings/python/src/*.h")]
         ext.depends = [str(h.relative_to(HERE)) for h in headers]
         super().build_extension(ext)
 

@@ -26,6 +26,7 @@ install(TARGETS treadle treadle_static EXPORT treadleTargets
   LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 install(FILES core/include/treadle.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(FILES core/include/treadle/io.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/treadle")
 install(EXPORT treadleTargets NAMESPACE treadle:: DESTINATION "${_package_dir}")
 install(FILES
     "${CMAKE_CURRENT_BINARY_DIR}/treadleConfig.cmake"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * treadle: goroutines, channels, select and network I/O for C, and for any
- * host language that can call C.  This header is the whole public interface.
+ * host language that can call C.  This header is the whole public interface,
+ * with treadle/io.h (readers and writers), which it includes.
  *
  * Who may call.  Every function says which callers it serves:
  *   goroutine  code running in a goroutine started by tdl_run or tdl_go;
@@ -781,6 +782,14 @@ TDL_API int tdl_dial_list(const char *network, const tdl_addr *addresses, int n,
  * direction holds; 0: a write is over when all of it has been read, and what was
  * not read when it fails is taken back. 0; TDL_EINVAL above 2^30. Any caller. */
 TDL_API int tdl_pipe_new(size_t capacity, tdl_conn **a, tdl_conn **b);
+/* Go's io.Pipe: what is written to w is read from r, without a buffer: as tdl_pipe_new of
+ * capacity 0 whose other direction is closed. Any caller. */
+TDL_API int tdl_io_pipe(tdl_conn **r, tdl_conn **w);
+/* Closes one end of an in-memory pipe, as tdl_conn_close; code < 0 is what the other end is told:
+ * its reads, once all is read, and its writes return it, instead of 0 and -EPIPE (code 0: these).
+ * Its own later calls return TDL_ECLOSED. 0; TDL_ECLOSED, and nothing changes; TDL_EINVAL; -EOPNOTSUPP
+ * where there is a descriptor. Any caller. */
+TDL_API int tdl_conn_close_with(tdl_conn *c, int code);
 
 /* A connection, or a listener, of a descriptor that the caller has: a connected
  * stream or seqpacket socket, a pipe, a FIFO, a terminal, a character device; a
@@ -1692,5 +1701,8 @@ TDL_API int64_t tdl_metric(const char *name);
 #ifdef __cplusplus
 }
 #endif
+
+/* Readers and writers, for C. */
+#include "treadle/io.h"
 
 #endif /* TREADLE_H */

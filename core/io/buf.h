@@ -26,5 +26,7 @@ struct tdl_buf {
 
 /* A slice behind the others, which holds the block on its own account. 0 or TDL_ENOMEM. */
 int tdl_buf_add(tdl_buf *b, tdl_block *block, char *at, size_t n);
+/* The chain that it reads; NULL: it is another kind of reader. */
+tdl_buf *tdl_chain_of(tdl_reader r);
 
 #endif

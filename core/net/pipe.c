@@ -25,6 +25,7 @@ struct tdl_pipe {
     struct half {
         tdl_buffer bytes;
         bool no_writer, no_reader;
+        int told_reader, told_writer; /* < 0: what the other end's close says, see tdl_conn_close_with */
     } half[2];
     bool closed[2]; /* the end: an attempt that is still under way finds nothing */
     uint64_t token[2]; /* the ends' descriptors; 0: closed */
@@ -138,7 +139,7 @@ int64_t tdl_pipe_take(tdl_conn *c, void *buf, size_t n) {
         if (p->capacity ? have == p->capacity : n == have) writer = p->token[!c->end];
         r = (int64_t)n;
     } else {
-        r = h->no_writer ? 0 : -EAGAIN;
+        r = h->no_writer ? h->told_reader : -EAGAIN;
     }
     tdl_unlock(&p->lock);
     notify(writer, PD_WRITABLE);
@@ -168,7 +169,7 @@ int64_t tdl_pipe_put(tdl_conn *c, tdl_op *op) {
     if (p->closed[c->end])
         r = TDL_EAGAIN;
     else if (h->no_writer || h->no_reader)
-        r = whole && have == 0 ? (int64_t)op->u.io.n : -EPIPE;
+        r = whole && have == 0 ? (int64_t)op->u.io.n : h->told_writer ? h->told_writer : -EPIPE;
     else if (p->capacity)
         put = fill(h, p->capacity - have, op);
     else if (have == 0 && !whole)
@@ -181,6 +182,39 @@ int64_t tdl_pipe_put(tdl_conn *c, tdl_op *op) {
     tdl_unlock(&p->lock);
     notify(reader, PD_READABLE);
     return r;
+}
+
+int tdl_conn_close_with(tdl_conn *c, int code) {
+    if (tdl_forked()) return TDL_EFORKED;
+    static const int taken[] = {TDL_PENDING, TDL_EAGAIN, TDL_ETRUNCATED, -EAGAIN, -EINTR}; /* mean something else to an op */
+    if (!c || code > 0) return TDL_EINVAL;
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+        if (code == taken[i]) return TDL_EINVAL;
+    int r = tdl_pd_enter_plain(c->pd);
+    if (r < 0) return r;
+    if (c->kind != CONN_MEMORY) {
+        tdl_pd_leave_plain(c->pd);
+        return -EOPNOTSUPP;
+    }
+    struct tdl_pipe *p = c->pipe;
+    tdl_lock_take(&p->lock);
+    struct half *out = &p->half[c->end], *in = &p->half[!c->end];
+    if (!out->no_writer && !out->no_reader) out->told_reader = code;
+    if (!in->no_writer && !in->no_reader) in->told_writer = code;
+    tdl_unlock(&p->lock);
+    r = tdl_conn_close(c);
+    tdl_pd_leave_plain(c->pd);
+    return r;
+}
+
+int tdl_io_pipe(tdl_conn **r, tdl_conn **w) {
+    int code = tdl_pipe_new(0, r, w);
+    if (code < 0) return code;
+    struct half *back = &(*r)->pipe->half[(*r)->end];
+    tdl_lock_take(&(*r)->pipe->lock);
+    back->no_writer = back->no_reader = true;
+    tdl_unlock(&(*r)->pipe->lock);
+    return 0;
 }
 
 int tdl_pipe_shut(tdl_conn *c, int how) {

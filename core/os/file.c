@@ -58,7 +58,7 @@ static int finish_closing(tdl_file *f, bool gone, int fd) {
     return r == -EINTR ? 0 : r;
 }
 
-static int enter(tdl_file *f) {
+int tdl_file_enter(tdl_file *f) {
     if (!f) return TDL_EINVAL;
     if (tdl_forked()) return TDL_EFORKED;
     tdl_lock_take(&tdl_work_lock);
@@ -78,7 +78,7 @@ void tdl_file_leave(tdl_file *f) {
 }
 
 tdl_fs *tdl_fs_on(int kind, tdl_file *f, int *code) {
-    if ((*code = enter(f)) < 0) return NULL;
+    if ((*code = tdl_file_enter(f)) < 0) return NULL;
     tdl_fs *r = tdl_fs_new(kind, "file", NULL, code);
     if (!r) {
         tdl_file_leave(f);
@@ -136,7 +136,7 @@ int tdl_file_fd(tdl_file *f) {
 
 int64_t tdl_file_seek(tdl_file *f, int64_t offset, int whence) {
     if (whence < SEEK_SET || whence > SEEK_END) return TDL_EINVAL;
-    int r = enter(f);
+    int r = tdl_file_enter(f);
     if (r < 0) return r;
     int64_t at = lseek(f->fd, offset, whence);
     if (at < 0) at = -errno;

@@ -23,6 +23,7 @@ struct tdl_file {
     int fd;        /* -1: closed */
     int users;     /* requests that were given the fd */
     uint8_t closed, freed;
+    _Atomic int64_t deadline; /* of its reader and writer; relaxed: a number. 0: none */
     _Atomic uint8_t uncached; /* reads of what is cached alone are not to be had */
     tdl_queue waiters;
 };
@@ -55,6 +56,8 @@ void tdl_fs_run(tdl_work *w);
 
 int64_t tdl_file_live(void);
 tdl_file *tdl_file_make(int *code);
+/* 0: its fd stays what it is until tdl_file_leave; TDL_ECLOSED …. */
+int tdl_file_enter(tdl_file *f);
 void tdl_file_leave(tdl_file *f);
 
 int tdl_stat_from(tdl_stat *to, const uv_stat_t *from);

@@ -27,12 +27,14 @@ def libdir(prefix):
 
 
 def declared_functions():
-    header = (ROOT / "core/include/treadle.h").read_text()
+    include = ROOT / "core/include"
+    header = (include / "treadle.h").read_text() + (include / "treadle/io.h").read_text()
     return set(re.findall(r"^TDL_API [^;]*?\b(tdl_\w+)\(", header, re.M))
 
 
 def test_the_files(prefix, libdir):
     assert (prefix / "include/treadle.h").is_file()
+    assert (prefix / "include/treadle/io.h").is_file()
     names = sorted(file.name for file in libdir.glob("libtreadle*"))
     assert names == ["libtreadle.a", "libtreadle.so", "libtreadle.so.0", "libtreadle.so.0.1.0"]
 

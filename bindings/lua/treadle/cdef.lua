@@ -399,6 +399,8 @@ int tdl_dial_opts(const char *network, const char *address, const tdl_dial_optio
 int tdl_dial_list(const char *network, const tdl_addr *addresses, int n, const tdl_dial_options *o,
 tdl_conn **c);
 int tdl_pipe_new(size_t capacity, tdl_conn **a, tdl_conn **b);
+int tdl_io_pipe(tdl_conn **r, tdl_conn **w);
+int tdl_conn_close_with(tdl_conn *c, int code);
 int tdl_conn_adopt(int fd, tdl_conn **c);
 int tdl_listener_adopt(int fd, tdl_listener **l);
 int tdl_conn_release(tdl_conn *c);
