@@ -73,6 +73,7 @@ build = {
          ["treadle.library"] = "bindings/lua/treadle/library.lua",
          ["treadle.loop"] = "bindings/lua/treadle/loop.lua",
          ["treadle.luv"] = "bindings/lua/treadle/luv.lua",
+         ["treadle.names"] = "bindings/lua/treadle/names.lua",
          ["treadle.net"] = "bindings/lua/treadle/net.lua",
          ["treadle.option"] = "bindings/lua/treadle/option.lua",
          ["treadle.os"] = "bindings/lua/treadle/os.lua",

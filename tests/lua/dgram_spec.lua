@@ -154,7 +154,7 @@ describe("a datagram socket", function()
   end))
 
   it("F7: says what is wrong with an address", inside(function()
-    for bad, err in pairs { ["127.0.0.1"] = "bad port", ["x:1"] = "bad address", ["127.0.0.1:1\0"] = "bad address" } do
+    for bad, err in pairs { ["127.0.0.1"] = "bad port", ["x y:1"] = "bad address", ["127.0.0.1:1\0"] = "bad address" } do
       assert.same({ nil, err, "listen udp " .. bad .. ": " .. err }, { treadle.listen_udp(bad) })
       assert.same({ nil, err, "dial udp " .. bad .. ": " .. err }, { treadle.dial_udp(bad) })
       local s = udp()

@@ -2,6 +2,7 @@
 local helper = require "helper"
 local treadle = require "treadle"
 local ngx = require "treadle.compat.ngx"
+local pool = require "treadle.compat.ngx.pool"
 local inside, raises = helper.inside, helper.raises
 
 --- A cosocket, and the treadle connection at its other end.
@@ -221,6 +222,73 @@ describe("a pool of connections", function()
     end
     sock:connect("127.0.0.1", listener:port())
     assert.equal(0, sock:getreusedtimes())
+  end))
+
+  it("loses at once what the peer closes, resets or writes to, while it lies there", inside(function()
+    local sock, far, listener = pair()
+    local key = "127.0.0.1:" .. listener:port()
+    local stays = ngx.socket.tcp()
+    assert(stays:connect("127.0.0.1", listener:port()))
+    assert(listener:accept())
+    assert.equal(1, stays:setkeepalive(0))
+    for _, act in ipairs { "close", "reset", "write" } do
+      if not sock.conn then
+        assert(sock:connect("127.0.0.1", listener:port(), { pool = "other" })) -- a new one
+        sock.key = key
+        far = assert(listener:accept())
+      end
+      local conn = sock.conn
+      assert.equal(1, sock:setkeepalive(0))
+      assert.equal(2, pool.find(key):count())
+      assert.is_not_nil(conn:fd())
+      if act == "write" then far:write "unasked" end
+      if act == "reset" then far:setoption("linger", "reset") end
+      if act ~= "write" then far:close() end
+      local limit = treadle.now() + 20
+      while pool.find(key):count() > 1 and treadle.now() < limit do treadle.sleep(0.001) end
+      assert.equal(1, pool.find(key):count(), act)
+      assert.same({ nil, "closed" }, { conn:fd() }) -- closed here, too
+    end
+    assert(sock:connect("127.0.0.1", listener:port()))
+    assert.equal(1, sock:getreusedtimes()) -- the one that was sound
+  end))
+
+  it("hands one connection to one taker, however often it goes to and fro", inside(function()
+    local listener = assert(treadle.listen("tcp", "127.0.0.1:0"))
+    treadle.go(function()
+      for conn in listener:accepts() do
+        treadle.go(function() for line in conn:lines() do conn:write(line, "\n") end conn:close() end)
+      end
+    end)
+    local wg, opened = treadle.waitgroup(), 0
+    for i = 1, 8 do
+      wg:go(function()
+        for n = 1, 40 do
+          local sock = ngx.socket.tcp()
+          assert(sock:connect("127.0.0.1", listener:port(), { pool = "busy", pool_size = 3, backlog = 100 }))
+          if sock:getreusedtimes() == 0 then opened = opened + 1 end
+          local said = i .. " " .. n
+          sock:send(said .. "\n")
+          assert.equal(said, sock:receive())
+          if n % 10 == 0 then sock:close() else assert(sock:setkeepalive(10000)) end
+        end
+      end)
+    end
+    wg:wait()
+    assert.is_true(opened >= 3 and opened <= 3 + 32, opened .. " connections")
+    assert.is_true(pool.find "busy":count() <= 3)
+  end))
+
+  it("loses no connection when who takes it is cancelled meanwhile", inside(function()
+    local sock, far, listener = pair()
+    sock:setkeepalive(0)
+    local taker = treadle.go(function() return sock:connect("127.0.0.1", listener:port()) end)
+    treadle.yield() -- it waits for the watcher
+    taker:cancel()
+    if taker:join() then assert.equal(1, sock:close()) end -- it had it already, or it is closed
+    assert.equal(0, pool.find("127.0.0.1:" .. listener:port()):count())
+    far:settimeout(20)
+    assert.same({ nil, "closed", "" }, { far:read(1) })
   end))
 
   it("takes no connection with data that nobody read", inside(function()

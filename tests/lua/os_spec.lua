@@ -23,6 +23,50 @@ describe("a name", function()
   end))
 end)
 
+--- A name beside localhost that this machine has for its loopback.
+local function own_name()
+  for line in io.lines "/etc/hosts" do
+    local address, names = line:match "^%s*(127%.[%d.]+)%s+([^#]*)"
+    for name in (names or ""):gmatch "%S+" do
+      if name ~= "localhost" and name:find "^[%w-]+$" then return name, address end
+    end
+  end
+end
+
+describe("listening", function()
+  local name, number = own_name()
+  local it = name and it or function(what) pending(what .. " (this machine has no name but localhost)") end -- luacheck: ignore 431
+
+  it("takes names, and so do datagrams", inside(function()
+    local listener = assert(treadle.listen("tcp", name .. ":0"))
+    assert.equal(number .. ":" .. listener:port(), listener:address())
+    local conn = assert(treadle.dial("tcp", ("%s:%d"):format(name, listener:port())))
+    conn:close()
+    local receiver = assert(treadle.listen_udp(name .. ":0"))
+    local to = ("%s:%d"):format(name, receiver:port())
+    local sender = assert(treadle.dial_udp(to))
+    sender:send "dialled"
+    assert.equal("dialled", (receiver:recv()))
+    local other = assert(treadle.listen_udp "127.0.0.1:0")
+    assert.equal(2, other:sendto("to", to))
+    assert.equal("to", (receiver:recv()))
+    for _, one in ipairs { listener, receiver, sender, other } do one:close() end
+  end))
+
+  it("refuses names in the wrong place", inside(function()
+    for _, bad in ipairs { "a b:1", "a..b:1", "[name]:1", "::1:80", "a\0b:1" } do
+      assert.equal("bad address", (select(2, treadle.listen("tcp", bad))), bad)
+      assert.equal("bad address", (select(2, treadle.dial_udp(bad))), bad)
+    end
+    for _, bad in ipairs { "name", "name:99999", "name:http" } do
+      assert.equal("bad port", (select(2, treadle.listen("tcp", bad))), bad)
+    end
+    local task = treadle.go(function() return treadle.listen("tcp", "a.name.to.look.up:1") end)
+    task:cancel()
+    assert.same({ nil, "cancelled", "listen tcp a.name.to.look.up:1: cancelled" }, { task:join() })
+  end))
+end)
+
 describe("a process", function()
   it("returns what it returned, or the signal that ended it", inside(function()
     local p = assert(treadle.command { "sh", "-c", "exit 7" })

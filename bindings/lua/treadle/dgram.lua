@@ -8,6 +8,7 @@
 local ffi = require "ffi"
 local library = require "treadle.library"
 local errors = require "treadle.errors"
+local names = require "treadle.names"
 local option = require "treadle.option"
 local park = require "treadle.park"
 local time = require "treadle.time"
@@ -113,6 +114,11 @@ local function destination(self, address)
   if type(address) ~= "string" then misuse("an address is a string, not " .. type(address)) end
   local to = addr_type()
   local rc = address:find("\0", 1, true) and const.TDL_EADDRESS or C.tdl_addr_parse(to, self.network, address, 0)
+  if rc == const.TDL_EADDRESS then
+    local at
+    at, rc = names.numeric(self.network, address, rc)
+    if at then rc = C.tdl_addr_parse(to, self.network, at, 0) end
+  end
   if rc < 0 then return nil, rc end
   self.last_to, self.to = address, to
   return to
@@ -129,7 +135,7 @@ end
 
 --- Sends one datagram to an address.
 ---@param data string
----@param address string "127.0.0.1:7000", a path, "@name"
+---@param address string "127.0.0.1:7000", "a.name:80" (looked up again when another address came between), a path, "@name"
 ---@return integer|nil n number of bytes
 ---@return string|nil err "message too long", "bad address", "timeout", "closed", "cancelled", …
 ---@return string|nil text the same with the address
@@ -303,25 +309,36 @@ local function listen(network, address)
   park.need_run()
   local out = ffi.new "tdl_dgram *[1]"
   local cut = check_name(address):find("\0", 1, true)
-  return made("listen", network, address, cut and const.TDL_EADDRESS or C.tdl_dgram_listen(network, address, out), out)
+  local rc = cut and const.TDL_EADDRESS or C.tdl_dgram_listen(network, address, out)
+  if rc == const.TDL_EADDRESS then
+    local at
+    at, rc = names.numeric(network, address, rc)
+    if at then rc = C.tdl_dgram_listen(network, at, out) end
+  end
+  return made("listen", network, address, rc, out)
 end
 
 local function dial(network, address, from)
   park.need_run()
   local out = ffi.new "tdl_dgram *[1]"
   local cut = (check_name(address) .. (from and check_name(from) or "")):find("\0", 1, true)
-  return made("dial", network, address,
-    cut and const.TDL_EADDRESS or C.tdl_dgram_dial(network, address, from, out), out)
+  local rc = cut and const.TDL_EADDRESS or C.tdl_dgram_dial(network, address, from, out)
+  if rc == const.TDL_EADDRESS then
+    local at
+    at, rc = names.numeric(network, address, rc)
+    if at then rc = C.tdl_dgram_dial(network, at, from, out) end
+  end
+  return made("dial", network, address, rc, out)
 end
 
---- A UDP socket that receives at an address. Does not wait, but works only in treadle.run.
----@param address string "127.0.0.1:7000", "[::1]:0", ":80" (all interfaces); port 0: the system picks one
+--- A UDP socket that receives at an address. Waits only where the address has a host's name, for the lookup.
+---@param address string "127.0.0.1:7000", "[::1]:0", "a.name:80", ":80" (all interfaces); port 0: the system picks one
 ---@return treadle.Dgram|nil socket
 ---@return string|nil err "bad address", "bad port", "address in use", …
 ---@return string|nil text with an error: the same with the address, for people
 function M.listen_udp(address) return listen("udp", address) end
 
---- A UDP socket that sends to an address, and receives from there alone. Does not wait.
+--- A UDP socket that sends to an address, and receives from there alone. Waits for the lookup of a name only.
 ---@param address string
 ---@param from string|nil the address to send from
 ---@return treadle.Dgram|nil socket

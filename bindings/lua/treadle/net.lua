@@ -9,6 +9,7 @@ local ffi = require "ffi"
 local library = require "treadle.library"
 local errors = require "treadle.errors"
 local conn = require "treadle.conn"
+local names = require "treadle.names"
 local option = require "treadle.option"
 local park = require "treadle.park"
 local time = require "treadle.time"
@@ -174,12 +175,13 @@ local function listen_options(options)
   return o
 end
 
---- Opens a listening socket.  Does not wait, but works only in treadle.run.
+--- Opens a listening socket.  Waits only where the address has a host's name, for the lookup.
 ---@param network "tcp"|"tcp4"|"tcp6"|"unix"|"unixpacket"
----@param address string "127.0.0.1:7000", "[::1]:0", ":80" (all interfaces); port 0: the system picks one; a path or "@name" for unix
+---@param address string "127.0.0.1:7000", "[::1]:0", "a.name:80" (its first IPv4 address, or else its first), ":80" (all
+---interfaces); port 0: the system picks one; a path or "@name" for unix
 ---@param options treadle.ListenOptions|nil
 ---@return treadle.Listener|nil listener
----@return string|nil err "bad address", "bad port", "unknown network", "address in use", "too many open files", …
+---@return string|nil err "bad address", "bad port", "unknown network", "address in use", "no such host", "too many open files", …
 ---@return string|nil text with an error: the same with the address, for people
 function M.listen(network, address, options)
   check_name(network, "the network")
@@ -189,6 +191,11 @@ function M.listen(network, address, options)
   if cut_short(network, address) then return failed("listen", network, address, errors.text[const.TDL_EADDRESS]) end
   local out = ffi.new "tdl_listener *[1]"
   local rc = C.tdl_listen_opts(network, address, o, out)
+  if rc == const.TDL_EADDRESS then
+    local at
+    at, rc = names.numeric(network, address, rc)
+    if at then rc = C.tdl_listen_opts(network, at, o, out) end
+  end
   if rc < 0 then return failed("listen", network, address, fail(rc)) end
   return setmetatable({ ptr = ffi.gc(out[0], C.tdl_listener_free) }, Listener)
 end

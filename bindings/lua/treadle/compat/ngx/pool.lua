@@ -3,18 +3,20 @@
 -- the one that was idle longest goes first; with a backlog also the number of
 -- connections in use is limited, and who wants another one waits.
 --
+-- Each idle connection has a watcher, a goroutine that waits for what must not come: the end,
+-- an error, bytes that nobody asked for, or the end of its time.  Then it leaves the pool and is closed.
+--
 -- Invariants: a connection in a pool belongs to nobody else, and nothing is
--- buffered in it.  Pools are those of one run: the core closes their connections
--- at its end.  `permits`, of a pool with a backlog, counts those that are not in
--- use; each connection that was taken gives one back.
+-- buffered in it.  Whoever takes an entry off its list owns it: the watcher, or one that first
+-- cancels the watcher and waits until it has let go.  Pools are those of one run: the core
+-- closes their connections at its end.  `permits`, of a pool with a backlog, counts those that
+-- are not in use; each connection that was taken gives one back.
 
 local ffi = require "ffi"
 local common = require "treadle.compat.common"
-local goroutine = require "treadle.goroutine"
 local park = require "treadle.park"
 local sync = require "treadle.sync"
 local task = require "treadle.task"
-local time = require "treadle.time"
 
 pcall(ffi.cdef, [[ssize_t tdl_compat_recv(int fd, void *buffer, size_t n, int flags) __asm__("recv");]])
 
@@ -23,10 +25,16 @@ local MSG_PEEK_DONTWAIT = 0x42 -- MSG_PEEK | MSG_DONTWAIT
 local EAGAIN = 11
 local DEFAULT_SIZE = 30
 
+---@class treadle.ngx.Idle
+---@field conn treadle.Conn
+---@field reused integer
+---@field watcher treadle.Task
+---@field free boolean|nil the watcher has let go of it
+
 ---@class treadle.ngx.Pool
 ---@field name string
 ---@field size integer idle connections at most
----@field idle { conn: treadle.Conn, reused: integer, expires: number }[] the last one is the youngest
+---@field idle treadle.ngx.Idle[] the last one is the youngest
 ---@field permits treadle.Semaphore|nil
 ---@field backlog integer|nil
 ---@field waiting integer
@@ -34,7 +42,6 @@ local Pool = {}
 Pool.__index = Pool
 
 local pools, run = {}, -1
-local sweeper ---@type treadle.Task|nil
 
 local byte = ffi.new "char[1]"
 
@@ -48,7 +55,7 @@ local M = { sound = sound }
 
 local function all()
   if run ~= state.runs then
-    pools, run, sweeper = {}, state.runs, nil
+    pools, run = {}, state.runs
   end
   return pools
 end
@@ -103,41 +110,27 @@ function Pool:take()
   local idle = self.idle
   while #idle > 0 do
     local entry = table.remove(idle)
-    if entry.expires > time.now() and sound(entry.conn) then return entry.conn, entry.reused end
+    entry.watcher:cancel()
+    entry.watcher:join()
+    if entry.free and sound(entry.conn) then return entry.conn, entry.reused end
     entry.conn:close()
   end
   return nil, 0
 end
 
---- Closes what has been idle for too long. When the next one will have been.
-local function sweep()
-  local now, next_one = time.now(), math.huge
-  for _, pool in pairs(pools) do
-    local kept = {}
-    for _, entry in ipairs(pool.idle) do
-      if entry.expires <= now then
-        entry.conn:close()
-      else
-        kept[#kept + 1] = entry
-        if entry.expires < next_one then next_one = entry.expires end
-      end
-    end
-    pool.idle = kept
-  end
-  return next_one
-end
-
---- Sleeps until a connection has been idle for too long.
-local function sweep_on()
-  while true do
-    local due = sweep()
-    if due == math.huge then
-      sweeper = nil
+--- What a watcher does.
+local function watch(pool, entry)
+  local _, err = entry.conn:peek(1)
+  local idle = pool.idle
+  for i = 1, #idle do
+    if idle[i] == entry then
+      if err == "cancelled" then return end -- the end of the run
+      table.remove(idle, i)
+      entry.conn:close()
       return
     end
-    sweeper.due = due
-    if not goroutine.sleep(due - time.now()) then return end
   end
+  entry.free = err == "cancelled"
 end
 
 --- Keeps a connection for the next one who asks.
@@ -147,12 +140,11 @@ end
 function Pool:put(conn, reused, timeout)
   local idle = self.idle
   if #idle >= self.size then table.remove(idle, 1).conn:close() end
-  local expires = time.now() + timeout
-  idle[#idle + 1] = { conn = conn, reused = reused, expires = expires }
-  if expires == math.huge then return end
-  if sweeper and not sweeper.done and sweeper.due and sweeper.due <= expires then return end
-  if sweeper then sweeper:cancel() end
-  sweeper = task.spawn(nil, sweep_on, 0)
+  conn:settimeout(timeout)
+  local entry = { conn = conn, reused = reused }
+  idle[#idle + 1] = entry
+  entry.watcher = task.spawn(nil, watch, 2, self, entry)
+  entry.watcher:set_name "idle connection"
 end
 
 --- How many connections lie idle.

@@ -311,7 +311,10 @@ function Socket:setkeepalive(timeout, size)
     return nil, "connection in dubious state"
   end
   local ms = tonumber(timeout) or DEFAULT
-  C.tdl_conn_set_timeout(conn.ptr, 0)
+  if self.split then
+    C.tdl_conn_set_read_deadline(conn.ptr, 0)
+    C.tdl_conn_set_write_deadline(conn.ptr, 0)
+  end
   local permit = self.permit
   self.conn, self.permit = nil, nil
   pool.get(self.key, tonumber(size)):put(conn, self.reused, ms > 0 and ms / 1000 or math.huge)
