@@ -979,10 +979,11 @@ TDL_API int tdl_server_next(tdl_server *s, int64_t deadline, tdl_conn **c);
  * it can be. 0; TDL_EINVAL: not one of such a server. Any caller. */
 TDL_API int tdl_server_park(tdl_conn *c);
 /* Closes the listeners and the parked connections, and waits until the others are
- * closed, or parked, and all handlers have returned; at the deadline it closes them. Blocking. 0; TDL_ETIMEDOUT:
- * some had to be closed; TDL_ECANCELED: it goes on. Any number of callers. */
+ * closed, or parked, and all handlers have returned. At the deadline it cancels the handlers' goroutines (as
+ * tdl_cancel: what waits returns TDL_ECANCELED, whatever it waits for) and closes their connections. Blocking. 0; TDL_ETIMEDOUT:
+ * that was done, and another call waits until the handlers have returned; TDL_ECANCELED: it goes on. Any number of callers. */
 TDL_API int tdl_server_shutdown(tdl_server *s, int64_t deadline);
-/* The same at once: everything is closed, nothing is waited for. 0. Any caller. */
+/* The same at once: everything is closed, the handlers are cancelled (a calling one is not), nothing is waited for. 0. Any caller. */
 TDL_API int tdl_server_close(tdl_server *s);
 /* Closes it and gives the handle back, and the listeners'. NULL is ignored. Any caller. */
 TDL_API void tdl_server_free(tdl_server *s);

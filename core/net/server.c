@@ -19,6 +19,10 @@
  * which keeps its memory.
  *
  * refs: the handle, each listener's and connection's memory, and each handler's goroutine.
+ *
+ * A handler's goroutine is on the list `handlers` as long as it may be cancelled: it takes the
+ * lock before it ends. Only the end of a run ends one otherwise; its memory is dead
+ * then, or has another number, and what it had is given back when the server is closed.
  */
 #include <errno.h>
 #include <poll.h>
@@ -41,7 +45,9 @@ struct tdl_server {
     bool closing; /* shut down: nothing is parked any more */
     bool full;    /* a listener waits for conns to go below the limit */
     _Atomic uint32_t refs; /* the last decrement sees all before it */
+    bool over;    /* everything is closed, and the handlers are cancelled */
     uint32_t conns, busy, running; /* running: handlers' goroutines */
+    struct served *handlers;
     uint32_t limit;
     int64_t idle_timeout;
     int64_t accepted, timeouts, starved;
@@ -55,7 +61,16 @@ struct tdl_server {
     uint32_t first, nready, cap;
 };
 
-static tdl_pool pool = TDL_POOL_INIT(struct tdl_server);
+/* A handler's goroutine. */
+struct served {
+    tdl_lock lock; /* the pool's */
+    tdl_conn *conn; /* as long as it is the handler's */
+    tdl_g *g;
+    uint64_t id;
+    struct served *next, **at;
+};
+
+static tdl_pool pool = TDL_POOL_INIT(struct tdl_server), served_pool = TDL_POOL_INIT(struct served);
 
 /* -- References ---------------------------------------------------------------------- */
 
@@ -136,18 +151,72 @@ void tdl_served_closing(void *object) {
 static int park(tdl_conn *c);
 static void serve(tdl_server *s, tdl_conn *c);
 
+static void begins(tdl_server *s, struct served *h) {
+    h->g = tdl_m_self()->g;
+    h->id = h->g->id;
+    tdl_lock_take(&s->lock);
+    h->next = s->handlers;
+    if (h->next) h->next->at = &h->next;
+    h->at = &s->handlers;
+    s->handlers = h;
+    if (s->over) tdl_g_cancel(h->g);
+    tdl_unlock(&s->lock);
+}
+
+static void unlist(struct served *h) {
+    *h->at = h->next;
+    if (h->next) h->next->at = h->at;
+}
+
+/* The memory of a goroutine is stable; one that lives is the one that we listed. */
+TDL_NO_TSAN static bool lives(const struct served *h) {
+    return at_load_acq(&h->g->status) != G_DEAD && h->g->id == h->id;
+}
+
+/* The caller's own goroutine is left alone: it has more to do. */
+static void cancel_handlers(tdl_server *s) {
+    const tdl_g *self = tdl_m_self()->g;
+    struct served *dead = NULL, *next;
+    tdl_lock_take(&s->lock);
+    s->over = true;
+    for (struct served *h = s->handlers; h; h = next) {
+        next = h->next;
+        if (lives(h)) {
+            if (h->g != self) tdl_g_cancel(h->g);
+            continue;
+        }
+        unlist(h);
+        s->running--;
+        h->next = dead;
+        dead = h;
+    }
+    tdl_unlock(&s->lock);
+    for (; dead; dead = next) {
+        next = dead->next;
+        tdl_conn_free(dead->conn);
+        tdl_pool_give(&served_pool, dead);
+        unref(s);
+    }
+}
+
 static void run_handler(void *arg) {
-    tdl_conn *c = arg;
+    struct served *h = arg;
+    tdl_conn *c = h->conn;
     tdl_server *s = c->server;
     int rounds = 0;
+    begins(s, h);
     do {
+        h->conn = c;
         if (++rounds % 16 == 0) tdl_yield();
         s->handler(c, s->arg);
+        h->conn = NULL;
     } while (park(c) == 1);
     tdl_lock_take(&s->lock);
+    unlist(h);
     s->running--;
     tdl_node *over = ended(s);
     tdl_unlock(&s->lock);
+    tdl_pool_give(&served_pool, h);
     tdl_complete_all(over, 0);
     unref(s);
 }
@@ -174,7 +243,12 @@ static void serve_by_goroutine(tdl_server *s, tdl_conn *c) {
     s->running++;
     tdl_unlock(&s->lock);
     ref(s);
-    if (tdl_go(run_handler, c)) return;
+    struct served *h = tdl_pool_take(&served_pool);
+    if (h) {
+        h->conn = c;
+        if (tdl_go(run_handler, h)) return;
+        tdl_pool_give(&served_pool, h);
+    }
     later(s, c);
     tdl_lock_take(&s->lock);
     s->running--;
@@ -522,6 +596,7 @@ int tdl_server_close(tdl_server *s) {
     if (tdl_forked()) return TDL_EFORKED;
     if (!s) return TDL_EINVAL;
     stop_accepting(s);
+    cancel_handlers(s); /* before their connections are closed: so that is what they are told */
     tdl_pd_each(is_here, close_any, s);
     tdl_lock_take(&s->lock);
     tdl_node *waiting = tdl_queue_claim_all(&s->next);

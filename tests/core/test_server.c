@@ -341,6 +341,90 @@ TEST_G(deadline, "G6 a shutdown whose time is up closes the busy ones") {
     tdl_server_free(s);
 }
 
+/* What a handler may wait in, by the first byte of its request. */
+typedef struct waits {
+    tdl_chan    *never;
+    tdl_conn    *far; /* a pipe whose other end does nothing */
+    atomic_int   begun, told[6];
+} waits;
+
+static int64_t wait_in(tdl_conn *c, char what, waits *w) {
+    char    byte;
+    tdl_val v;
+    switch (what) {
+    case 0: return tdl_conn_read(c, &byte, 1);
+    case 1: return tdl_sleep(TDL_HOUR);
+    case 2: return tdl_chan_recv(w->never, &v);
+    case 3: return tdl_conn_write(w->far, "nobody reads", 12);
+    case 4: return tdl_conn_copy(c, w->far, -1, NULL);
+    default: return tdl_select(NULL, 0, TDL_FOREVER);
+    }
+}
+
+static void waits_for_ever(tdl_conn *c, void *arg) {
+    waits *w = arg;
+    char   what;
+    net_read_full(c, &what, 1);
+    atomic_fetch_add(&w->begun, 1);
+    if (wait_in(c, what, w) != TDL_ECANCELED) return;
+    if (tdl_sleep(TDL_HOUR) == TDL_ECANCELED) atomic_fetch_add(&w->told[(int)what], 1); /* and what comes later */
+}
+
+TEST_G(cancelled, "G6 the deadline of a shutdown cancels the handlers, whatever they wait in; the next one waits for them") {
+    for (int close = 0; close < 2; close++) {
+        char               address[ADDRESS_SIZE];
+        waits              w = {.never = tdl_chan_new(0)};
+        tdl_server_options o = {.handler = waits_for_ever, .arg = &w};
+        tdl_server        *s = serve("tcp", address, &o);
+        tdl_conn          *c[12], *other;
+        REQUIRE(tdl_pipe_new(0, &w.far, &other) == 0);
+        for (int i = 0; i < 12; i++) {
+            char what = (char)(i % 6);
+            c[i] = dial("tcp", address);
+            CHECK_RC(tdl_conn_write(c[i], &what, 1), 1);
+        }
+        int64_t until = tdl_now() + 10 * TDL_SECOND;
+        while (w.begun < 12 && tdl_now() < until) tdl_sleep(TDL_MILLISECOND);
+        CHECK_INT(w.begun, 12);
+        if (close)
+            CHECK_RC(tdl_server_close(s), 0);
+        else
+            CHECK_RC(tdl_server_shutdown(s, tdl_now() + 5 * TDL_MILLISECOND), TDL_ETIMEDOUT);
+        CHECK_RC(tdl_server_shutdown(s, tdl_now() + 10 * TDL_SECOND), 0);
+        /* the direction of c[4]'s copy is closed under it, as that of c[0]'s read, after the cancel */
+        for (int i = 0; i < 6; i++) CHECK_INT(w.told[i], 2);
+        for (int i = 0; i < 12; i++) tdl_conn_free(c[i]);
+        tdl_server_free(s);
+        tdl_conn_free(w.far);
+        tdl_conn_free(other);
+        tdl_chan_free(w.never);
+    }
+}
+
+static tdl_server *own;
+
+static void closes_it(tdl_conn *c, void *arg) {
+    (void)c;
+    CHECK_RC(tdl_server_close(own), 0);
+    CHECK_RC(tdl_sleep(TDL_MICROSECOND), 0); /* it has not cancelled itself */
+    atomic_store((atomic_int *)arg, 1);
+}
+
+TEST_G(closes_itself, "G6 a handler that closes its server is not cancelled by that") {
+    char               address[ADDRESS_SIZE];
+    atomic_int         over = 0;
+    tdl_server_options o = {.handler = closes_it, .arg = &over};
+    own = serve("tcp", address, &o);
+    tdl_conn *c = dial("tcp", address);
+    CHECK_RC(tdl_conn_write(c, "x", 1), 1);
+    int64_t until = tdl_now() + 10 * TDL_SECOND;
+    while (!over && tdl_now() < until) tdl_yield();
+    CHECK_INT(over, 1);
+    CHECK_RC(tdl_server_shutdown(own, tdl_now() + 10 * TDL_SECOND), 0);
+    tdl_conn_free(c);
+    tdl_server_free(own);
+}
+
 /* -- Everything at once -------------------------------------------------------------------- */
 
 typedef struct storm {
@@ -404,6 +488,35 @@ static int leaves_it(void *arg) {
     for (int i = 0; i < CLIENTS; i++) ask(c[i], "left\n");
     for (int i = 0; i < CLIENTS; i++) tdl_conn_free(c[i]);
     return 0;
+}
+
+static atomic_int stuck;
+
+static int leaves_handlers(void *arg) {
+    char               address[ADDRESS_SIZE];
+    tdl_server_options o = {.handler = never_ends, .arg = &stuck};
+    tdl_conn          *c[CLIENTS];
+    (void)arg;
+    left = serve("tcp", address, &o);
+    for (int i = 0; i < CLIENTS; i++) {
+        c[i] = dial("tcp", address);
+        CHECK_RC(tdl_conn_write(c[i], "x", 1), 1);
+    }
+    while (stuck < CLIENTS) tdl_yield();
+    for (int i = 0; i < CLIENTS; i++) tdl_conn_free(c[i]);
+    return 0;
+}
+
+static int sleeps(void *arg) {
+    (void)arg;
+    tdl_server_close(left); /* whose handlers are no more */
+    return tdl_sleep(TDL_MILLISECOND);
+}
+
+TEST(run_ends_serving, "G7 so it does under handlers that wait; closing it in the next run cancels nobody") {
+    CHECK_RC(tdl_run(leaves_handlers, NULL), 0);
+    CHECK_RC(tdl_run(sleeps, NULL), 0);
+    tdl_server_free(left);
 }
 
 TEST(run_ends, "G7 a run that ends under a server closes it; its handle is freed afterwards") {
