@@ -44,6 +44,9 @@ typedef struct tdl_backend {
     int (*add)(tdl_poller *p, int fd, uint64_t token);
     void (*remove)(tdl_poller *p, int fd, uint64_t token); /* the fd may be closed after it */
     void (*want)(tdl_poller *p, int fd, uint64_t token, int dir); /* may be NULL */
+    /* Waits until the system has let go of what was removed, as far as another
+     * thread has to do it; with no lock held. The poller stays meanwhile. NULL: nothing to wait for. */
+    void (*settle)(tdl_poller *p, struct tdl_pd *pd, uint64_t token);
 
     /* Of a host: level-triggered, or edge-triggered with TDL_EDGE (-EOPNOTSUPP where
      * there is no such thing). -EEXIST: the fd is watched already. */

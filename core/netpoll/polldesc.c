@@ -88,6 +88,8 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
     if (++pd->seq == 0) pd->seq = 1; /* 0 marks what is no descriptor */
     pd->parked = 0;
     pd->users = 2; /* the handle, and us: see below */
+    pd->inside = 1;
+    at_store_rlx(&pd->ended, 0);
     pd->closed = 0;
     pd->poller = poller;
     pd->gone = NULL;
@@ -108,6 +110,7 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
      * there were two users */
     if (pd->closed) r = TDL_ECLOSED;
     pd->users = 1;
+    pd->inside = 0;
     if (r < 0) {
         pd->fd = -1;
         pd->seq++;
@@ -124,33 +127,51 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
     return r < 0 ? r : 0;
 }
 
-/* No event, timer or end of the poller finds it any more; with the lock. The fd,
- * which is gone for everybody before its number can be reused. */
-static int take_out(tdl_pd *pd) {
-    int fd = pd->fd;
-    uint64_t token = tdl_pd_token(pd);
+/* What is left to do, without the lock, for a descriptor that was taken out. */
+typedef struct leftover {
+    int fd; /* -1: none */
+    tdl_poller *poller; /* whose back end is to settle; NULL */
+    uint64_t token;
+} leftover;
+
+/* No event, timer or end of the poller finds it any more; with the lock. The fd
+ * is gone for everybody before its number can be reused. */
+static leftover take_out(tdl_pd *pd) {
+    leftover left = {pd->fd, NULL, tdl_pd_token(pd)};
+    tdl_poller *p = pd->poller;
     pd->open = 0;
     pd->fd = -1;
     pd->seq++;
-    if (pd->poller) {
-        tdl_timer_disarm(&pd->timer);
-        if (fd >= 0) pd->poller->back->remove(pd->poller, fd, token);
-        unlink_pd(pd);
+    if (!p) return left;
+    tdl_timer_disarm(&pd->timer);
+    if (left.fd >= 0) {
+        p->back->remove(p, left.fd, left.token);
+        if (p->back->settle) {
+            left.poller = p;
+            at_add_seq(&p->wakers, 1); /* before it is off the list: the poller stays */
+        }
     }
-    return fd;
+    unlink_pd(pd);
+    return left;
 }
 
-/* The last user has left a closed descriptor; called with the lock, returns
- * without it. */
+static void settle(tdl_pd *pd, const leftover *left) {
+    if (!left->poller) return;
+    left->poller->back->settle(left->poller, pd, left->token);
+    at_sub_seq(&left->poller->wakers, 1); /* pairs with the look of tdl_poller_close */
+}
+
+/* Nobody is inside a closed descriptor; called with the lock, returns without it. */
 static void really_close(tdl_pd *pd) {
+    bool last = pd->gone && pd->users == 0;
     void (*gone)(void *) = pd->gone;
     void *arg = pd->arg;
-    if (pd->open) {
-        int fd = take_out(pd);
-        if (fd >= 0) tdl_sys.close(fd);
-    }
+    leftover left = {.fd = -1};
+    if (pd->open) left = take_out(pd);
     tdl_unlock(&pd->lock);
-    if (gone) {
+    settle(pd, &left);
+    if (left.fd >= 0) tdl_sys.close(left.fd);
+    if (last) {
         give_pd(pd);
         gone(arg);
     }
@@ -159,10 +180,21 @@ static void really_close(tdl_pd *pd) {
 /* One user fewer; called with the lock, returns without it. */
 static void drop_user(tdl_pd *pd) {
     pd->users--;
-    if (pd->closed && pd->users <= (pd->gone ? 0u : 1u))
+    if (TDL_UNLIKELY(pd->closed) && pd->inside == 0 && (pd->open || (pd->gone && pd->users == 0)))
         really_close(pd);
     else
         tdl_unlock(&pd->lock);
+}
+
+/* A user that may use the fd; with the lock, and without it then. */
+static void go_in(tdl_pd *pd) {
+    pd->users++;
+    pd->inside++;
+}
+
+static void go_out(tdl_pd *pd) {
+    pd->inside--;
+    drop_user(pd);
 }
 
 static bool expired(tdl_direction *d) { return d->deadline && d->deadline <= tdl_sys.now(); }
@@ -190,11 +222,11 @@ static void wake_all(tdl_pd *pd, tdl_direction *d, int64_t result) {
     }
 }
 
-/* Called and back with the lock. */
+/* Called and back with the lock, and as a user. */
 static void begin_close(tdl_pd *pd) {
     pd->closed = 1;
     pd->parked = 0;
-    pd->users++; /* us */
+    go_in(pd); /* us: the fd stays until all are woken */
     if (pd->kind->closing) {
         tdl_unlock(&pd->lock);
         pd->kind->closing(pd->object);
@@ -213,7 +245,7 @@ int tdl_pd_close(tdl_pd *pd) {
         return TDL_ECLOSED;
     }
     begin_close(pd);
-    drop_user(pd);
+    go_out(pd);
     return 0;
 }
 
@@ -223,11 +255,14 @@ int tdl_pd_disown(tdl_pd *pd) {
     tdl_lock_take(&pd->lock);
     bool busy = pd->users > 1 || pd->dir[PD_READ].held || pd->dir[PD_READ].keep;
     int r = pd->closed ? TDL_ECLOSED : busy ? TDL_EBUSY : 0;
+    leftover left = {.fd = -1};
     if (r == 0) {
         pd->closed = 1;
-        r = take_out(pd);
+        left = take_out(pd);
+        r = left.fd;
     }
     tdl_unlock(&pd->lock);
+    settle(pd, &left);
     return r;
 }
 
@@ -250,7 +285,7 @@ void tdl_pd_orphan_all(tdl_poller *p) {
             continue;
         }
         begin_close(pd);
-        drop_user(pd);
+        go_out(pd);
     }
 }
 
@@ -267,14 +302,14 @@ int tdl_pd_enter_plain(tdl_pd *pd) {
     if (r < 0) return r;
     tdl_lock_take(&pd->lock);
     r = pd->closed ? TDL_ECLOSED : 0;
-    if (r == 0) pd->users++;
+    if (r == 0) go_in(pd);
     tdl_unlock(&pd->lock);
     return r;
 }
 
 void tdl_pd_leave_plain(tdl_pd *pd) {
     tdl_lock_take(&pd->lock);
-    drop_user(pd);
+    go_out(pd);
 }
 
 /* -- Deadlines ----------------------------------------------------------------------- */
@@ -338,11 +373,11 @@ static void timer_fires(void *arg) {
         tdl_unlock(&pd->lock);
         return;
     }
-    pd->users++;
+    go_in(pd);
     int64_t now = tdl_sys.now();
     look_at_time(pd, &pd->dir[PD_READ], now);
     look_at_time(pd, &pd->dir[PD_WRITE], now);
-    drop_user(pd);
+    go_out(pd);
 }
 
 void tdl_pd_set_deadline(tdl_pd *pd, int which, int64_t when) {
@@ -478,9 +513,11 @@ static int64_t go_on(tdl_op *op, tdl_pd *pd, tdl_direction *d) {
         d->ready = 0;
         bool hup = d->hup;
         op->u.io.drained = 0;
+        pd->inside++;
         tdl_unlock(&pd->lock);
         int64_t r = op->u.io.attempt(op);
         tdl_lock_take(&pd->lock);
+        pd->inside--;
         if (r == TDL_EAGAIN) {
             int64_t ns = TDL_UNLIKELY(tdl_sys.owed != NULL) ? tdl_sys.owed() : 0;
             if (ns) d->retry = tdl_sys.now() + ns;
@@ -630,12 +667,12 @@ void tdl_pd_each(bool (*of)(const tdl_pd *pd, void *arg), void (*fn)(void *objec
             tdl_unlock(&pd->lock);
             continue;
         }
-        pd->users++;
+        go_in(pd);
         void *object = pd->object;
         tdl_unlock(&pd->lock);
         fn(object, arg);
         tdl_lock_take(&pd->lock);
-        drop_user(pd);
+        go_out(pd);
     }
 }
 
@@ -656,6 +693,18 @@ bool tdl_poller_awaited(tdl_poller *p) {
 
 /* -- Events --------------------------------------------------------------------------------- */
 
+static tdl_pd *meant(uint64_t token) {
+    uint32_t index = (uint32_t)token;
+    return &table.chunk[index / CHUNK][index % CHUNK];
+}
+
+void tdl_pd_note(uint64_t token, bool ended) {
+    uint16_t seq = (uint16_t)(token >> 32);
+    at_store_rlx(&meant(token)->ended, ended ? seq : (uint16_t)~seq);
+}
+
+bool tdl_pd_ended(tdl_pd *pd, uint64_t token) { return at_load_rlx(&pd->ended) == (uint16_t)(token >> 32); }
+
 static bool became_ready(tdl_direction *d, tdl_wake *wake) {
     d->ready = 1;
     wake->op = NULL;
@@ -667,8 +716,7 @@ static bool became_ready(tdl_direction *d, tdl_wake *wake) {
 }
 
 void tdl_pd_event(uint64_t token, int what) {
-    uint32_t index = (uint32_t)token;
-    tdl_pd *pd = &table.chunk[index / CHUNK][index % CHUNK];
+    tdl_pd *pd = meant(token);
     tdl_wake reader = {0}, writer = {0};
     tdl_lock_take(&pd->lock);
     if (pd->seq != (uint32_t)(token >> 32) || pd->closed) {
@@ -682,9 +730,9 @@ void tdl_pd_event(uint64_t token, int what) {
     if (what & PD_READABLE) became_ready(&pd->dir[PD_READ], &reader);
     if (what & PD_WRITABLE) became_ready(&pd->dir[PD_WRITE], &writer);
     if (pd->parked && (what & PD_READABLE) && !pd->dir[PD_READ].retry) {
-        pd->users++;
+        go_in(pd);
         tell_arrived(pd, 0);
-        drop_user(pd);
+        go_out(pd);
     } else {
         tdl_unlock(&pd->lock);
     }

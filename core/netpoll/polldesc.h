@@ -21,10 +21,12 @@
  * something to read, the stream has ended, or the read deadline or retry has
  * passed: once, and the descriptor is not parked any more then.
  *
- * users counts the ops between enter and leave, and the handle. closed: no op
- * may enter. The fd is closed, and the event's way back cut (seq), by the last
- * user after closed. The memory is type-stable: an event that was fetched
- * before and dispatched after that finds another seq.
+ * users counts the ops between enter and leave, and the handle; inside, those of
+ * them that use the fd at this moment: who is in an attempt, not who waits. closed:
+ * no op may enter, and no attempt begins. The fd is closed, and the event's way back
+ * cut (seq), when nobody is inside after that: mostly by who closes. The memory
+ * is type-stable: an event that was fetched before and dispatched after that finds
+ * another seq.
  */
 #ifndef TDL_NETPOLL_POLLDESC_H
 #define TDL_NETPOLL_POLLDESC_H
@@ -66,6 +68,10 @@ struct tdl_pd {
     int fd; /* -1: it has none, or no more */
     uint32_t index, seq;
     uint32_t users;
+    uint16_t inside;
+    /* of the last request for it that has ended, where the back end makes requests: see
+     * tdl_pd_note. Relaxed: it is a hint of when to look */
+    _Atomic uint16_t ended;
     uint32_t bubble; /* the simulation in which it was opened; 0: in none */
     uint8_t open; /* in its poller's list */
     uint8_t closed;
@@ -88,8 +94,8 @@ struct tdl_pd {
 /* Registers fd, which is non-blocking, with the poller; -1: there is none. 0 or
  * a negative code; then the fd is still the caller's, and closing was not called. */
 int tdl_pd_open(tdl_pd **pd, tdl_poller *poller, int fd, const tdl_pd_kind *kind, void *object);
-/* Wakes everybody with TDL_ECLOSED; the fd goes with the last user. 0, or
- * TDL_ECLOSED the second time. */
+/* Wakes everybody with TDL_ECLOSED; the fd is closed when this returns, unless
+ * somebody is inside: then by the last of them. 0, or TDL_ECLOSED the second time. */
 int tdl_pd_close(tdl_pd *pd);
 /* Gives up the handle: gone(arg) follows when the last op has left. */
 void tdl_pd_release(tdl_pd *pd, void (*gone)(void *), void *arg);
@@ -171,5 +177,9 @@ enum {
     PD_LOST = 16, /* it is no longer registered, and is to be again */
 };
 void tdl_pd_event(uint64_t token, int what);
+/* Notes that the back end's request for what token means begins, or has ended; and has
+ * it? The note is of 16 bits: an older one may be taken for it, or hide it. */
+void tdl_pd_note(uint64_t token, bool ended);
+bool tdl_pd_ended(tdl_pd *pd, uint64_t token);
 
 #endif

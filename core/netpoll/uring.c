@@ -42,6 +42,7 @@
 #endif
 
 enum { ENTRIES = 256, COMPLETIONS = 2048 };
+enum { SETTLE_AT_MOST = 200000000 }; /* ns */
 
 /* What a request's user_data says, besides a poll descriptor's token. Above it, for
  * the wake-up and the watchers, is a number that tells an old request. */
@@ -244,9 +245,11 @@ static void cancel(struct ring *r, uint64_t data) {
     end(r);
 }
 
+/* What is left after so many failures (no memory) goes with the next wait. */
 static void submit(struct ring *r) {
-    uint32_t n = waiting(r);
-    if (n) enter(r, n, 0, 0, NULL, 0);
+    uint32_t n;
+    for (int i = 0; i < 100 && (n = waiting(r)) != 0; i++)
+        if (enter(r, n, 0, 0, NULL, 0) < 0) tdl_sys.yield();
 }
 
 /* -- Registration ------------------------------------------------------------------------ */
@@ -255,6 +258,7 @@ static int add(tdl_poller *p, int fd, uint64_t token) {
     int rc = tdl_sys.pollable(fd);
     if (rc < 0) return rc;
     TDL_TSAN_RELEASE(p); /* to who fetches its events: the kernel orders that */
+    tdl_pd_note(token, false);
     return ask(ring_of(p), fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI, true, token);
 }
 
@@ -262,6 +266,36 @@ static void remove_pd(tdl_poller *p, int fd, uint64_t token) {
     (void)fd;
     cancel(ring_of(p), token);
     submit(ring_of(p));
+}
+
+/* Is the request's last completion there, or has it been seen? */
+static bool has_ended(struct ring *r, tdl_pd *pd, uint64_t token) {
+    bool yes = tdl_pd_ended(pd, token);
+    if (yes) return true;
+    tdl_lock_take(&r->cq_lock);
+    uint32_t head = at_load_rlx(r->cq_head), tail = at_load_acq(r->cq_tail); /* what the system wrote before it */
+    for (; head != tail && !yes; head++) {
+        const struct io_uring_cqe *c = &r->cqes[head & r->cq_mask];
+        yes = c->user_data == token && !(c->flags & IORING_CQE_F_MORE);
+    }
+    yes |= tdl_pd_ended(pd, token); /* it was taken meanwhile */
+    tdl_unlock(&r->cq_lock);
+    return yes;
+}
+
+/* A request that this thread made has ended with its cancellation. Another's ends when
+ * that thread is next in the system: one that sleeps is woken for it, one that computes
+ * has its tick. */
+static void settle(tdl_poller *p, tdl_pd *pd, uint64_t token) {
+    struct ring *r = ring_of(p);
+    int64_t nap = 10000, until = 0;
+    while (!has_ended(r, pd, token)) {
+        int64_t now = tdl_sys.now();
+        if (!until) until = now + SETTLE_AT_MOST;
+        if (now >= until) return;
+        tdl_sys.nap(nap);
+        if (nap < 1000000) nap *= 2;
+    }
 }
 
 /* -- A host's watchers ------------------------------------------------------------------- */
@@ -391,6 +425,7 @@ static bool translate(struct ring *r, const struct io_uring_cqe *c, tdl_poll_eve
         return true;
     }
     if (LOW(data) & LOW_WATCH) return watched(r, c, out);
+    if (!(c->flags & IORING_CQE_F_MORE)) tdl_pd_note(data, true);
     *out = (tdl_poll_event){data, meaning(c)};
     return true;
 }
@@ -448,6 +483,6 @@ static bool prepare(tdl_poller *p) {
 
 const tdl_backend tdl_backend_uring = {
     .name = "uring", .by_owner = true, .probe = probe, .open = open_ring, .close = close_ring,
-    .add = add, .remove = remove_pd, .watch = watch, .rewatch = rewatch, .unwatch = unwatch,
+    .add = add, .remove = remove_pd, .settle = settle, .watch = watch, .rewatch = rewatch, .unwatch = unwatch,
     .fetch = fetch, .kick = kick, .fd = fd_of, .prepare = prepare,
 };

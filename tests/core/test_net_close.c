@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -192,15 +193,8 @@ TEST_G(listener_close, "D21 closing a listener wakes accept; the port refuses, a
         CHECK(tdl_listener_address(a.l, buf, sizeof buf) != 0);
         tdl_listener_set_deadline(a.l, 5);
         tdl_listener *again = NULL;
-        if (strcmp(tdl_netpoll_name(), "uring") != 0) {
-            CHECK_RC(tdl_dial("tcp", address, 0, &conn), -ECONNREFUSED);
-            CHECK_RC(tdl_listen("tcp", address, &again), 0);
-        } else { /* a moment later, when the poller's thread has let it go */
-            int rc = 0;
-            for (int tries = 0; tries < 1000 && (rc = tdl_listen("tcp", address, &again)) == -EADDRINUSE; tries++)
-                tdl_sleep(TDL_MILLISECOND);
-            CHECK_RC(rc, 0);
-        }
+        CHECK_RC(tdl_dial("tcp", address, 0, &conn), -ECONNREFUSED);
+        CHECK_RC(tdl_listen("tcp", address, &again), 0);
         CHECK_RC(tdl_dial("tcp", address, 0, &conn), 0);
         tdl_conn_free(conn);
         tdl_listener_free(again);
@@ -208,6 +202,52 @@ TEST_G(listener_close, "D21 closing a listener wakes accept; the port refuses, a
         tdl_chan_free(a.started);
     }
     tdl_listener_free(NULL);
+}
+
+static _Atomic int computing;
+
+/* Its thread is in no system call: what the kernel leaves to it waits. */
+static void compute(void *arg) {
+    (void)arg;
+    while (atomic_load(&computing)) {}
+    send_int(arg, 1);
+}
+
+TEST_G(closed_at_once, "D21 when close returns the port is free and the peer has been told, whoever waits and computes") {
+    tdl_chan *ended = tdl_chan_new(1);
+    for (int i = 0; i < 20; i++) {
+        char          address[ADDRESS_SIZE], byte;
+        tdl_chan     *started = tdl_chan_new(2);
+        tdl_listener *again;
+        tdl_conn     *conn;
+        int           fd = net_half_pair(&conn);
+        blocked       a = { NULL, net_listen("tcp", address), started, 99 }, r = { conn, NULL, started, 99 };
+        crew          c;
+        crew_open(&c);
+        crew_start(&c, i % 4 == 3, accept_blocked, &a);
+        crew_start(&c, i % 4 == 3, read_blocked, &r);
+        recv_int(started);
+        recv_int(started);
+        let_park();
+        atomic_store(&computing, 1);
+        tdl_go(compute, ended);
+        if (i % 2) tdl_sleep(TDL_MILLISECOND / 2);
+        CHECK_RC(tdl_listener_close(a.l), 0);
+        CHECK_RC(tdl_listen("tcp", address, &again), 0);
+        CHECK_RC(tdl_conn_close(conn), 0);
+        CHECK_RC(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
+        atomic_store(&computing, 0);
+        recv_int(ended);
+        crew_close(&c);
+        CHECK_RC(a.rc, TDL_ECLOSED);
+        CHECK_RC(r.rc, TDL_ECLOSED);
+        close(fd);
+        tdl_listener_free(again);
+        tdl_listener_free(a.l);
+        tdl_conn_free(conn);
+        tdl_chan_free(started);
+    }
+    tdl_chan_free(ended);
 }
 
 /* -- D9: everything at once ---------------------------------------------------------------------- */
