@@ -250,7 +250,8 @@ int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_
     }
     tdl_poller_retract(&h->poller);
     tdl_host_collect(h);
-    if (h->head || (flags & TDL_POLL_BUSY) ? due(h) : timeout_ns == 0) ask(h);
+    bool left = h->nwatched > 0; /* first, or it would be some watchers' turn each time */
+    if (!left && (h->head || (flags & TDL_POLL_BUSY) ? due(h) : timeout_ns == 0)) ask(h);
     int n = drain(h, events, max);
     if (n > 0 || taken_wake(h) || timeout_ns == 0 || (flags & TDL_POLL_BUSY)) return n;
     int64_t until = TDL_FOREVER, now = tdl_sys.now();

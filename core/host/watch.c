@@ -54,6 +54,17 @@ int tdl_host_watch_modify(tdl_host *h, int watcher, int readiness) {
     return r;
 }
 
+int tdl_host_watch_want(tdl_host *h, int watcher, int readiness) {
+    int r = check(h, watcher);
+    if (r < 0) return r;
+    if (readiness & ~(TDL_READABLE | TDL_WRITABLE) || !(h->watchers[watcher].readiness & TDL_EDGE)) return TDL_EINVAL;
+    const tdl_backend *back = h->poller.back;
+    if (!back->rewant) return 0;
+    readiness &= h->watchers[watcher].readiness;
+    if (readiness) r = back->rewant(&h->poller, h->watchers[watcher].fd, (uint32_t)watcher, readiness);
+    return r < 0 ? r : 1;
+}
+
 /* Called by the poller. A level comes again; an edge is kept in `missed` where
  * there is no room. */
 void tdl_host_on_watch(void *arg, uint32_t watcher, uint32_t readiness) {

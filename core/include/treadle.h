@@ -1399,12 +1399,18 @@ TDL_API int64_t tdl_host_timeout(tdl_host *h);
 TDL_API tdl_outcome *tdl_host_outcomes(tdl_host *h);
 /* Watches any pollable descriptor, level-triggered, for READABLE and/or
  * WRITABLE; its events come as {TDL_WATCHER | id, readiness}. With TDL_EDGE too
- * edge-triggered: an event for each change, the first at once where it is ready.
- * The id, or -EBADF, -EPERM (not pollable), -EEXIST, TDL_EINVAL; -EOPNOTSUPP for
- * TDL_EDGE where libuv polls (tdl_netpoll_name). Host thread. */
+ * edge-triggered: an event for each change, the first at once where it is ready, and
+ * then as tdl_host_watch_want says.
+ * The id, or -EBADF, -EPERM (not pollable), -EEXIST, TDL_EINVAL. Host thread. */
 TDL_API int  tdl_host_watch(tdl_host *h, int fd, int readiness);
 /* Changes what it waits for; 0: nothing, until the next change. */
 TDL_API int  tdl_host_watch_modify(tdl_host *h, int watcher, int readiness);
+/* For one with TDL_EDGE, after an event of READABLE and/or WRITABLE was used up (a read or
+ * a write was told EAGAIN, or did less than it was asked): the next change is to be told.
+ * 1; 0: this back end needs no such call, for any watcher of the host (all but libuv's,
+ * which knows levels only); readiness 0 asks just that. -EBADF; TDL_EINVAL: not with
+ * TDL_EDGE. Host thread. */
+TDL_API int  tdl_host_watch_want(tdl_host *h, int watcher, int readiness);
 /* Ends it; events of it that were not handed out yet are dropped. */
 TDL_API int  tdl_host_unwatch(tdl_host *h, int watcher);
 

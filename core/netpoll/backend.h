@@ -48,10 +48,12 @@ typedef struct tdl_backend {
      * thread has to do it; with no lock held. The poller stays meanwhile. NULL: nothing to wait for. */
     void (*settle)(tdl_poller *p, struct tdl_pd *pd, uint64_t token);
 
-    /* Of a host: level-triggered, or edge-triggered with TDL_EDGE (-EOPNOTSUPP where
-     * there is no such thing). -EEXIST: the fd is watched already. */
+    /* Of a host: level-triggered, or edge-triggered with TDL_EDGE. Where the system knows
+     * levels only, an edge follows its first one when rewant has asked for it; NULL:
+     * edges come by themselves. -EEXIST: the fd is watched already. */
     int (*watch)(tdl_poller *p, int fd, uint32_t watcher, int readiness);
     int (*rewatch)(tdl_poller *p, int fd, uint32_t watcher, int readiness);
+    int (*rewant)(tdl_poller *p, int fd, uint32_t watcher, int readiness);
     void (*unwatch)(tdl_poller *p, int fd, uint32_t watcher);
 
     /* Events, waiting for the first of them up to timeout_ns (< 0: for ever, 0: not

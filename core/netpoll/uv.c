@@ -5,7 +5,7 @@
  * their own here.
  *
  * uv_poll_t is level-triggered: a direction that was told is taken out of what is
- * asked for, until an op wants it again. No thread ever waits inside libuv: the
+ * asked for, until an op, or the user of a watcher with TDL_EDGE, wants it again. No thread ever waits inside libuv: the
  * loop is only run without waiting, under its lock, and the owner waits for the
  * loop's own descriptor beside it. So any thread may add, remove, want or serve;
  * what it changes gets to the system when the loop is next run (by_owner).
@@ -20,29 +20,37 @@
 #include "sys/sys.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <uv.h>
 
 #include "netpoll/backend.h"
 #include "netpoll/polldesc.h"
 
 typedef struct handle {
-    uv_poll_t poll; /* first */
-    uint64_t data;  /* of its events */
+    uv_poll_t poll;               /* first */
+    struct handle *before, *after; /* in loop.fresh; before == NULL: not in it */
+    uint64_t data; /* of its events */
+    uint32_t run;  /* of the loop, in which it was last found: */
+    int at;        /* where in `found` */
+    int fd;
     int asked;      /* UV_READABLE … */
-    bool lasts;     /* a watcher's: asked for until it is changed */
+    bool lasts;     /* a level-triggered watcher's: asked for until it is changed */
 } handle;
 
 struct loop {
     tdl_lock lock;
+    handle fresh; /* head of the ring of handles that libuv will register when it is run */
     uv_loop_t uv;
     uv_async_t wake;
     handle **by_fd;
     int nfds;
-    /* while it is run: where events go */
-    tdl_poll_event *events;
-    int n, max;
-    bool woken;
+    struct found {
+        handle *h;
+        int status, events;
+    } *found; /* by the last run: room for each handle */
+    int nhandles, room, nfound;
+    uint32_t run;
+    unsigned turn; /* where in `found` the next batch begins if not all have room in it */
+    bool woken;    /* while it is run */
 };
 
 static struct loop *loop_of(tdl_poller *p) { return p->state; }
@@ -66,39 +74,83 @@ static uint32_t meaning(int status, int events) {
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
-static void set(handle *h, int asked) {
+static void not_fresh(handle *h) {
+    if (!h->before) return;
+    h->before->after = h->after;
+    h->after->before = h->before;
+    h->before = h->after = NULL;
+}
+
+static void fresh(struct loop *l, handle *h) {
+    if (h->before) return;
+    h->before = &l->fresh;
+    h->after = l->fresh.after;
+    h->before->after = h->after->before = h;
+}
+
+static int set(handle *h, int asked) {
     h->asked = asked;
     if (asked)
-        uv_poll_start(&h->poll, asked, on_poll);
+        fresh(h->poll.loop->data, h);
     else
-        uv_poll_stop(&h->poll);
+        not_fresh(h);
+    return asked ? uv_poll_start(&h->poll, asked, on_poll) : uv_poll_stop(&h->poll);
+}
+
+/* libuv ends the process when the system refuses a descriptor then: one that was
+ * closed behind our back, and whose number may have another file. It tells nobody
+ * any more, as with epoll. */
+static void check_fresh(struct loop *l) {
+    while (l->fresh.after != &l->fresh) {
+        handle *h = l->fresh.after;
+        not_fresh(h);
+        if (tdl_sys.pollable(h->fd) < 0) set(h, 0);
+    }
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
     handle *h = (handle *)(void *)poll;
     struct loop *l = poll->loop->data;
-    if (l->n == l->max) return; /* level-triggered: it comes again */
-    uint32_t what = meaning(status, events);
+    if (h->run == l->run) { /* libuv asks more than once when much is ready */
+        l->found[h->at].events |= events;
+        return;
+    }
+    h->run = l->run;
+    h->at = l->nfound++;
+    l->found[h->at] = (struct found){h, status, events};
+}
+
+static tdl_poll_event hand_out(const struct found *f) {
+    handle *h = f->h;
+    uint32_t what = meaning(f->status, f->events);
     if (h->lasts) {
         what &= PD_READABLE | PD_WRITABLE | PD_HUP;
-        if (status < 0) set(h, h->asked); /* libuv has stopped it */
+        if (f->status < 0) set(h, h->asked); /* libuv has stopped it */
     } else {
-        int left = status < 0 ? 0 : h->asked & ~events;
+        int left = f->status < 0 ? 0 : h->asked & ~f->events;
         if (what & PD_READABLE) left &= ~(UV_READABLE | UV_PRIORITIZED);
         set(h, left);
     }
-    l->events[l->n++] = (tdl_poll_event){h->data, what};
+    return (tdl_poll_event){h->data, what};
 }
 
-/* With the lock. How many events. */
+/* With the lock. How many events; what has no room comes again: libuv asks for levels. */
 static int run(struct loop *l, tdl_poll_event *events, int max) {
-    l->events = events;
-    l->n = 0;
-    l->max = max - 1; /* the last one is for the wake-up */
+    l->nfound = 0;
+    if (++l->run == 0) l->run = 1; /* 0: never */
     l->woken = false;
+    check_fresh(l);
     uv_run(&l->uv, UV_RUN_NOWAIT);
-    if (l->woken) l->events[l->n++] = (tdl_poll_event){DATA_WAKE, 0};
-    return l->n;
+    int n = l->nfound, room = max - 1; /* the last one is for the wake-up */
+    unsigned first = 0;
+    if (n > room) {
+        n = room;
+        first = l->turn;
+        l->turn += (unsigned)n;
+    }
+    for (int i = 0; i < n; i++) events[i] = hand_out(&l->found[(first + (unsigned)i) % (unsigned)l->nfound]);
+    if (l->woken) events[n++] = (tdl_poll_event){DATA_WAKE, 0};
+    return n;
 }
 
 /* -- Opening and closing ------------------------------------------------------------------ */
@@ -107,6 +159,7 @@ static int open_loop(tdl_poller *p) {
     struct loop *l = tdl_alloc_zeroed(sizeof *l);
     if (!l) return TDL_ENOMEM;
     tdl_lock_init(&l->lock, RANK_BACKEND);
+    l->fresh.before = l->fresh.after = &l->fresh;
     int r = uv_loop_init(&l->uv);
     if (r < 0) goto no_loop;
     l->uv.data = l;
@@ -126,6 +179,8 @@ static void on_closed(uv_handle_t *h) { tdl_sys.release(h); }
 static void drop(struct loop *l, int fd) {
     handle *h = l->by_fd[fd];
     l->by_fd[fd] = NULL;
+    l->nhandles--;
+    not_fresh(h);
     uv_close((uv_handle_t *)&h->poll, on_closed);
 }
 
@@ -139,6 +194,7 @@ static void close_loop(tdl_poller *p) {
         run(l, scratch, 1);
     while (uv_loop_close(&l->uv) == UV_EBUSY);
     tdl_sys.release(l->by_fd);
+    tdl_sys.release(l->found);
     tdl_sys.release(l);
     p->state = NULL;
 }
@@ -153,6 +209,13 @@ static int probe(char *why, size_t size) {
 
 /* With the lock. */
 static int room_for(struct loop *l, int fd) {
+    if (l->nhandles == l->room) {
+        int room = l->room ? 2 * l->room : 16;
+        struct found *found = tdl_sys.resize(l->found, (size_t)room * sizeof *found);
+        if (!found) return TDL_ENOMEM;
+        l->found = found;
+        l->room = room;
+    }
     if (fd < l->nfds) return 0;
     int n = 2 * fd + 16;
     handle **by_fd = tdl_sys.resize(l->by_fd, (size_t)n * sizeof *by_fd);
@@ -175,11 +238,13 @@ static int put(struct loop *l, int fd, uint64_t data, int asked, bool lasts) {
         tdl_sys.release(h);
         return r;
     }
+    h->fd = fd;
     h->data = data;
     h->lasts = lasts;
     l->by_fd[fd] = h;
-    set(h, asked);
-    return 0;
+    l->nhandles++;
+    if ((r = set(h, asked)) < 0) drop(l, fd);
+    return r;
 }
 
 static int add(tdl_poller *p, int fd, uint64_t token) {
@@ -218,9 +283,8 @@ static int uv_bits(int readiness) {
 
 static int watch(tdl_poller *p, int fd, uint32_t watcher, int readiness) {
     struct loop *l = loop_of(p);
-    if (readiness & TDL_EDGE) return -EOPNOTSUPP; /* nobody says when it was used up */
     tdl_lock_take(&l->lock);
-    int r = put(l, fd, DATA_WATCH | watcher, uv_bits(readiness), true);
+    int r = put(l, fd, DATA_WATCH | watcher, uv_bits(readiness), !(readiness & TDL_EDGE));
     tdl_unlock(&l->lock);
     return r;
 }
@@ -228,11 +292,23 @@ static int watch(tdl_poller *p, int fd, uint32_t watcher, int readiness) {
 static int rewatch(tdl_poller *p, int fd, uint32_t watcher, int readiness) {
     struct loop *l = loop_of(p);
     (void)watcher;
-    if (readiness & TDL_EDGE) return -EOPNOTSUPP;
     tdl_lock_take(&l->lock);
-    set(l->by_fd[fd], uv_bits(readiness));
+    l->by_fd[fd]->lasts = !(readiness & TDL_EDGE);
+    int r = set(l->by_fd[fd], uv_bits(readiness));
     tdl_unlock(&l->lock);
-    return 0;
+    return r;
+}
+
+/* An edge was told, and its direction taken out; what it told of is used up. */
+static int rewant(tdl_poller *p, int fd, uint32_t watcher, int readiness) {
+    struct loop *l = loop_of(p);
+    int bits = uv_bits(readiness), r = 0;
+    (void)watcher;
+    tdl_lock_take(&l->lock);
+    handle *h = l->by_fd[fd];
+    if (!h->lasts && (h->asked & bits) != bits) r = set(h, h->asked | bits);
+    tdl_unlock(&l->lock);
+    return r;
 }
 
 static void unwatch(tdl_poller *p, int fd, uint32_t watcher) { remove_pd(p, fd, DATA_WATCH | watcher); }
@@ -268,6 +344,7 @@ static bool prepare(tdl_poller *p) {
 
 const tdl_backend tdl_backend_uv = {
     .name = "uv", .by_owner = true, .probe = probe, .open = open_loop, .close = close_loop,
-    .add = add, .remove = remove_pd, .want = want, .watch = watch, .rewatch = rewatch, .unwatch = unwatch,
+    .add = add, .remove = remove_pd, .want = want, .watch = watch, .rewatch = rewatch, .rewant = rewant,
+    .unwatch = unwatch,
     .fetch = fetch, .kick = kick, .fd = fd_of, .prepare = prepare,
 };

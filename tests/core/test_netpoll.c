@@ -265,7 +265,7 @@ TEST(many_at_once, "N3 more descriptors that are ready at once than a back end h
     tdl_event     ev[64];
     tdl_host     *h = NULL;
     struct rlimit limit;
-    int           e = eventfd(1, EFD_CLOEXEC), found = 0, edge = strcmp(tdl_netpoll_name(), "uv") ? TDL_EDGE : 0;
+    int           e = eventfd(1, EFD_CLOEXEC), found = 0;
     REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
@@ -277,7 +277,7 @@ TEST(many_at_once, "N3 more descriptors that are ready at once than a back end h
     CHECK_RC(tdl_host_open("many", &h), 0);
     for (int i = 0; i < MANY; i++) {
         REQUIRE((fds[i] = dup(e)) >= 0);
-        watchers[i] = tdl_host_watch(h, fds[i], TDL_READABLE | (i % 2 ? edge : 0));
+        watchers[i] = tdl_host_watch(h, fds[i], TDL_READABLE | (i % 2 ? TDL_EDGE : 0));
         CHECK(watchers[i] >= 0 && watchers[i] < 2 * MANY);
     }
     for (int round = 0; round < 20000 && found < MANY; round++) {
@@ -293,6 +293,50 @@ TEST(many_at_once, "N3 more descriptors that are ready at once than a back end h
     CHECK_RC(tdl_host_close(h), 0);
     for (int i = 0; i < MANY; i++) close(fds[i]);
     close(e);
+}
+
+TEST(all_have_turns, "N3 levels that stay are told of in turn, however many there are") {
+    enum { MANY = 400 };
+    int       fds[MANY], seen[MANY] = {0}, ids[MANY], found = 0;
+    tdl_event ev[64];
+    tdl_host *h = NULL;
+    int       e = eventfd(1, EFD_CLOEXEC);
+    CHECK_RC(tdl_host_open("turns", &h), 0);
+    for (int i = 0; i < MANY; i++) {
+        REQUIRE((fds[i] = dup(e)) >= 0);
+        REQUIRE((ids[i] = tdl_host_watch(h, fds[i], TDL_READABLE)) >= 0);
+    }
+    for (int round = 0; round < 200 * MANY / 64 && found < MANY; round++) {
+        int n = tdl_host_poll(h, ev, 64, 0);
+        for (int k = 0; k < n; k++)
+            for (int i = 0; i < MANY; i++)
+                if (ev[k].task == (TDL_WATCHER | (uint32_t)ids[i])) found += !seen[i]++;
+    }
+    CHECK_INT(found, MANY);
+    CHECK_RC(tdl_host_close(h), 0);
+    for (int i = 0; i < MANY; i++) close(fds[i]);
+    close(e);
+}
+
+TEST(closed_behind, "N3 descriptors that were closed behind the back of their watchers hurt nobody") {
+    tdl_event ev[4];
+    tdl_host *h = NULL;
+    int       fd[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, fd) == 0);
+    CHECK_RC(tdl_host_open("closed", &h), 0);
+    int level = tdl_host_watch(h, fd[0], TDL_READABLE), edge = tdl_host_watch(h, fd[1], TDL_READABLE | TDL_EDGE);
+    REQUIRE(level >= 0 && edge >= 0);
+    close(fd[0]); /* before it was ever asked for */
+    CHECK(tdl_host_poll(h, ev, 4, 0) >= 0);
+    close(fd[1]);
+    tdl_host_watch_want(h, edge, TDL_READABLE);
+    tdl_host_watch_modify(h, level, TDL_READABLE | TDL_WRITABLE); /* as the back end has it */
+    FILE *file = tmpfile();                                       /* one of their numbers, perhaps */
+    CHECK(tdl_host_poll(h, ev, 4, 0) >= 0);
+    CHECK_RC(tdl_host_unwatch(h, edge), 0);
+    CHECK_RC(tdl_host_unwatch(h, level), 0);
+    CHECK_RC(tdl_host_close(h), 0);
+    if (file) fclose(file);
 }
 
 TEST_G(short_sleeps, "N4 short sleeps never end early, and what happens meanwhile is not missed") {

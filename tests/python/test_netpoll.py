@@ -55,3 +55,61 @@ def test_wrong_name():
 def test_in_this_process():
     name, reason = treadle.netpoll()
     assert name in {"epoll", "uring", "uv"} and reason
+
+
+# Each direction is used up more than once: short reads, full buffers, waiting for either.
+TRANSPORTS = """
+    import asyncio, socket, treadle
+
+    async def serve(reader, writer):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def streams():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        for i in range(100):
+            writer.write(b"%03d" % i)
+            assert await reader.readexactly(3) == b"%03d" % i
+        big = bytes(range(256)) * 32768
+        writer.write(big)
+        await asyncio.sleep(0.02)
+        assert await reader.readexactly(len(big)) == big
+        writer.close()
+        assert await reader.read() == b""
+        server.close()
+
+    async def socks():
+        loop = asyncio.get_running_loop()
+        a, b = socket.socketpair()
+        a.setblocking(False)
+        b.setblocking(False)
+        for i in range(100):
+            read = asyncio.ensure_future(loop.sock_recv(a, 10))
+            await asyncio.sleep(0)
+            await loop.sock_sendall(b, b"%03d" % i)
+            assert await read == b"%03d" % i
+        send = asyncio.ensure_future(loop.sock_sendall(b, bytes(4 << 20)))
+        got = 0
+        while got < 4 << 20:
+            got += len(await loop.sock_recv(a, 1 << 20))
+        await send
+        a.close()
+        b.close()
+
+    async def main():
+        await asyncio.wait_for(streams(), 60)
+        await asyncio.wait_for(socks(), 60)
+        print("done")
+
+    with asyncio.Runner(loop_factory=treadle.Loop) as runner:
+        runner.run(main())
+"""
+
+
+@pytest.mark.parametrize("name", ["epoll", "uring", "uv"])
+def test_asyncios_transports(name):
+    done = script(TRANSPORTS, env=os.environ | {"TDL_NETPOLL": name})
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr

@@ -607,6 +607,7 @@ int64_t tdl_host_timeout(tdl_host *h);
 tdl_outcome *tdl_host_outcomes(tdl_host *h);
 int tdl_host_watch(tdl_host *h, int fd, int readiness);
 int tdl_host_watch_modify(tdl_host *h, int watcher, int readiness);
+int tdl_host_watch_want(tdl_host *h, int watcher, int readiness);
 int tdl_host_unwatch(tdl_host *h, int watcher);
 int tdl_task_new(tdl_host *h, int run);
 int tdl_task_free(tdl_host *h, uint32_t task);

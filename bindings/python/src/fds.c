@@ -53,6 +53,8 @@ watch(ploop *l, ploop_fd *f, int how)
     l->watchers[id] = f;
     f->watcher = id + 1;
     f->loop = l;
+    if (how & TDL_EDGE)
+        l->asks_edges = tdl_host_watch_want(l->host->core, id, 0) > 0;
     return 0;
 }
 
@@ -195,7 +197,7 @@ entry_sync(ploop *l, ploop_entry *e)
         e->counted = counted;
         l->nwatched += counted ? 1 : -1;
     }
-    if (e->reader == NULL && e->writer == NULL && e->sock != NULL && !l->no_edges)
+    if (e->reader == NULL && e->writer == NULL && e->sock != NULL)
         how = TDL_READABLE | TDL_WRITABLE | TDL_EDGE;
     if (how == e->how)
         return 0;
@@ -216,12 +218,8 @@ entry_sync(ploop *l, ploop_entry *e)
     }
     if (r < 0) {
         e->how = 0;
-        if (watch(l, &e->f, how) < 0) {
-            if (errno != EOPNOTSUPP || !(how & TDL_EDGE))
-                return -1;
-            l->no_edges = true; /* libuv: levels will do for who waits */
-            return entry_sync(l, e);
-        }
+        if (watch(l, &e->f, how) < 0)
+            return -1;
     }
     e->how = how;
     return 0;

@@ -45,6 +45,9 @@ struct ploop_fd {
 /* 0, or -1 with errno and no exception (EPERM: a file that is always ready; EEXIST:
  * it is added already). cb follows for what is ready already. */
 int ploop_fd_add(ploop *l, ploop_fd *f);
+/* A read or a write was told EAGAIN, or did less than it was asked: cb is to follow when
+ * there is something again. Where the system has edges of its own it does so anyway. */
+static inline void ploop_fd_want(ploop_fd *f, int directions);
 /* Before close(f->fd). No callback follows. Does nothing when it is not added. */
 void ploop_fd_del(ploop_fd *f);
 
@@ -103,7 +106,7 @@ struct ploop {
     bool running;     /* in run_forever */
     bool sleeping;    /* waits without the GIL, or is about to */
     bool fresh;       /* the first turn of a run asks the kernel */
-    bool no_edges;    /* the host's back end knows levels only */
+    bool asks_edges;  /* the host's back end wants to be asked for each: tdl_host_watch_want */
     bool unsynced;    /* there are entries that fds_open has to register */
     PyObject *thread_id; /* an int, or NULL: asyncio's None */
     /* ready */
@@ -142,5 +145,12 @@ char *ploop_scratch(ploop *l);
 /* The bytes of n that were read. Of a middling size it may be an object that was
  * returned before and that nobody has any more: malloc has no short way for those. */
 PyObject *ploop_bytes(ploop *l, const char *from, Py_ssize_t n);
+
+static inline void
+ploop_fd_want(ploop_fd *f, int directions)
+{
+    if (f->watcher != 0 && f->loop->asks_edges)
+        tdl_host_watch_want(f->loop->host->core, f->watcher - 1, directions);
+}
 
 #endif

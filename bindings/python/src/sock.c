@@ -286,7 +286,11 @@ wait_start(sockop *o)
     o->prev = before;
     o->linked = true;
     o->state = WAITING;
-    return entry_sync(l, e) < 0 ? os_error() : 0;
+    if (entry_sync(l, e) < 0)
+        return os_error();
+    if (e->how & TDL_EDGE)
+        ploop_fd_want(&e->f, kinds[o->kind].writes ? PLOOP_WRITE : PLOOP_READ);
+    return 0;
 }
 
 void

@@ -104,6 +104,8 @@ tr_queue(trobj *t, PyObject *bytes, Py_ssize_t off, PyObject *addr)
         t->q_head = 0;
         t->q_cap = cap;
     }
+    if (t->q_len == 0)
+        ploop_fd_want(&t->fd, PLOOP_WRITE);
     trchunk *c = tr_first(t, t->q_len++);
     c->data = Py_NewRef(bytes);
     c->addr = Py_XNewRef(addr);

@@ -56,6 +56,8 @@ after_read(trobj *t, Py_ssize_t n, Py_ssize_t size)
     if (n < size && !t->hup) {
         char c;
         t->readable = t->check_empty && recv(t->fd.fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+        if (!t->readable)
+            ploop_fd_want(&t->fd, PLOOP_READ);
     }
     t->hint = n;
 }
@@ -70,6 +72,8 @@ no_data(trobj *t, ssize_t n)
         tr_call(t, t->st->tr.s_on_eof, NULL);
     } else if (would_block()) {
         t->readable = errno == EINTR;
+        if (!t->readable)
+            ploop_fd_want(&t->fd, PLOOP_READ);
     } else {
         t->readable = false;
         PyErr_SetFromErrno(PyExc_OSError);
@@ -501,8 +505,10 @@ tr_flush(trobj *t)
         }
         ssize_t n = putv(t, v, nv);
         if (n < 0) {
-            if (would_block())
+            if (would_block()) {
+                ploop_fd_want(&t->fd, PLOOP_WRITE);
                 return;
+            }
             tr_queue_clear(t);
             PyErr_SetFromErrno(PyExc_OSError);
             if (t->empty_waiter != NULL && t->empty_waiter != Py_None) {
@@ -530,8 +536,10 @@ tr_flush(trobj *t)
         }
         if (tr_resume_protocol(t) < 0)
             tr_fatal(t, write_error(t));
-        if (!all)
-            return; /* an edge comes when there is room */
+        if (!all) { /* an edge comes when there is room */
+            ploop_fd_want(&t->fd, PLOOP_WRITE);
+            return;
+        }
     }
     if (t->q_len == 0 && !t->conn_lost)
         drained(t);
