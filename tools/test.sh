@@ -12,7 +12,7 @@ set -uo pipefail # no -e: a part that fails is counted, and the next one runs
 # Some tests open thousands of descriptors; a shell's default is 1,024.
 ulimit -Sn 20000 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
 
-all="c model asan tsan clang aarch64 lua ffi lint python install demo"
+all="c model asan tsan clang aarch64 lua ffi lint docs python install demo"
 # In the foreground, so that Ctrl-C reaches the tests.
 limit="timeout --foreground --kill-after=10 600"
 
@@ -53,6 +53,7 @@ lua_tests()     { built_default && lua_clients_ready && TDL_BUILD=$PWD/build $li
 python_tests()  { venv_ready && PYTHON=$base_python $limit tests/python/run; }
 ffi_fresh()     { "$base_python" ffi/gen_lua_cdef.py --check && say "  the generated declarations are fresh"; }
 lua_lint()      { luacheck --no-color bindings/lua examples/lua tests/lua bench; }
+lua_docs()      { "$base_python" tools/lua_docs.py .dev/lua-docs; }
 install_tests() { built_default && venv_ready && $limit .venv/bin/python -m pytest -p no:cacheprovider -v tests/install; }
 demo_tests()    { built_default && venv_package && $limit .venv/bin/python -m pytest -p no:cacheprovider -v tests/demo; }
 
@@ -67,6 +68,7 @@ run_part() {
         lua)     part "Lua tests"                         busted lua_tests ;;
         ffi)     part "Generated declarations"            check  ffi_fresh ;;
         lint)    part "luacheck"                          check  lua_lint ;;
+        docs)    part "Lua reference by LDoc"             check  lua_docs ;;
         python)  part "Python tests"                      pytest python_tests ;;
         install) part "Installation tests"                pytest install_tests ;;
         demo)    part "Example servers under load"        pytest demo_tests ;;

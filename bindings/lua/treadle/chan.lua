@@ -166,6 +166,7 @@ function Chan:len() return C.tdl_chan_len(self.ptr) end
 ---@return integer
 function Chan:cap() return self.capacity end
 
+--- Whether it is closed; values may still be in its buffer.
 ---@return boolean
 function Chan:closed() return C.tdl_chan_closed(self.ptr) == 1 end
 

@@ -282,7 +282,7 @@ function M.signals(...)
   return self
 end
 
---- A signal is ignored, or what it was before all of this.
+--- Ignores a signal from now on.
 ---@param signal integer|string
 ---@return true
 function M.ignore_signal(signal)
@@ -290,6 +290,7 @@ function M.ignore_signal(signal)
   return true
 end
 
+--- A signal does again what it did before it was ignored or watched.
 ---@param signal integer|string
 ---@return true
 function M.reset_signal(signal)

@@ -67,7 +67,7 @@ end
 --- the global one.
 ---@param name string
 ---@return any module
-local function require_(name)
+function M.require(name)
   if type(name) ~= "string" then errors.misuse("require expects a string, not " .. type(name)) end
   if package.loaded[name] ~= nil then
     if not loading[name] then return raw_require(name) end
@@ -89,13 +89,11 @@ local function require_(name)
   local ok, err = entry.over:wait()
   if last then last.waits = nil end
   if not ok then error(err == "cancelled" and errors.CANCELLED or err, 0) end
-  return require_(name)
+  return M.require(name)
 end
 
-M.require = require_
-
 --- Makes it the global require.
-function M.install() _G.require = require_ end
+function M.install() _G.require = M.require end
 
 --- Puts the original back.
 function M.restore() _G.require = raw_require end

@@ -153,6 +153,7 @@ local STATS = { "conns", "busy", "accepted", "timeouts", "starved" }
 ---@field timeouts integer closed because they were idle
 ---@field starved integer how often there was no descriptor, or memory, for one
 
+--- What it has done, and is at.
 ---@return treadle.ServerStats|nil stats
 ---@return string|nil err "closed"
 function Server:stats()
