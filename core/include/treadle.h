@@ -787,8 +787,8 @@ TDL_API int tdl_pipe_new(size_t capacity, tdl_conn **a, tdl_conn **b);
 TDL_API int tdl_io_pipe(tdl_conn **r, tdl_conn **w);
 /* Closes one end of an in-memory pipe, as tdl_conn_close; code < 0 is what the other end is told:
  * its reads, once all is read, and its writes return it, instead of 0 and -EPIPE (code 0: these).
- * Its own later calls return TDL_ECLOSED. 0; TDL_ECLOSED, and nothing changes; TDL_EINVAL; -EOPNOTSUPP
- * where there is a descriptor. Any caller. */
+ * Its own later calls return TDL_ECLOSED. 0; TDL_ECLOSED, and nothing changes; TDL_EINVAL, also for a code
+ * that says something of who is told (TDL_ECANCELED …); -EOPNOTSUPP where there is a descriptor. Any caller. */
 TDL_API int tdl_conn_close_with(tdl_conn *c, int code);
 
 /* A connection, or a listener, of a descriptor that the caller has: a connected

@@ -85,6 +85,8 @@ static int64_t fill_attempt(tdl_op *op) {
         size_t room = drained ? 0 : tdl_buffer_room(b, step(op, c));
         if (!drained && room == 0) return TDL_ENOMEM;
         if (c->kind == CONN_PACKET && room > op->u.io.n) room = op->u.io.n;
+        if (c->kind == CONN_MEMORY && op->u.io.how <= TDL_FILL_EXACT && room > op->u.io.n - tdl_buffer_len(b))
+            room = op->u.io.n - tdl_buffer_len(b); /* a write there is over when it was asked for */
         int64_t n = drained ? -EAGAIN : tdl_conn_take(c, tdl_buffer_end(b), room);
         if (n == -EINTR) continue;
         if (n == 0) r = last_frame(op, b);

@@ -186,7 +186,9 @@ int64_t tdl_pipe_put(tdl_conn *c, tdl_op *op) {
 
 int tdl_conn_close_with(tdl_conn *c, int code) {
     if (tdl_forked()) return TDL_EFORKED;
-    static const int taken[] = {TDL_PENDING, TDL_EAGAIN, TDL_ETRUNCATED, -EAGAIN, -EINTR}; /* mean something else to an op */
+    static const int taken[] = { /* they say something of the caller, or of the op */
+        TDL_ECANCELED, TDL_EAGAIN, TDL_EINVAL, TDL_EFORKED, TDL_EBUSY, TDL_EHOST, TDL_EDEADLOCK, TDL_ESYSTEM, TDL_ESIM,
+        TDL_ETRUNCATED, TDL_PENDING, -EAGAIN, -EINTR};
     if (!c || code > 0) return TDL_EINVAL;
     for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
         if (code == taken[i]) return TDL_EINVAL;

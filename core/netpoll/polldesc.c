@@ -477,7 +477,8 @@ static int64_t leave(tdl_op *op, tdl_pd *pd, tdl_direction *d, int64_t result) {
     tdl_wake wake = {0};
     if (d->retry) d->ready = 1; /* the next one tries: no event will tell it to */
     d->retry = 0;
-    if (result < 0 && op->u.io.hold && pd->closed) result = TDL_ECLOSED; /* what it would hold is gone */
+    /* what it would hold is gone; who was cancelled is told that */
+    if (result < 0 && result != TDL_ECANCELED && op->u.io.hold && pd->closed) result = TDL_ECLOSED;
     if (result < 0 && pd->kind->failed) pd->kind->failed(pd->object, op, result);
     if (op->u.io.hold && d->keep && !pd->closed)
         d->held = op->u.io.held = 1; /* stays owner; only the op is done */

@@ -357,7 +357,7 @@ static int64_t wait_in(tdl_conn *c, char what, waits *w) {
     case 2: return tdl_chan_recv(w->never, &v);
     case 3: return tdl_conn_write(w->far, "nobody reads", 12);
     case 4: return tdl_conn_copy(c, w->far, -1, NULL);
-    default: return tdl_select(NULL, 0, TDL_FOREVER);
+    default: return tdl_conn_fill(c, TDL_FILL_LINE, 100);
     }
 }
 

@@ -93,6 +93,59 @@ describe("a server", function()
     end
   end))
 
+  it("G6: cancels its handlers when the time is up, whatever they wait in; the next shutdown waits", inside(function()
+    for _, how in ipairs { "shutdown", "close" } do
+      local never, begun, told = treadle.chan(), 0, {}
+      local wait_in = {
+        read = function(c) return c:read "l" end,
+        sleep = function() return treadle.sleep(3600) end,
+        recv = function()
+          local _, _, err = never:recv()
+          return nil, err
+        end,
+      }
+      local server, address = start(function(c)
+        local what = c:read "l"
+        begun = begun + 1
+        local _, err = wait_in[what](c)
+        told[#told + 1] = what .. " " .. tostring(err)
+      end)
+      local clients = {}
+      for what in pairs(wait_in) do
+        local c = assert(treadle.dial("tcp", address))
+        c:write(what, "\n")
+        clients[#clients + 1] = c
+      end
+      while begun < 3 do treadle.sleep(0.001) end
+      if how == "shutdown" then
+        assert.same({ nil, "timeout" }, { server:shutdown(0.01) })
+        assert.is_true(server:shutdown(20))
+        assert.equal(3, #told)
+      end
+      server:close()
+      while #told < 3 do treadle.sleep(0.001) end
+      table.sort(told)
+      assert.same({ "read cancelled", "recv cancelled", "sleep cancelled" }, told)
+      for _, c in ipairs(clients) do
+        assert.same({ nil, "closed", "" }, { c:read "l" })
+        c:close()
+      end
+    end
+  end))
+
+  it("does not cancel the handler that closes it", inside(function()
+    local over = treadle.chan(1)
+    local server, address
+    server, address = start(function()
+      server:close()
+      over:send(treadle.sleep(0.001) or false)
+    end)
+    local c = assert(treadle.dial("tcp", address))
+    c:write "x"
+    assert.same({ true, true }, { over:recv() })
+    c:close()
+  end))
+
   it("refuses what makes no sense", inside(function()
     local l = assert(treadle.listen("tcp", "127.0.0.1:0"))
     raises(function() treadle.serve(l) end, "serve expects a handler")

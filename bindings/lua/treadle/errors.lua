@@ -85,6 +85,26 @@ M.text = setmetatable({}, {
   end,
 })
 
+local codes -- by text; made when first needed
+
+local function note_codes(from, to)
+  for code = to, from, -1 do
+    if TEXT[ffi.string(C.tdl_errname(-code))] then codes[M.text[-code]] = -code end
+  end
+end
+
+--- A code that has this text, treadle's own before the system's; nil for one that no error has.
+---@param text string
+---@return integer|nil code
+function M.code_of(text)
+  if not codes then
+    codes = {}
+    note_codes(1, 4095)
+    note_codes(4097, 4199)
+  end
+  return codes[text]
+end
+
 --- Raised, from the second blocking call on, in a goroutine that goes on after
 --- it has been told "cancelled". tostring gives "treadle: cancelled".
 M.CANCELLED = setmetatable({}, {

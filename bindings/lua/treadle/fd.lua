@@ -62,6 +62,9 @@ function Fd:read(max)
   return ffi.string(bytes, rc)
 end
 
+--- The same, for treadle.io.
+Fd.read_some = Fd.read
+
 --- Writes all of a string.
 ---@param data string
 ---@return integer|nil n

@@ -89,6 +89,18 @@ function File:read(n, timeout)
   end
 end
 
+--- Reads as a connection does, for treadle.io.
+---@param max integer|nil most bytes; 64 KiB when nil
+---@return string|nil data never empty
+---@return string|nil err "closed" at the end of the file; else as for read
+---@return string|nil text
+function File:read_some(max)
+  max = max == nil and CHUNK or whole(max, 1, MOST, "read_some's limit")
+  local data, err, text = read_some(self, max, nil, const.TDL_FOREVER)
+  if data == "" then return nil, "closed" end
+  return data, err, text
+end
+
 --- Reads up to n bytes at an offset; the position stays.
 ---@param n integer
 ---@param offset integer
@@ -279,7 +291,7 @@ local MODES = {
 ---@field perm integer|nil permissions of a new file, less the umask; octal 666 when nil
 ---@field timeout number|nil seconds
 
-local M = { fs = {} }
+local M = { fs = {}, File = File }
 local fs = M.fs
 
 --- Opens a file.

@@ -16,6 +16,7 @@
 -- This file only gathers the public functions; each is documented where it is.
 
 local library = require "treadle.library"
+local buffered = require "treadle.buffered"
 local chan = require "treadle.chan"
 local context = require "treadle.context"
 local debugging = require "treadle.debugging"
@@ -24,6 +25,7 @@ local fd = require "treadle.fd"
 local fs = require "treadle.fs"
 local goroutine = require "treadle.goroutine"
 local group = require "treadle.group"
+local io_ = require "treadle.io"
 local loop = require "treadle.loop"
 local net = require "treadle.net"
 local os_ = require "treadle.os"
@@ -82,6 +84,22 @@ return {
   adopt = net.adopt,
   adopt_listener = net.adopt_listener,
   fd = fd.fd,
+  io = {
+    copy = io_.copy,
+    limit = io_.limit,
+    tee = io_.tee,
+    multi_reader = io_.multi_reader,
+    multi_writer = io_.multi_writer,
+    text = io_.text,
+    collector = io_.collector,
+    discard = io_.discard,
+    read_full = io_.read_full,
+    read_all = io_.read_all,
+    pipe = io_.pipe,
+    buffered_writer = buffered.writer,
+    buffered_reader = buffered.reader,
+    scanner = buffered.scanner,
+  },
   open = fs.open,
   fs = fs.fs,
   lookup = os_.lookup,

@@ -5,13 +5,16 @@
 -- Invariants: the server has its listeners' handles; `ptr` is NULL once it is
 -- closed, and is freed exactly once.  A connection belongs to the goroutine
 -- that serves its request: when the handler has returned, its Conn is closed,
--- and the core parks the connection or gives it up.
+-- and the core parks the connection or gives it up.  `handlers` has the goroutines
+-- that serve, until each has ended.
 
 local ffi = require "ffi"
 local library = require "treadle.library"
 local conn = require "treadle.conn"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
+local scope = require "treadle.scope"
+local sync = require "treadle.sync"
 local task = require "treadle.task"
 local time = require "treadle.time"
 local C, const = library.C, library.const
@@ -26,8 +29,29 @@ local NO_CONN = ffi.cast("tdl_conn *", nil)
 ---@class treadle.Server
 ---@field ptr ffi.cdata* tdl_server, NULL when closed
 ---@field loop treadle.Task hands the connections out
+---@field handlers treadle.Handlers
 local Server = {}
 Server.__index = Server
+
+--- The goroutines that serve, as their owner.
+---@class treadle.Handlers
+---@field tasks table<treadle.Task, true>
+---@field wg treadle.WaitGroup counts them
+local Handlers = {}
+Handlers.__index = Handlers
+
+function Handlers:ended(t)
+  self.tasks[t] = nil
+  self.wg:done()
+end
+
+--- Cancels them, but not the caller.
+function Handlers:cancel()
+  local me = park.running_task()
+  for t in pairs(self.tasks) do
+    if t ~= me then t:cancel() end
+  end
+end
 
 local function give_back(c)
   local ptr = c.ptr
@@ -48,7 +72,9 @@ local function hand_out(self, handler)
   while self.ptr ~= NO_SERVER do
     local rc = hold(C.tdl_server_next_start(state.host, state.id, self.ptr, const.TDL_FOREVER))
     if rc < 0 then return end -- closed, or cancelled
-    task.spawn(nil, serve_one, 2, conn.adopt(), handler)
+    local handlers = self.handlers
+    handlers.wg:add(1)
+    handlers.tasks[task.spawn(handlers, serve_one, 2, conn.adopt(), handler)] = true
   end
 end
 
@@ -114,32 +140,47 @@ function M.serve(listeners, handler, options)
     ffi.gc(l.ptr, nil)
     l.ptr, l.seconds = NO_LISTENER, nil
   end
-  local self = setmetatable({ ptr = ffi.gc(out[0], C.tdl_server_free) }, Server)
+  local handlers = setmetatable({ tasks = {}, wg = sync.waitgroup() }, Handlers)
+  local self = setmetatable({ ptr = ffi.gc(out[0], C.tdl_server_free), handlers = handlers }, Server)
   self.loop = task.spawn(nil, hand_out, 2, self, handler)
   return self
 end
 
---- Closes the listeners and the parked connections, and waits until every request
---- that is being served is done; when the time is up, closes their connections too.
----@param seconds number|nil nil: no limit
----@return true|nil done
----@return string|nil err "timeout" (some had to be closed), "cancelled" (the others are still served), "closed"
-function Server:shutdown(seconds)
-  if self.ptr == NO_SERVER then return nil, "closed" end
-  local when = seconds == nil and const.TDL_FOREVER or time.deadline(seconds)
-  local rc = hold(C.tdl_server_shutdown_start(state.host, state.id, self.ptr, when))
+--- Until every connection is closed and every handler has returned.
+local function drain(self)
+  local rc = hold(C.tdl_server_shutdown_start(state.host, state.id, self.ptr, const.TDL_FOREVER))
   if rc < 0 then return nil, fail(rc) end
-  return true
+  return self.handlers.wg:wait()
 end
 
---- The same at once: every connection is closed, nothing is waited for.
+--- Closes the listeners and the parked connections, and waits until every request
+--- that is being served is done.  When the time is up the handlers' goroutines are
+--- cancelled, whatever they wait in, and their connections closed; another shutdown
+--- waits until they have ended.
+---@param seconds number|nil nil: no limit
+---@return true|nil done
+---@return string|nil err "timeout" (some were cancelled), "cancelled" (the others are still served), "closed"
+function Server:shutdown(seconds)
+  if self.ptr == NO_SERVER then return nil, "closed" end
+  if seconds == nil or seconds == math.huge then return drain(self) end
+  local done, err = scope.timeout(seconds, drain, self)
+  if err == "timeout" and self.ptr ~= NO_SERVER then
+    self.handlers:cancel() -- first, so that this is what they are told
+    C.tdl_server_close(self.ptr)
+  end
+  return done, err
+end
+
+--- The same at once: every connection is closed, the other handlers are cancelled,
+--- nothing is waited for.
 ---@return true|nil done
 ---@return string|nil err "closed" the second time
 function Server:close()
   local ptr = self.ptr
   if ptr == NO_SERVER then return nil, "closed" end
-  C.tdl_server_close(ptr) -- the loop's wait ends with it
   self.ptr = NO_SERVER
+  if state.running then self.handlers:cancel() end
+  C.tdl_server_close(ptr) -- the loop's wait ends with it
   C.tdl_server_free(ffi.gc(ptr, nil))
   return true
 end

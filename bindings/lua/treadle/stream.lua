@@ -82,4 +82,23 @@ function Conn:send_file(file, offset, n)
   return copied(rc, self.ptr == NO_CONN)
 end
 
+--- Closes one end of a pipe in memory, and tells the other why: its reads, once all is
+--- read, and its writes return this error instead of "closed" and "broken pipe".
+---@param err string|nil an error's text as treadle's calls have it: "timeout", "input/output error"; nil: none
+---@return true|nil done
+---@return string|nil err "closed" the second time; "not supported": it is no pipe in memory
+function Conn:close_with(err)
+  local code = 0
+  if err ~= nil then
+    code = errors.code_of(err)
+    if not code then misuse("close_with expects an error's text, not " .. tostring(err)) end
+  end
+  local ptr = self.ptr
+  if ptr == NO_CONN then return nil, "closed" end
+  local rc = C.tdl_conn_close_with(ptr, code)
+  if rc == EINVAL then misuse(("close_with cannot say %q"):format(tostring(err))) end
+  if rc < 0 then return nil, fail(rc) end
+  return self:close()
+end
+
 return Conn
