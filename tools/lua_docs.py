@@ -17,7 +17,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LUA = ROOT / "bindings/lua/treadle"
 # Methods that only the binding itself calls.
-INTERNAL = {"load", "sent", "settled", "drained", "received", "ended", "set_bytes", "take_back"}
+INTERNAL = {"copy_to", "load", "sent", "settled", "drained", "received", "ended", "set_bytes", "take_back"}
 PAGES = {  # page: what it is; its files, those of the compatibility modules with their prefix
     "treadle.sim": ("Simulation: a virtual clock, and an order that a seed decides.", ["sim"]),
     "treadle.guest": ("Goroutines as guests of another loop.", ["guest"]),

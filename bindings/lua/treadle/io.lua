@@ -104,6 +104,10 @@ end
 local Limit = {}
 Limit.__index = Limit
 
+--- Reads what is there, within the limit.
+---@param max integer|nil most bytes
+---@return string|nil data
+---@return string|nil err "closed" at the end, and when nothing is left of the limit
 function Limit:read_some(max)
   if self.left <= 0 then return nil, "closed" end
   local data, err = self.from:read_some(min(max or CHUNK, self.left))
@@ -232,6 +236,9 @@ end
 local Collector = {}
 Collector.__index = Collector
 
+--- Keeps it.
+---@param data string
+---@return integer n
 function Collector:write(data)
   self[#self + 1] = data
   return #data
