@@ -68,7 +68,14 @@ LOOP_METHOD(sock_accept);
 
 /* loopcall.c */
 int ready_push(ploop *l, PyObject *handle); /* takes it */
-PyObject *ready_take(ploop *l);
+ploop_ready ready_take(ploop *l);           /* of at least one */
+static inline ploop_ready *
+ready_at(ploop *l, uint32_t i)
+{
+    return &l->ready[(l->iready + i) & (l->ready_size - 1)];
+}
+/* A handle in the place of a call. -1: exception */
+int ready_make_handle(ploop *l, ploop_ready *r);
 void ready_clear(ploop *l);
 int loop_check_open(ploop *l);
 void loop_wake_up(ploop *l); /* when it sleeps */
@@ -78,7 +85,19 @@ LOOP_METHOD(loop_call_soon);
 LOOP_METHOD(loop_call_soon_threadsafe);
 LOOP_METHOD(loop_call_later);
 LOOP_METHOD(loop_call_at);
-PyObject *loop_future(ploop *l); /* a new asyncio.Future */
+PyObject *loop_learn_call(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames);
+PyObject *loop_getattro(PyObject *l, PyObject *name);
+int loop_setattro(PyObject *l, PyObject *name, PyObject *value);
+void loop_forget_bound(ploop *l);
+
+/* future.c: asyncio's futures, the short way where they are of its own class. */
+PyObject *loop_future(ploop *l);                       /* a new one */
+PyObject *future_waiter(ploop *l);                     /* one that a task is to wait for at once */
+int future_set_none(mod_state *st, PyObject *future);  /* set_result(None) */
+PyObject *future_result(mod_state *st, PyObject *future);
+void future_over(ploop *l, PyObject *future); /* takes it: the waiting is over */
+void futures_forget(ploop *l);
+int future_setup(mod_state *st);
 
 static inline double
 loop_seconds(void)

@@ -36,6 +36,12 @@ poll_events(ploop *l)
     l->fresh = false;
     if (wait == 0) {
         bool ask = fresh || fds_awaited(l);
+        if (!ask && h->pending == 0 && h->ievent == h->nevents && h->ndropped == 0) {
+            /* no goroutine or op waits: only a signal could come */
+            ask = ++l->unasked % 32 == 0;
+            if (!ask)
+                return 0;
+        }
         return host_poll_with(h, 0, ask ? 0 : TDL_POLL_BUSY) < 0 ? -1 : 0;
     }
     /* goroutines that can go on: without giving the GIL up */
@@ -85,15 +91,59 @@ run_slowly(ploop *l, PyObject *handle)
     return done == NULL ? -1 : 0;
 }
 
+/* A call that has no handle gets one for what is said about it when it fails. */
+static int
+call_failed(ploop *l, ploop_ready *r)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    if (ready_make_handle(l, r) < 0) {
+        Py_DECREF(exc);
+        return -1;
+    }
+    PyErr_SetRaisedException(exc);
+    return handle_failed((phandle *)r->what);
+}
+
+static int
+run_call(ploop *l, ploop_ready *r)
+{
+    PyObject *result = NULL;
+    int rc = 0;
+    if (PyContext_Enter(r->context) == 0) {
+        result = r->arg != NULL ? PyObject_CallOneArg(r->what, r->arg) : PyObject_CallNoArgs(r->what);
+        if (PyContext_Exit(r->context) < 0)
+            Py_CLEAR(result);
+    }
+    if (result == NULL)
+        rc = call_failed(l, r);
+    else
+        Py_DECREF(result);
+    Py_DECREF(r->what);
+    Py_XDECREF(r->arg);
+    Py_XDECREF(r->context);
+    return rc;
+}
+
 static int
 run_ready(ploop *l)
 {
     mod_state *st = l->st;
     int rc = 0;
     for (uint32_t n = l->nready; rc == 0 && n > 0 && l->nready > 0; n--) {
-        PyObject *handle = ready_take(l);
+        ploop_ready r = ready_take(l);
         if (l->host != NULL && l->host->watch != NULL)
             watch_beat(l->host, true);
+        if (r.context != NULL && !l->debug) {
+            rc = run_call(l, &r);
+            continue;
+        }
+        if (ready_make_handle(l, &r) < 0) {
+            Py_DECREF(r.what);
+            Py_XDECREF(r.arg);
+            Py_DECREF(r.context);
+            return -1;
+        }
+        PyObject *handle = r.what;
         if (l->debug || (!Py_IS_TYPE(handle, st->HandleType) && !Py_IS_TYPE(handle, st->TimerHandleType)))
             rc = run_slowly(l, handle);
         else if (!((phandle *)handle)->cancelled)
@@ -195,6 +245,7 @@ static PyObject *
 loop_leave(ploop *l, PyObject *Py_UNUSED(ignored))
 {
     l->running = false;
+    loop_forget_bound(l); /* they keep it alive */
     if (l->host != NULL)
         watch_beat(l->host, false);
     Py_RETURN_NONE;
@@ -205,6 +256,7 @@ loop_close_host(ploop *l, PyObject *Py_UNUSED(ignored))
 {
     pyhost *h = l->host;
     fds_clear(l);
+    futures_forget(l);
     l->host = NULL;
     if (h != NULL) {
         host_close(h);
@@ -279,12 +331,25 @@ loop_add_callback(ploop *l, PyObject *handle)
     Py_RETURN_NONE;
 }
 
+/* Makes the i-th a handle. The ring may be moved meanwhile: the collector's finalizers
+ * can add to it. */
+static int
+ready_handle(ploop *l, uint32_t i)
+{
+    ploop_ready r = *ready_at(l, i);
+    if (ready_make_handle(l, &r) < 0)
+        return -1;
+    *ready_at(l, i) = r;
+    return 0;
+}
+
 static PyObject *
 loop_ready_list(ploop *l, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *list = PyList_New(l->nready);
+    PyObject *list = PyList_New(0);
     for (uint32_t i = 0; list != NULL && i < l->nready; i++)
-        PyList_SET_ITEM(list, i, Py_NewRef(l->ready[(l->iready + i) & (l->ready_size - 1)]));
+        if (ready_handle(l, i) < 0 || PyList_Append(list, ready_at(l, i)->what) < 0)
+            Py_CLEAR(list);
     return list;
 }
 
@@ -302,7 +367,7 @@ loop_ready_popleft(ploop *l, PyObject *Py_UNUSED(ignored))
 {
     if (l->nready == 0)
         return PyErr_Format(PyExc_IndexError, "pop from an empty deque");
-    return ready_take(l);
+    return ready_handle(l, 0) < 0 ? NULL : ready_take(l).what;
 }
 
 static PyObject *
@@ -387,8 +452,16 @@ loop_traverse(ploop *l, visitproc visit, void *arg)
     Py_VISIT(l->fatal);
     Py_VISIT(l->thread_id);
     Py_VISIT(l->future_kwargs);
-    for (uint32_t i = 0; i < l->nready; i++)
-        Py_VISIT(l->ready[(l->iready + i) & (l->ready_size - 1)]);
+    for (int i = 0; i < PLOOP_IDLE; i++)
+        Py_VISIT(l->idle_futures[i]);
+    for (uint32_t i = 0; i < l->nready; i++) {
+        ploop_ready *r = ready_at(l, i);
+        Py_VISIT(r->what);
+        Py_VISIT(r->arg);
+        Py_VISIT(r->context);
+    }
+    for (int i = 0; i < PLOOP_BOUND; i++)
+        Py_VISIT(l->bound[i].method);
     for (uint32_t i = 0; i < l->ntimers; i++)
         Py_VISIT(l->timers[i].handle);
     int rc = fds_traverse(l, visit, arg);
@@ -407,7 +480,8 @@ loop_clear(ploop *l)
     Py_CLEAR(l->live);
     Py_CLEAR(l->fatal);
     Py_CLEAR(l->thread_id);
-    Py_CLEAR(l->future_kwargs);
+    futures_forget(l);
+    loop_forget_bound(l);
     Py_CLEAR(l->spare[0]);
     Py_CLEAR(l->spare[1]);
     if (l->host != NULL)
@@ -494,6 +568,8 @@ static PyMemberDef loop_members[] = {
 static PyType_Slot loop_slots[] = {
     {Py_tp_doc, "The C half of treadle.Loop (internal)."},
     {Py_tp_new, loop_new},
+    {Py_tp_getattro, loop_getattro},
+    {Py_tp_setattro, loop_setattro},
     {Py_tp_dealloc, loop_dealloc},
     {Py_tp_traverse, loop_traverse},
     {Py_tp_clear, loop_clear},

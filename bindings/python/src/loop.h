@@ -12,8 +12,13 @@
  *    callbacks at once and to the handles of add_reader through the ready queue;
  *    timers that are due go to the ready queue; the handles that were ready by
  *    then run; `at_end` nodes.
- *  - ready[] is a ring of strong references to handles: ours, or any object with
- *    asyncio.Handle's _cancelled and _run (debug mode and subclasses make those).
+ *  - ready[] is a ring of handles (ours, or any object with asyncio.Handle's
+ *    _cancelled and _run: debug mode and subclasses make those) and of calls that
+ *    nobody has a handle of: asyncio's tasks and futures, in C, drop what call_soon
+ *    returns. Who looks at the queue makes handles of those.
+ *  - bound[] has bound methods that were asked for while the loop runs, for those who
+ *    will ask again: it is of the type's state that bound_tag names, and what
+ *    setattr() puts in the loop under such a name takes its place.
  *  - timers[] is a 4-ary heap by (when, seq) of strong references to TimerHandles
  *    of ours, each of which knows its index; a cancelled one leaves it at once. */
 #ifndef TDLPY_LOOP_H
@@ -89,6 +94,13 @@ enum { PLOOP_SCRATCH = 256 * 1024, PLOOP_HANDLES = 1024 };
 
 typedef struct { double when; uint64_t seq; phandle *handle; } ploop_timer;
 
+/* A handle, when context is NULL. Else a call of it, with arg unless that is NULL. All
+ * strong. */
+typedef struct { PyObject *what, *arg, *context; } ploop_ready;
+
+enum { PLOOP_BOUND = 16, PLOOP_IDLE = 4 };
+typedef struct { PyObject *name, *method; } ploop_bound;
+
 /* A descriptor that add_reader, add_writer or a sock_ method uses; see fds.h. */
 typedef struct ploop_entry ploop_entry;
 
@@ -110,8 +122,11 @@ struct ploop {
     bool unsynced;    /* there are entries that fds_open has to register */
     PyObject *thread_id; /* an int, or NULL: asyncio's None */
     /* ready */
-    PyObject **ready; /* a ring of nready from iready on; size is a power of two */
+    ploop_ready *ready; /* a ring of nready from iready on; size is a power of two */
     uint32_t ready_size, iready, nready;
+    uint32_t unasked; /* turns in which the host was not asked: it had nothing to say */
+    ploop_bound bound[PLOOP_BOUND];
+    unsigned bound_tag;
     /* timers */
     ploop_timer *timers;
     uint32_t ntimers, timers_size;
@@ -134,6 +149,8 @@ struct ploop {
     PyObject *spare[2]; /* see ploop_bytes */
     int ispare;
     PyObject *future_kwargs; /* {"loop": the loop}, once it was needed */
+    PyObject *idle_futures[PLOOP_IDLE]; /* see future.c */
+    unsigned idle_next;
     char *scratch; /* PLOOP_SCRATCH bytes for ploop_scratch */
 };
 

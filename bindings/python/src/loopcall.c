@@ -16,13 +16,13 @@ static int
 ready_grow(ploop *l)
 {
     uint32_t size = l->ready_size ? 2 * l->ready_size : 64;
-    PyObject **ring = PyMem_Malloc(size * sizeof *ring);
+    ploop_ready *ring = PyMem_Malloc(size * sizeof *ring);
     if (ring == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     for (uint32_t i = 0; i < l->nready; i++)
-        ring[i] = l->ready[(l->iready + i) & (l->ready_size - 1)];
+        ring[i] = *ready_at(l, i);
     PyMem_Free(l->ready);
     l->ready = ring;
     l->ready_size = size;
@@ -37,24 +37,54 @@ ready_push(ploop *l, PyObject *handle)
         Py_DECREF(handle);
         return -1;
     }
-    l->ready[(l->iready + l->nready++) & (l->ready_size - 1)] = handle;
+    *ready_at(l, l->nready++) = (ploop_ready){handle, NULL, NULL};
     return 0;
 }
 
-PyObject *
+/* A call that nobody can cancel. Everything is borrowed; arg may be NULL. */
+static int
+ready_push_call(ploop *l, PyObject *callable, PyObject *arg, PyObject *context)
+{
+    if (l->nready == l->ready_size && ready_grow(l) < 0)
+        return -1;
+    *ready_at(l, l->nready++) = (ploop_ready){Py_NewRef(callable), Py_XNewRef(arg), Py_NewRef(context)};
+    return 0;
+}
+
+ploop_ready
 ready_take(ploop *l)
 {
-    PyObject *handle = l->ready[l->iready];
+    ploop_ready r = *ready_at(l, 0);
     l->iready = (l->iready + 1) & (l->ready_size - 1);
     l->nready--;
-    return handle;
+    return r;
+}
+
+int
+ready_make_handle(ploop *l, ploop_ready *r)
+{
+    if (r->context == NULL)
+        return 0;
+    phandle *h = handle_new(l, false, r->what, &r->arg, r->arg != NULL, r->context);
+    if (h == NULL)
+        return -1;
+    ploop_ready old = *r;
+    *r = (ploop_ready){(PyObject *)h, NULL, NULL};
+    Py_DECREF(old.what); /* the handle has them */
+    Py_XDECREF(old.arg);
+    Py_DECREF(old.context);
+    return 0;
 }
 
 void
 ready_clear(ploop *l)
 {
-    while (l->nready > 0)
-        Py_DECREF(ready_take(l));
+    while (l->nready > 0) {
+        ploop_ready r = ready_take(l);
+        Py_DECREF(r.what);
+        Py_XDECREF(r.arg);
+        Py_XDECREF(r.context);
+    }
 }
 
 /* -- Arguments of call_soon and its kind ---------------------------------- */
@@ -129,10 +159,35 @@ loop_wake_up(ploop *l)
     }
 }
 
+/* asyncio's tasks and futures, in C, call call_soon(callable[, argument], context=…),
+ * with names that are a tuple of their own, and drop what it returns. */
+static inline bool
+from_asyncio(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    return kwnames == l->st->kw_asyncio && kwnames != NULL && (size_t)(n - 1) < 2 && !l->debug && !l->closed &&
+           PyContext_CheckExact(args[n]);
+}
+
+/* What stands for call_soon once, when the module is loaded: keeps that tuple. */
+PyObject *
+loop_learn_call(PyObject *module, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n), PyObject *kwnames)
+{
+    mod_state *st = state_of(module);
+    if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 &&
+        PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "context") == 0)
+        Py_XSETREF(st->kw_asyncio, Py_NewRef(kwnames));
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 call_soon(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, const char *method)
 {
     call c;
+    if (from_asyncio(l, args, n, kwnames)) {
+        if (ready_push_call(l, args[0], n > 1 ? args[1] : NULL, args[n]) < 0)
+            return NULL;
+        Py_RETURN_NONE;
+    }
     if (parse_call(l, method, args, n, kwnames, 0, &c) < 0 || loop_check_open(l) < 0)
         return NULL;
     phandle *h = make_handle(l, false, method, &c);
@@ -223,6 +278,69 @@ loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwna
     return call_at(l, args[0], at, "call_at", &c);
 }
 
+/* -- Its methods, bound ---------------------------------------------------- */
+
+/* asyncio's tasks and futures get call_soon and get_debug from the loop each time that
+ * they call it, which makes an object each time. */
+static inline ploop_bound * /* the first of two places that may have it */
+bound_at(ploop *l, PyObject *name)
+{
+    return &l->bound[((uint64_t)(uintptr_t)name * 0x9e3779b97f4a7c15u >> 32) % PLOOP_BOUND & ~1u];
+}
+
+void
+loop_forget_bound(ploop *l)
+{
+    for (int i = 0; i < PLOOP_BOUND; i++) {
+        Py_CLEAR(l->bound[i].method);
+        Py_CLEAR(l->bound[i].name);
+    }
+}
+
+static void
+remember(ploop *l, PyObject *name, PyObject *method)
+{
+#ifndef Py_GIL_DISABLED /* where others may come at any time, nothing is kept */
+    PyObject *self = (PyObject *)l;
+    unsigned tag = Py_TYPE(self)->tp_version_tag;
+    if (tag == 0 || !l->running || !(PyCFunction_Check(method) ? PyCFunction_GET_SELF(method) == self
+                                     : PyMethod_Check(method) && PyMethod_GET_SELF(method) == self))
+        return;
+    if (tag != l->bound_tag)
+        loop_forget_bound(l);
+    l->bound_tag = tag;
+    ploop_bound *b = bound_at(l, name);
+    if (b->name != NULL)
+        b++; /* who is there stays */
+    Py_XSETREF(b->method, Py_NewRef(method));
+    Py_XSETREF(b->name, Py_NewRef(name));
+#else
+    (void)l, (void)name, (void)method;
+#endif
+}
+
+PyObject *
+loop_getattro(PyObject *self, PyObject *name)
+{
+    ploop *l = (ploop *)self;
+    ploop_bound *b = bound_at(l, name);
+    if (b->name != name)
+        b++;
+    if (b->name == name && l->bound_tag == Py_TYPE(self)->tp_version_tag)
+        return Py_NewRef(b->method);
+    PyObject *value = PyObject_GenericGetAttr(self, name);
+    if (value != NULL)
+        remember(l, name, value);
+    return value;
+}
+
+int
+loop_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    loop_forget_bound((ploop *)self);
+    return PyObject_GenericSetAttr(self, name, value);
+}
+
 /* -- For the other files -------------------------------------------------- */
 
 ploop *
@@ -265,23 +383,13 @@ ploop_bytes(ploop *l, const char *from, Py_ssize_t n)
     return bytes;
 }
 
-/* By a dictionary that is kept: a call with keywords makes one each time. */
-PyObject *
-loop_future(ploop *l)
-{
-    if (l->future_kwargs == NULL)
-        l->future_kwargs = Py_BuildValue("{O:O}", PyTuple_GET_ITEM(l->st->kw_loop, 0), (PyObject *)l);
-    PyObject *none = l->future_kwargs == NULL ? NULL : PyTuple_New(0);
-    PyObject *future = none == NULL ? NULL : PyObject_Call(l->st->FutureType, none, l->future_kwargs);
-    Py_XDECREF(none);
-    return future;
-}
-
 int
 ploop_call_soon(ploop *l, PyObject *callable, PyObject *const *args, Py_ssize_t n, PyObject *context)
 {
     if (loop_check_open(l) < 0)
         return -1;
+    if (context != NULL && context != Py_None && n <= 1 && !l->debug)
+        return ready_push_call(l, callable, n > 0 ? args[0] : NULL, context);
     phandle *h = make_handle(l, false, "call_soon", &(call){callable, context, args, n});
     return h == NULL ? -1 : ready_push(l, (PyObject *)h);
 }
@@ -370,6 +478,8 @@ loop_run_later(ploop *l)
 void
 loop_run_at_end(ploop *l)
 {
+    if (l->at_end.next == &l->at_end)
+        return;
     PyObject *exc = PyErr_GetRaisedException();
     while (l->at_end.next != &l->at_end) {
         ploop_later *n = l->at_end.next;

@@ -205,6 +205,7 @@ static PyMethodDef functions[] = {
     {"_tls_use", tls_use, METH_VARARGS, NULL},
     {"_streams_use", streams_use, METH_VARARGS, NULL},
     {"_streams_methods", streams_methods, METH_NOARGS, NULL},
+    {"_learn_call", (PyCFunction)(void (*)(void))loop_learn_call, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_launch", op_launch, METH_O, NULL},
     {"_scope_op", op_scope, METH_O, NULL},
     {"_waits_for", (PyCFunction)(void (*)(void))circle_waits_for, METH_FASTCALL, NULL},
@@ -357,7 +358,7 @@ module_exec(PyObject *module)
     mod_state *st = state_of(module);
     memset(st, 0, sizeof *st);
     if (check_core() < 0 || intern_names(st) < 0 || import_asyncio(st) < 0 ||
-        add_types(module, st) < 0 || handle_setup(module, st) < 0 || net_setup(module, st) < 0 ||
+        add_types(module, st) < 0 || future_setup(st) < 0 || handle_setup(module, st) < 0 || net_setup(module, st) < 0 ||
         transport_setup(module, st) < 0)
         return -1;
     st->ChannelClosed = new_exception(
@@ -388,6 +389,7 @@ module_exec(PyObject *module)
     X(CaseType) X(MutexType) X(CondType) X(SemaphoreType) X(WaitGroupType) X(TimerType)    \
     X(TickerType) X(RWMutexType) X(RWSideType) X(ContextType) X(OnceType)                  \
     X(HandleType) X(TimerHandleType) X(LoopCoreType) X(FutureType) X(kw_loop)              \
+    X(kw_asyncio) X(empty) X(fut_set_result) X(fut_result) X(fut_blocking)                 \
     X(SockOpType) X(SocketType) X(SelectorLoopType)                                        \
     X(ErrGroupType) X(SingleFlightType) X(ConnType) X(LinesType) X(ListenerType)           \
     X(ChannelClosed) X(Closed) X(DeadlockError) X(CancelledError) X(InvalidStateError)     \

@@ -276,8 +276,12 @@ wait_start(sockop *o)
     ploop_entry *e = claim(o);
     if (e == NULL)
         return -1;
-    Py_XSETREF(o->future, loop_future(l));
-    if (o->future == NULL || PyObject_SetAttr(o->future, l->st->s_blocking, Py_True) < 0)
+    PyObject *before_it = o->future;
+    o->future = NULL;
+    if (before_it != NULL)
+        future_over(l, before_it);
+    o->future = future_waiter(l);
+    if (o->future == NULL)
         return -1;
     sockop **at = &e->waiters[kinds[o->kind].writes], *before = NULL;
     for (; *at != NULL; at = &(*at)->next)
@@ -299,9 +303,8 @@ sockop_ready(sockop *o)
     mod_state *st = o->loop->st;
     unlink_op(o);
     if (o->state == WAITING) {
-        PyObject *done = PyObject_CallMethodOneArg(o->future, st->s_set_result, Py_None);
-        if (done != NULL)
-            Py_DECREF(done);
+        if (future_set_none(st, o->future) == 0)
+            ;
         else if (PyErr_ExceptionMatches(st->InvalidStateError))
             PyErr_Clear(), o->state = REFUSED;
         else
@@ -322,7 +325,10 @@ end(sockop *o)
         entry_sync(o->loop, e);
         Py_DECREF(o); /* the caller has another */
     }
-    Py_CLEAR(o->future);
+    PyObject *future = o->future;
+    o->future = NULL;
+    if (future != NULL)
+        future_over(o->loop, future);
     Py_CLEAR(o->sock);
     Py_CLEAR(o->arg);
     Py_CLEAR(o->arg2);
@@ -356,7 +362,7 @@ sockop_send(PyObject *self, PyObject *Py_UNUSED(value), PyObject **result)
         return PYGEN_ERROR;
     }
     if (o->linked || o->state == REFUSED) { /* no event, so it was cancelled, or nobody waits */
-        PyObject *done = PyObject_CallMethodNoArgs(o->future, o->loop->st->s_result);
+        PyObject *done = future_result(o->loop->st, o->future);
         Py_XDECREF(done);
         if (done != NULL)
             PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");

@@ -53,6 +53,9 @@ struct mod_state {
     PyObject *packb, *unpackb; /* msgpack, once it was needed */
     PyObject *empty_kw_context; /* ("context",) */
     PyObject *kw_loop;          /* ("loop",) */
+    PyObject *kw_asyncio;       /* see loopcall.c, or NULL */
+    PyObject *empty;            /* () */
+    PyObject *fut_set_result, *fut_result, *fut_blocking; /* asyncio.Future's, unbound */
     /* the network's, see net.h */
     PyTypeObject *DgramType, *FdType, *CallType, *ServerType, *TcpInfoType, *FileType, *ProcessType, *WatchType;
     PyObject *Truncated;

@@ -144,6 +144,24 @@ class _Selector(selectors.BaseSelector):
         self._loop._close_host()
 
 
+class _Stage:
+    """What stands for a loop while the extension learns how asyncio's C calls call_soon."""
+
+    call_soon = staticmethod(_treadle._learn_call)
+
+    @staticmethod
+    def get_debug() -> bool:
+        return False
+
+
+def _learn() -> None:
+    future: asyncio.Future[None] = asyncio.Future(loop=_Stage())  # type: ignore[arg-type]
+    future.add_done_callback(id)
+    future.set_result(None)
+
+
+_learn()
+
 _SOURCE_TAKES_DEBUG = "debug" in inspect.signature(_format_source).parameters
 
 
