@@ -39,6 +39,12 @@ static const struct {
     {TDL_ELIMIT, "TDL_ELIMIT", "the simulation has reached its limit"},
     {TDL_ENONAME, "TDL_ENONAME", "no such host"},
     {TDL_ENAMESERVER, "TDL_ENAMESERVER", "no name server has answered"},
+    {TDL_ENOTLS, "TDL_ENOTLS", "OpenSSL 3 cannot be loaded"},
+    {TDL_ETLS, "TDL_ETLS", "TLS failed"},
+    {TDL_ETLSALERT, "TDL_ETLSALERT", "TLS refused by the peer"},
+    {TDL_ECERT, "TDL_ECERT", "certificate not trusted"},
+    {TDL_ECERTNAME, "TDL_ECERTNAME", "certificate is for another name"},
+    {TDL_ETLSEOF, "TDL_ETLSEOF", "TLS stream cut off"},
     {TDL_PENDING, "TDL_PENDING", "pending"},
 };
 
@@ -92,5 +98,6 @@ size_t tdl_abi_size(const char *type) {
     if (strcmp(type, "tdl_stat") == 0) return sizeof(tdl_stat);
     if (strcmp(type, "tdl_process_options") == 0) return sizeof(tdl_process_options);
     if (strcmp(type, "tdl_packet") == 0) return sizeof(tdl_packet);
+    if (strcmp(type, "tdl_tls_options") == 0) return sizeof(tdl_tls_options);
     return 0;
 }

@@ -2,6 +2,7 @@
  * The _start forms: the host's side of every blocking operation. */
 #include "host/host.h"
 #include "net/net.h"
+#include "net/tls.h"
 #include "sched/ops.h"
 #include "sim/sim.h"
 #include "sync/chan.h"
@@ -106,6 +107,10 @@ int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *bu
     if (n > IO_MAX) return TDL_EINVAL;
     START_FORM(tdl_conn_write_op(op, c, buf, n));
 }
+
+int tdl_conn_handshake_start(tdl_host *h, uint32_t task, tdl_conn *c) { START_FORM(tdl_conn_handshake_op(op, c)); }
+
+int tdl_conn_end_tls_start(tdl_host *h, uint32_t task, tdl_conn *c) { START_FORM(tdl_conn_end_tls_op(op, c)); }
 
 int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit) {
     START_FORM(tdl_conn_fill_op(op, c, how, limit));

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "net/net.h"
+#include "net/tls.h"
 #include "sys/pool.h"
 #include "sys/sys.h"
 
@@ -26,7 +27,6 @@ tdl_conn *tdl_conn_alloc(int kind) {
     tdl_conn *c = tdl_pool_take(&pool);
     if (!c) return NULL;
     c->kind = (uint8_t)kind;
-    c->gone = tdl_conn_dealloc;
     return c;
 }
 
@@ -34,7 +34,7 @@ tdl_conn *tdl_conn_alloc(int kind) {
  * read would seem to find the stream's proper end. */
 static void failed(void *object, tdl_op *op, int64_t error) {
     tdl_conn *c = object;
-    if (op->u.io.dir == PD_WRITE && error == -ECONNRESET) at_store_rlx(&c->reset, 1);
+    if (op->u.io.dir == PD_WRITE && error == -ECONNRESET) at_or_seq(&c->marks, MARK_RESET);
 }
 
 /* A stream has ended: by a reset? A write that is still under way may have been
@@ -42,7 +42,7 @@ static void failed(void *object, tdl_op *op, int64_t error) {
 static bool was_reset(tdl_conn *c) {
     if (c->is_unix) return false;
     bool writing = tdl_pd_busy(c->pd, PD_WRITE);
-    if (at_load_rlx(&c->reset)) return true; /* stored under the lock that tdl_pd_busy took */
+    if (at_load_rlx(&c->marks) & MARK_RESET) return true; /* stored under the lock that tdl_pd_busy took */
     return writing && tdl_tcp_is_over(c->pd->fd);
 }
 
@@ -76,7 +76,9 @@ int tdl_conn_make(tdl_conn **out, tdl_poller *poller, int fd, int kind, int fami
 
 int tdl_conn_close(tdl_conn *c) {
     if (tdl_forked()) return TDL_EFORKED;
-    return c ? tdl_pd_close(c->pd) : TDL_EINVAL;
+    if (!c) return TDL_EINVAL;
+    if (tdl_conn_tls(c)) tdl_tls_closing(c);
+    return tdl_pd_close(c->pd);
 }
 
 static void gone(void *arg) {
@@ -84,13 +86,19 @@ static void gone(void *arg) {
     tdl_buffer_free(&c->in);
     struct tdl_server *s = c->kind == CONN_MEMORY ? NULL : c->server;
     if (c->kind == CONN_MEMORY) tdl_pipe_release(c);
-    c->gone(c);
+    if (tdl_conn_tls(c)) tdl_tls_gone(c->tls);
+    if (c->of_fd)
+        tdl_fd_dealloc(c);
+    else
+        tdl_conn_dealloc(c);
     tdl_copy_conn_gone();
     if (s) tdl_served_gone(s);
 }
 
 void tdl_conn_free(tdl_conn *c) {
-    if (c && !tdl_forked()) tdl_pd_release(c->pd, gone, c);
+    if (!c || tdl_forked()) return;
+    if (tdl_conn_tls(c)) tdl_tls_closing(c);
+    tdl_pd_release(c->pd, gone, c);
 }
 
 int tdl_pd_nothing(tdl_pd *pd) {
@@ -109,18 +117,25 @@ static int64_t take_packet(int fd, void *buf, size_t n) {
     return r >= 0 && (m.msg_flags & MSG_TRUNC) ? TDL_ETRUNCATED : r;
 }
 
+static inline int64_t take_socket(tdl_conn *c, void *buf, size_t n) {
+    int64_t r = tdl_sys.recv(c->pd->fd, buf, n);
+    return TDL_UNLIKELY(r == 0) && was_reset(c) ? -ECONNRESET : r;
+}
+
+int64_t tdl_conn_take_socket(tdl_conn *c, void *buf, size_t n) { return take_socket(c, buf, n); }
+
 int64_t tdl_conn_take(tdl_conn *c, void *buf, size_t n) {
-    if (TDL_LIKELY(c->kind == CONN_SOCKET)) {
-        int64_t r = tdl_sys.recv(c->pd->fd, buf, n);
-        return TDL_UNLIKELY(r == 0) && was_reset(c) ? -ECONNRESET : r;
-    }
+    if (TDL_LIKELY(c->kind == CONN_SOCKET)) return take_socket(c, buf, n);
+    if (c->kind == CONN_TLS) return tdl_tls_take(c, buf, n);
     if (c->kind == CONN_FILE) return tdl_sys.read(c->pd->fd, buf, n);
     if (c->kind == CONN_PACKET) return take_packet(c->pd->fd, buf, n);
     return tdl_pipe_take(c, buf, n);
 }
 
 int64_t tdl_conn_put(tdl_conn *c, const void *buf, size_t n) {
-    if (TDL_UNLIKELY(c->kind == CONN_FILE)) return tdl_sys.write(c->pd->fd, buf, n);
+    if (TDL_LIKELY(c->kind == CONN_SOCKET)) return tdl_sys.send(c->pd->fd, buf, n);
+    if (c->kind == CONN_TLS) return tdl_tls_put(c, buf, n);
+    if (c->kind == CONN_FILE) return tdl_sys.write(c->pd->fd, buf, n);
     return tdl_sys.send(c->pd->fd, buf, n);
 }
 
@@ -162,7 +177,7 @@ int64_t tdl_conn_read_op(tdl_op *op, tdl_conn *c, void *buf, size_t n) {
 static int64_t write_attempt(tdl_op *op) {
     tdl_conn *c = op->u.io.object;
     if (!op->u.io.buf) return TDL_ENOMEM; /* there was none to copy it to */
-    if (c->kind == CONN_MEMORY) return tdl_pipe_put(c, op);
+    if (TDL_UNLIKELY(c->kind >= CONN_MEMORY)) return c->kind == CONN_TLS ? tdl_tls_write(op, c) : tdl_pipe_put(c, op);
     while (op->u.io.done < op->u.io.n) {
         size_t left = op->u.io.n - op->u.io.done;
         int64_t r = tdl_conn_put(c, op->u.io.buf + op->u.io.done, left);
@@ -252,7 +267,12 @@ static int shut(tdl_conn *c, int how) {
     if (!c) return TDL_EINVAL;
     int r = tdl_pd_enter_plain(c->pd);
     if (r < 0) return r;
-    r = c->kind == CONN_MEMORY ? tdl_pipe_shut(c, how) : tdl_sys.shutdown(c->pd->fd, how);
+    if (c->kind == CONN_MEMORY)
+        r = tdl_pipe_shut(c, how);
+    else if (c->kind == CONN_TLS && how == SHUT_WR)
+        r = tdl_tls_notify(c);
+    else
+        r = tdl_sys.shutdown(c->pd->fd, how);
     tdl_pd_leave_plain(c->pd);
     return r;
 }

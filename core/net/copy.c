@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "net/net.h"
+#include "net/tls.h"
 #include "sys/sys.h"
 
 enum { READING, WRITING };
@@ -85,6 +86,8 @@ void tdl_copy_conn_gone(void) {
     while (n) close_pair(pair[--n]);
 }
 
+static bool takes_splice(const tdl_conn *c) { return c->kind == CONN_SOCKET || c->kind == CONN_FILE; }
+
 /* -- Attempts ---------------------------------------------------------------------------- */
 
 static size_t at_most(const copy *k, size_t n) { return k->left >= 0 && (uint64_t)k->left < n ? (size_t)k->left : n; }
@@ -94,6 +97,10 @@ static int64_t read_attempt(tdl_op *op) {
     tdl_conn *c = k->from;
     size_t have = tdl_buffer_len(&c->in);
     int64_t r;
+    if (k->pair[0] >= 0 && !takes_splice(c)) { /* it has been given TLS meanwhile */
+        give_pair(k->pair);
+        k->pair[0] = -1;
+    }
     if (k->pair[0] >= 0 && !have) {
         do
             r = tdl_sys.splice(c->pd->fd, k->pair[1], at_most(k, ROUND));
@@ -144,6 +151,7 @@ static int64_t write_memory(tdl_op *op, copy *k) {
     op->u.io.buf = k->block->data;
     op->u.io.n = k->block->end;
     if (c->kind == CONN_MEMORY) return tdl_pipe_put(c, op);
+    if (c->kind == CONN_TLS) return tdl_tls_write(op, c);
     while (op->u.io.done < op->u.io.n) {
         int64_t r = tdl_conn_put(c, op->u.io.buf + op->u.io.done, op->u.io.n - op->u.io.done);
         if (r == -EINTR) continue;
@@ -157,7 +165,7 @@ static int64_t write_memory(tdl_op *op, copy *k) {
 static int64_t write_attempt(tdl_op *op) {
     copy *k = op->u.io.object;
     while (k->in_pipe) {
-        int64_t r = tdl_sys.splice(k->pair[0], k->to->pd->fd, k->in_pipe);
+        int64_t r = takes_splice(k->to) ? tdl_sys.splice(k->pair[0], k->to->pd->fd, k->in_pipe) : -EINVAL;
         if (r == -EINTR) continue;
         if (r == -EAGAIN) return TDL_EAGAIN;
         if (r == -EINVAL && (r = empty_pipe(k)) == 0) break;
@@ -192,6 +200,7 @@ static int64_t file_by_hand(tdl_op *op, copy *k) {
 
 static int64_t file_attempt(tdl_op *op) {
     copy *k = op->u.io.object;
+    if (!takes_splice(k->to)) k->by_hand = true;
     while (!k->by_hand) {
         size_t n = at_most(k, FILE_ROUND);
         if (n == 0) return 0;
@@ -274,8 +283,6 @@ static void abandon(tdl_op *op) {
 
 static const tdl_op_class copy_class = {"IO wait (copy)", finish, abandon};
 
-static bool takes_splice(const tdl_conn *c) { return c->kind == CONN_SOCKET || c->kind == CONN_FILE; }
-
 static copy *begin(tdl_op *op, tdl_conn *to, tdl_conn *from, int64_t n) {
     copy *k = tdl_alloc_zeroed(sizeof *k);
     op->extra = 0;
@@ -310,7 +317,6 @@ int64_t tdl_conn_send_file_op(tdl_op *op, tdl_conn *to, int fd, int64_t offset, 
     k->file = fd;
     k->offset = offset;
     k->stage = WRITING;
-    k->by_hand = !takes_splice(to);
     return go_on(op, half(op, k));
 }
 

@@ -57,7 +57,7 @@ int tdl_conn_adopt(int fd, tdl_conn **out) {
 }
 
 static int release(tdl_conn *c) {
-    if (c->kind == CONN_MEMORY) return -EOPNOTSUPP;
+    if (c->kind == CONN_MEMORY || tdl_conn_tls(c)) return -EOPNOTSUPP;
     int fd = tdl_pd_disown(c->pd);
     if (fd >= 0 && c->blocking) tdl_sys.nonblock(fd, 0);
     return fd;
@@ -70,7 +70,7 @@ int tdl_conn_release(tdl_conn *c) {
 
 /* -- tdl_fd -------------------------------------------------------------------------- */
 
-static void back_to_pool(tdl_conn *c) { tdl_pool_give(&pool, TDL_CONTAINER(c, tdl_fd, stream)); }
+void tdl_fd_dealloc(tdl_conn *c) { tdl_pool_give(&pool, TDL_CONTAINER(c, tdl_fd, stream)); }
 
 static int take_over(int fd, tdl_fd **out) {
     static const tdl_pd_kind kind;
@@ -83,7 +83,7 @@ static int take_over(int fd, tdl_fd **out) {
     r = f ? 0 : TDL_ENOMEM;
     if (f) {
         f->stream.kind = CONN_FILE;
-        f->stream.gone = back_to_pool;
+        f->stream.of_fd = 1;
         f->stream.blocking = blocking != 0;
         r = tdl_pd_open(&f->stream.pd, poller, fd, &kind, f);
     }

@@ -78,6 +78,7 @@ static int64_t send_attempt(tdl_op *op) {
     tdl_conn *c = op->u.io.object;
     const struct call *k = op->u.io.copy;
     if (!k) return TDL_ENOMEM;
+    if (c->kind == CONN_TLS) return -EOPNOTSUPP;
     const char *bytes = k->bytes;
     while (op->u.io.done < op->u.io.n) {
         size_t left = op->u.io.n - op->u.io.done;
@@ -162,6 +163,7 @@ static int64_t recv_attempt(tdl_op *op) {
     int64_t r;
     if (!k) return TDL_ENOMEM;
     *k->count = 0;
+    if (c->kind == CONN_TLS) return -EOPNOTSUPP;
     size_t have = tdl_buffer_len(&c->in);
     if (have) { /* left by a framed read: what came with those bytes is gone */
         if (have > op->u.io.n) have = op->u.io.n;

@@ -13,6 +13,7 @@
 
 #include "io/buf.h"
 #include "net/net.h"
+#include "net/tls.h"
 #include "sys/sys.h"
 
 enum { PIECES_MAX = 1024, AT_ONCE = 64 };
@@ -52,12 +53,14 @@ static int of_chain(tdl_op *op, struct iovec *v, size_t *bytes) {
 static int64_t put(tdl_conn *c, struct iovec *v, int n) {
     struct msghdr m = {.msg_iov = v, .msg_iovlen = (size_t)n};
     if (c->kind == CONN_FILE) return tdl_sys.writev(c->pd->fd, v, n);
+    if (c->kind == CONN_TLS) return tdl_tls_putv(c, v, n);
     return tdl_sys.sendmsg(c->pd->fd, &m);
 }
 
 static int64_t attempt_copy(tdl_op *op) {
     tdl_conn *c = op->u.io.object;
     if (c->kind == CONN_MEMORY) return tdl_pipe_put(c, op);
+    if (c->kind == CONN_TLS) return tdl_tls_write(op, c);
     int64_t r;
     do /* a message goes out whole */
         r = tdl_conn_put(c, op->u.io.buf, op->u.io.n);
@@ -82,6 +85,7 @@ static int64_t attempt(tdl_op *op) {
         if (op->u.io.how == OF_CHAIN) tdl_buf_skip((tdl_buf *)(void *)op->u.io.buf, (size_t)r);
         if ((size_t)r < bytes && tdl_sys.short_drains && c->kind == CONN_SOCKET) return TDL_EAGAIN;
     }
+    if (c->kind == CONN_TLS) return tdl_tls_written(c, (int64_t)op->u.io.n);
     return (int64_t)op->u.io.n;
 }
 

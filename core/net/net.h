@@ -18,8 +18,12 @@ enum {
     CONN_SOCKET, /* a stream socket */
     CONN_PACKET, /* a socket that keeps the bounds of messages */
     CONN_FILE,   /* read(2) and write(2): a pipe, a terminal, a device … */
-    CONN_MEMORY  /* one end of an in-memory pipe, see pipe.c; it has no fd */
+    CONN_MEMORY, /* one end of an in-memory pipe, see pipe.c; it has no fd */
+    CONN_TLS     /* a stream socket with TLS on it, see tls.h: what was CONN_SOCKET before */
 };
+
+/* Of a connection's marks. */
+enum { MARK_RESET = 1, MARK_TLS = 2 };
 
 struct tdl_conn {
     tdl_lock lock; /* for the pool only */
@@ -27,7 +31,10 @@ struct tdl_conn {
     uint8_t end : 1; /* CONN_MEMORY: which of the two it is */
     uint8_t is_unix : 1;
     uint8_t blocking : 1; /* adopted: it was in blocking mode, and is again when released */
-    _Atomic uint8_t reset; /* TCP: a write was told of it. Written under pd's lock; see conn.c */
+    uint8_t of_fd : 1; /* it is a tdl_fd's */
+    /* MARK_RESET: TCP, a write was told of it; see conn.c. MARK_TLS: it has TLS. Written under
+     * pd's lock; the release of MARK_TLS pairs with tdl_conn_tls */
+    _Atomic uint8_t marks;
     uint8_t served; /* of a server: see server.c; under the server's lock */
     tdl_pd *pd;
     tdl_buffer in; /* belongs to who owns the read direction */
@@ -35,8 +42,13 @@ struct tdl_conn {
         struct tdl_pipe *pipe;     /* CONN_MEMORY: what it shares with the other end */
         struct tdl_server *server; /* the others: NULL, or that of which it is one */
     };
-    void (*gone)(tdl_conn *c); /* gives the memory back */
+    struct tdl_tls_stream *tls; /* CONN_TLS, and with MARK_TLS */
 };
+
+/* Its TLS, for who has no direction; NULL. */
+static inline struct tdl_tls_stream *tdl_conn_tls(tdl_conn *c) {
+    return TDL_UNLIKELY(at_load_acq(&c->marks) & MARK_TLS) ? c->tls : NULL;
+}
 
 /* A descriptor that the user brought is a connection inside. */
 struct tdl_fd {
@@ -48,6 +60,7 @@ bool tdl_tcp_is_over(int fd);
 /* The memory of one; NULL. */
 tdl_conn *tdl_conn_alloc(int kind);
 void tdl_conn_dealloc(tdl_conn *c);
+void tdl_fd_dealloc(tdl_conn *c);
 /* Makes a connection of fd, registered with poller. On an error the fd is
  * still the caller's. */
 int tdl_conn_make(tdl_conn **c, tdl_poller *poller, int fd, int kind, int family);
@@ -100,6 +113,7 @@ int64_t tdl_dgram_send_batch_op(tdl_op *op, tdl_dgram *d, tdl_packet *packets, i
  * -EAGAIN: not now. */
 int64_t tdl_conn_take(tdl_conn *c, void *buf, size_t n);
 int64_t tdl_conn_put(tdl_conn *c, const void *buf, size_t n);
+int64_t tdl_conn_take_socket(tdl_conn *c, void *buf, size_t n); /* of the socket that is under TLS, too */
 /* An op on n = 0 bytes, which is done at once on what is open. */
 int tdl_pd_nothing(tdl_pd *pd);
 

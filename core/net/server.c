@@ -28,6 +28,7 @@
 #include <poll.h>
 
 #include "net/net.h"
+#include "net/tls.h"
 #include "sys/pool.h"
 #include "sys/sys.h"
 
@@ -337,6 +338,7 @@ void tdl_served_arrived(void *object, bool hup, int why) {
  * after this look is seen by tdl_pd_park. */
 static bool more(tdl_conn *c) {
     if (tdl_buffer_len(&c->in)) return true;
+    if (c->kind == CONN_TLS && tdl_tls_pending(c)) return true;
     if (tdl_pd_take_ready(c->pd, PD_READ) <= 0) return false;
     int r;
     do

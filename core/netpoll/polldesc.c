@@ -86,7 +86,7 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
     pd->kind = &plain; /* until it is open */
     pd->bubble = tdl_m_self()->bubble;
     if (++pd->seq == 0) pd->seq = 1; /* 0 marks what is no descriptor */
-    pd->parked = 0;
+    pd->parked = pd->cross = 0;
     pd->users = 2; /* the handle, and us: see below */
     pd->inside = 1;
     at_store_rlx(&pd->ended, 0);
@@ -406,6 +406,7 @@ static inline void want(tdl_pd *pd, int dir) {
     tdl_poller *p = pd->poller;
     if (!p || !p->back->want || pd->fd < 0) return;
     p->back->want(p, pd->fd, tdl_pd_token(pd), dir);
+    if (pd->cross) p->back->want(p, pd->fd, tdl_pd_token(pd), !dir);
     if (p->back->by_owner) tdl_poller_retime(p);
 }
 
@@ -487,6 +488,26 @@ static int64_t leave(tdl_op *op, tdl_pd *pd, tdl_direction *d, int64_t result) {
     drop_user(pd);
     tdl_wake_up(&wake);
     return result;
+}
+
+void tdl_pd_set_cross(tdl_pd *pd, bool on) {
+    tdl_lock_take(&pd->lock);
+    pd->cross = on;
+    tdl_unlock(&pd->lock);
+}
+
+int tdl_pd_change(tdl_pd *pd, int (*change)(void *arg), void *arg) {
+    int no = tdl_refused(pd->bubble);
+    if (no < 0) return no;
+    tdl_lock_take(&pd->lock);
+    bool busy = pd->dir[PD_READ].owner || pd->dir[PD_WRITE].owner || pd->parked;
+    int r = pd->closed ? TDL_ECLOSED : busy ? TDL_EBUSY : 0;
+    if (r == 0) {
+        r = change(arg);
+        pd->dir[PD_READ].ready = pd->dir[PD_WRITE].ready = 1;
+    }
+    tdl_unlock(&pd->lock);
+    return r;
 }
 
 bool tdl_pd_busy(tdl_pd *pd, int dir) {
@@ -716,6 +737,16 @@ static bool became_ready(tdl_direction *d, tdl_wake *wake) {
     return true;
 }
 
+void tdl_pd_nudge(tdl_pd *pd) {
+    tdl_wake reader = {0}, writer = {0};
+    tdl_lock_take(&pd->lock);
+    became_ready(&pd->dir[PD_READ], &reader);
+    became_ready(&pd->dir[PD_WRITE], &writer);
+    tdl_unlock(&pd->lock);
+    tdl_wake_up(&reader);
+    tdl_wake_up(&writer);
+}
+
 void tdl_pd_event(uint64_t token, int what) {
     tdl_pd *pd = meant(token);
     tdl_wake reader = {0}, writer = {0};
@@ -728,8 +759,8 @@ void tdl_pd_event(uint64_t token, int what) {
         what |= PD_READABLE | PD_WRITABLE | PD_HUP; /* the attempt will tell why */
     if (what & PD_HUP) pd->dir[PD_READ].hup = 1;
     if (what & PD_URGENT) at_store_rlx(&pd->short_drains, 0);
-    if (what & PD_READABLE) became_ready(&pd->dir[PD_READ], &reader);
-    if (what & PD_WRITABLE) became_ready(&pd->dir[PD_WRITE], &writer);
+    if ((what & PD_READABLE) || TDL_UNLIKELY(pd->cross)) became_ready(&pd->dir[PD_READ], &reader);
+    if ((what & PD_WRITABLE) || TDL_UNLIKELY(pd->cross)) became_ready(&pd->dir[PD_WRITE], &writer);
     if (pd->parked && (what & PD_READABLE) && !pd->dir[PD_READ].retry) {
         go_in(pd);
         tell_arrived(pd, 0);

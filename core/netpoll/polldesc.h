@@ -76,6 +76,7 @@ struct tdl_pd {
     uint8_t open; /* in its poller's list */
     uint8_t closed;
     uint8_t parked;
+    uint8_t cross; /* an event in one direction is one in both: see tdl_pd_set_cross */
     /* a short read says that nothing is left. So for TCP, until urgent data is
      * seen (a read stops at its mark). Written under the lock, read without */
     _Atomic uint8_t short_drains;
@@ -118,6 +119,15 @@ int64_t tdl_pd_op(tdl_op *op, tdl_pd *pd, int dir, bool hold, const tdl_op_class
 int tdl_pd_unhold(tdl_pd *pd, int dir, bool again);
 /* Is the direction held, by this op (NULL: by any)? */
 bool tdl_pd_holds(tdl_pd *pd, int dir, tdl_op *op);
+
+/* For a stream whose reads may have to wait until they can write, and the other way
+ * round: from now on each event, and each wait, is for both directions. */
+void tdl_pd_set_cross(tdl_pd *pd, bool on);
+/* Something has happened that no event will tell of: both directions try again. */
+void tdl_pd_nudge(tdl_pd *pd);
+/* Calls change(arg) under the descriptor's lock, while nobody uses either
+ * direction; both are worth an attempt then. What it returns; TDL_ECLOSED; TDL_EBUSY. */
+int tdl_pd_change(tdl_pd *pd, int (*change)(void *arg), void *arg);
 
 /* Has the direction an owner? What `failed` did for one who has left is seen then. */
 bool tdl_pd_busy(tdl_pd *pd, int dir);

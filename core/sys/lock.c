@@ -35,6 +35,7 @@ static const char *const names[RANKS] = {
     [RANK_OBJECT] = "object",
     [RANK_JUDGEMENT] = "judgement",
     [RANK_BLOCKED] = "who waits for a lock",
+    [RANK_TLS] = "TLS stream",
     [RANK_PD] = "poll descriptor",
     [RANK_PIPE] = "in-memory pipe",
     [RANK_PARK] = "parked tasks",

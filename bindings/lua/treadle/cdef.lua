@@ -7,7 +7,7 @@ return {
   abi = 1,
   version = "0.1.0",
   -- structures whose size the library is asked for
-  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_iovec", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_server_options", "tdl_packet", "tdl_stat", "tdl_process_options", "tdl_event", "tdl_outcome", "tdl_worker_options", "tdl_sim_options", "tdl_sim_report" },
+  structs = { "tdl_val", "tdl_go_options", "tdl_case", "tdl_addr", "tdl_iovec", "tdl_listen_options", "tdl_dial_options", "tdl_tcp_info", "tdl_tls_options", "tdl_server_options", "tdl_packet", "tdl_stat", "tdl_process_options", "tdl_event", "tdl_outcome", "tdl_worker_options", "tdl_sim_options", "tdl_sim_report" },
   const = {
     TDL_ECLOSED = -4097,
     TDL_ETIMEDOUT = -4098,
@@ -36,6 +36,12 @@ return {
     TDL_ELIMIT = -4125,
     TDL_ENONAME = -4130,
     TDL_ENAMESERVER = -4131,
+    TDL_ENOTLS = -4140,
+    TDL_ETLS = -4141,
+    TDL_ETLSALERT = -4142,
+    TDL_ECERT = -4143,
+    TDL_ECERTNAME = -4144,
+    TDL_ETLSEOF = -4145,
     TDL_PENDING = -4200,
     TDL_NIL = 0,
     TDL_BOOL = 1,
@@ -68,6 +74,31 @@ return {
     TDL_TOS = 8,
     TDL_TTL = 9,
     TDL_BROADCAST = 10,
+    TDL_TLS_SERVER = 1,
+    TDL_TLS_NO_VERIFY = 2,
+    TDL_TLS_ANY_NAME = 4,
+    TDL_TLS_ASK_CLIENT = 8,
+    TDL_TLS_NEED_CLIENT = 16,
+    TDL_TLS_NO_RESUME = 32,
+    TDL_TLS_KNOWN_NAME = 64,
+    TDL_TLS_ALL = 127,
+    TDL_TLS_1_0 = 769,
+    TDL_TLS_1_1 = 770,
+    TDL_TLS_1_2 = 771,
+    TDL_TLS_1_3 = 772,
+    TDL_TLS_VERSION = 1,
+    TDL_TLS_CIPHER = 2,
+    TDL_TLS_ALPN = 3,
+    TDL_TLS_SERVER_NAME = 4,
+    TDL_TLS_SUBJECT = 5,
+    TDL_TLS_ISSUER = 6,
+    TDL_TLS_PEER_CERT = 7,
+    TDL_TLS_VERIFY = 8,
+    TDL_TLS_ERROR = 9,
+    TDL_TLS_DONE = 16,
+    TDL_TLS_RESUMED = 17,
+    TDL_TLS_VERIFY_CODE = 18,
+    TDL_TLS_VERSION_NUMBER = 19,
     TDL_SERVER_CONNS = 0,
     TDL_SERVER_BUSY = 1,
     TDL_SERVER_ACCEPTED = 2,
@@ -449,6 +480,32 @@ int64_t bytes_acked, bytes_received, bytes_unsent;
 int64_t delivery_rate;
 } tdl_tcp_info;
 int tdl_conn_tcp_info(tdl_conn *c, tdl_tcp_info *info);
+typedef struct tdl_tls tdl_tls;
+typedef struct tdl_tls_session tdl_tls_session;
+typedef struct tdl_tls_options {
+uint32_t size;
+uint32_t flags;
+int32_t min_version;
+int32_t max_version;
+const char *cert;
+const char *key;
+const char *password;
+const char *ca;
+const char *alpn;
+const char *ciphers;
+} tdl_tls_options;
+int tdl_tls_new(const tdl_tls_options *o, tdl_tls **t, char *why, size_t size);
+int tdl_tls_add_name(tdl_tls *t, const char *name, tdl_tls *other);
+void tdl_tls_free(tdl_tls *t);
+int tdl_tls_library(char *buf, size_t size);
+int tdl_conn_set_tls(tdl_conn *c, tdl_tls *t, const char *server_name, tdl_tls_session *session);
+int tdl_conn_handshake(tdl_conn *c);
+int tdl_conn_end_tls(tdl_conn *c);
+tdl_tls_session *tdl_conn_tls_session(tdl_conn *c);
+void tdl_tls_session_free(tdl_tls_session *s);
+int tdl_conn_tls_text(tdl_conn *c, int what, char *buf, size_t size);
+int tdl_conn_tls_number(tdl_conn *c, int what);
+int tdl_conn_has_tls(tdl_conn *c);
 typedef struct tdl_server tdl_server;
 typedef void (*tdl_handler)(tdl_conn *c, void *arg);
 typedef struct tdl_server_options {
@@ -651,6 +708,8 @@ int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *
 int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n);
 int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);
 int tdl_conn_fill_start(tdl_host *h, uint32_t task, tdl_conn *c, int how, size_t limit);
+int tdl_conn_handshake_start(tdl_host *h, uint32_t task, tdl_conn *c);
+int tdl_conn_end_tls_start(tdl_host *h, uint32_t task, tdl_conn *c);
 int tdl_conn_copy_start(tdl_host *h, uint32_t task, tdl_conn *to, tdl_conn *from, int64_t n);
 int tdl_conn_send_file_start(tdl_host *h, uint32_t task, tdl_conn *c, int fd, int64_t offset, int64_t n);
 int tdl_server_next_start(tdl_host *h, uint32_t task, tdl_server *s, int64_t deadline);

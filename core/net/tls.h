@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT
+ * What connections call for the bytes of one with TLS; how it works: tls_stream.h. */
+#ifndef TDL_NET_TLS_H
+#define TDL_NET_TLS_H
+
+#include "net/net.h"
+
+struct iovec;
+
+/* As tdl_conn_take and tdl_conn_put, but that put may leave records behind in the
+ * stream, which tdl_tls_flush then sends: 0, -EAGAIN or an error. */
+int64_t tdl_tls_take(tdl_conn *c, void *buf, size_t n);
+int64_t tdl_tls_put(tdl_conn *c, const void *buf, size_t n);
+int64_t tdl_tls_flush(tdl_conn *c);
+/* As put, of several pieces: the first of them. */
+int64_t tdl_tls_putv(tdl_conn *c, const struct iovec *v, int n);
+/* The attempt of an op that has n bytes to write, at op->u.io.buf. */
+int64_t tdl_tls_write(tdl_op *op, tdl_conn *c);
+/* After the attempts that accept all bytes: n once they have gone out, or TDL_EAGAIN …. */
+int64_t tdl_tls_written(tdl_conn *c, int64_t n);
+/* Are there decrypted bytes, or records, that no event will tell of? */
+bool tdl_tls_pending(tdl_conn *c);
+/* Says that nothing more will be written. 0, -EAGAIN: it has still to go out. */
+int tdl_tls_notify(tdl_conn *c);
+/* The connection is being closed, by any caller: the same, if it can be done at once. */
+void tdl_tls_closing(tdl_conn *c);
+void tdl_tls_gone(struct tdl_tls_stream *s);
+
+int64_t tdl_conn_handshake_op(tdl_op *op, tdl_conn *c);
+int64_t tdl_conn_end_tls_op(tdl_op *op, tdl_conn *c);
+
+#endif
