@@ -2,8 +2,8 @@
 # Sourced after say.sh. Debian packages: which purpose needs which, and how they
 # are installed. Nothing is asked of the network when nothing is missing.
 
-packages_build="gcc libc6-dev make cmake ninja-build pkg-config libuv1-dev"
-packages_core_tests="libcmocka-dev luajit libluajit-5.1-dev python3-dev gdb libunwind-dev"
+packages_build="gcc libc6-dev make cmake ninja-build pkg-config libuv1-dev libssl-dev"
+packages_core_tests="libcmocka-dev luajit libluajit-5.1-dev python3-dev gdb libunwind-dev openssl curl"
 packages_sanitizers="clang libclang-rt-14-dev"
 packages_aarch64="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 packages_lua="luajit libluajit-5.1-dev lua-busted lua-check lua-ldoc lua-messagepack luarocks lua-luv neovim"

@@ -75,8 +75,8 @@ struct tdl_pd {
     uint32_t bubble; /* the simulation in which it was opened; 0: in none */
     uint8_t open; /* in its poller's list */
     uint8_t closed;
-    uint8_t parked;
-    uint8_t cross; /* an event in one direction is one in both: see tdl_pd_set_cross */
+    uint8_t parked : 1;
+    uint8_t cross : 1; /* an event in one direction is one in both: see tdl_pd_set_cross */
     /* a short read says that nothing is left. So for TCP, until urgent data is
      * seen (a read stops at its mark). Written under the lock, read without */
     _Atomic uint8_t short_drains;
