@@ -4,7 +4,6 @@
 -- The core counts, limits and waits; results and errors, which are Lua's, are
 -- kept here.  A single flight joins the goroutines of one lua_State.
 
-local ffi = require "ffi"
 local library = require "treadle.library"
 local errors = require "treadle.errors"
 local context = require "treadle.context"
@@ -14,17 +13,12 @@ local time = require "treadle.time"
 local C, const = library.C, library.const
 
 local state, hold, fail = park.state, park.hold, park.fail
-local misuse = errors.misuse
+local own, misuse = park.own, errors.misuse
 local deadline = time.deadline
 local select, pcall = select, pcall
 
 local FOREVER, NOWAIT = const.TDL_FOREVER, const.TDL_NOWAIT
-local EAGAIN, ENOMEM, ECANCELED = const.TDL_EAGAIN, const.TDL_ENOMEM, const.TDL_ECANCELED
-
-local function own(ptr, free)
-  if ptr == nil then error("treadle: " .. errors.text[ENOMEM], 0) end
-  return ffi.gc(ptr, free)
-end
+local EAGAIN, ECANCELED = const.TDL_EAGAIN, const.TDL_ECANCELED
 
 --- Goroutines of which the first that fails ends the common context.
 ---@class treadle.ErrGroup: treadle.Owner

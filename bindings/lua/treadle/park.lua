@@ -33,6 +33,7 @@ local text, misuse, CANCELLED = errors.text, errors.misuse, errors.CANCELLED
 local PENDING, FOREVER = const.TDL_PENDING, const.TDL_FOREVER
 local EINVAL, ECANCELED, EBUSY = const.TDL_EINVAL, const.TDL_ECANCELED, const.TDL_EBUSY
 local EHOST, EFORKED = const.TDL_EHOST, const.TDL_EFORKED
+local EAGAIN, ENOMEM = const.TDL_EAGAIN, const.TDL_ENOMEM
 local EDEADLOCK = const.TDL_EDEADLOCK
 local EUNYIELDABLE = -0x10000 -- our own: the wait was called off, Lua cannot leave this frame
 
@@ -260,12 +261,40 @@ local function need_run()
   if not state.running then misuse "this works only inside treadle.run" end
 end
 
+--- Waits, for an operation that returns 0. A caller may have gone by a tail call,
+--- and the wait be all that holds the object: it is used once more after the wait,
+--- so that it lives as long.
+---@return true|nil done
+---@return string|nil err
+local function wait_slow(object, rc)
+  rc = hold(rc)
+  if rc == 0 then return true end
+  return nil, fail(rc, object)
+end
+
+--- The result of an operation that does not wait.
+---@return boolean done
+local function tried(rc)
+  if rc == EAGAIN then return false end
+  if rc < 0 then fail(rc) end
+  return true
+end
+
+--- An object of the core's that goes with the Lua object which has it.
+local function own(ptr, free)
+  if ptr == nil then error("treadle: " .. text[ENOMEM], 0) end
+  return ffi.gc(ptr, free)
+end
+
 return {
   state = state,
   hold = hold,
   leave = leave,
   spend = spend,
   fail = fail,
+  wait_slow = wait_slow,
+  tried = tried,
+  own = own,
   refuse = refuse,
   park = park,
   running_task = running_task,

@@ -5,7 +5,6 @@
 -- Invariant: as in sync.lua, the core's object lives as long as the Lua object,
 -- and that as long as anybody waits for it.
 
-local ffi = require "ffi"
 local library = require "treadle.library"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
@@ -13,27 +12,11 @@ local time = require "treadle.time"
 local C, const = library.C, library.const
 
 local state, hold, fail = park.state, park.hold, park.fail
+local wait_slow, tried, own = park.wait_slow, park.tried, park.own
 local misuse = errors.misuse
 local deadline = time.deadline
 
-local FOREVER, EAGAIN, ENOMEM = const.TDL_FOREVER, const.TDL_EAGAIN, const.TDL_ENOMEM
-
-local function own(ptr, free)
-  if ptr == nil then error("treadle: " .. errors.text[ENOMEM], 0) end
-  return ffi.gc(ptr, free)
-end
-
-local function wait_slow(self, rc)
-  rc = hold(rc)
-  if rc == 0 then return true end
-  return nil, fail(rc, self)
-end
-
-local function tried(rc)
-  if rc == EAGAIN then return false end
-  if rc < 0 then fail(rc) end
-  return true
-end
+local FOREVER = const.TDL_FOREVER
 
 --- A lock for many readers or one writer. A writer that waits keeps new readers
 --- out, so who reads must not read again inside.

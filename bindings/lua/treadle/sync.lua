@@ -3,9 +3,8 @@
 -- outside a run and outlive one; only their waiting needs a goroutine.
 --
 -- Invariant: the core's object lives as long as the Lua object, and that as long
--- as anybody waits for it (see wait_slow).
+-- as anybody waits for it (see wait_slow in park.lua).
 
-local ffi = require "ffi"
 local library = require "treadle.library"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
@@ -13,28 +12,16 @@ local task = require "treadle.task"
 local time = require "treadle.time"
 local C, const = library.C, library.const
 
-local state, hold, fail = park.state, park.hold, park.fail
+local state, fail = park.state, park.fail
+local wait_slow, tried, own = park.wait_slow, park.tried, park.own
 local need_yield = park.need_yield
 local misuse = errors.misuse
 local deadline = time.deadline
 local select = select
 
-local FOREVER, EAGAIN, ENOMEM = const.TDL_FOREVER, const.TDL_EAGAIN, const.TDL_ENOMEM
+local FOREVER = const.TDL_FOREVER
 local ENOTLOCKED = const.TDL_ENOTLOCKED
 local MAX_COUNT = 2 ^ 31 - 1
-
-local function own(ptr, free)
-  if ptr == nil then error("treadle: " .. errors.text[ENOMEM], 0) end
-  return ffi.gc(ptr, free)
-end
-
---- A caller may have gone by a tail call, and the wait be all that holds the
---- object: it is used once more after the wait, so that it lives as long.
-local function wait_slow(self, rc)
-  rc = hold(rc)
-  if rc == 0 then return true end
-  return nil, fail(rc, self)
-end
 
 --- A lock for goroutines. It belongs to nobody: one may lock it and another unlock it.
 ---@class treadle.Mutex
@@ -56,10 +43,7 @@ end
 --- Takes the lock if it is free; never waits.
 ---@return boolean locked
 function Mutex:trylock()
-  local rc = C.tdl_mutex_trylock(self.ptr)
-  if rc == EAGAIN then return false end
-  if rc < 0 then fail(rc) end
-  return true
+  return tried(C.tdl_mutex_trylock(self.ptr))
 end
 
 --- Gives the lock to the next. An error when it is not locked.
@@ -145,10 +129,7 @@ end
 ---@param n integer|nil 1 when nil
 ---@return boolean acquired
 function Semaphore:try_acquire(n)
-  local rc = C.tdl_sema_try_acquire(self.ptr, n == nil and 1 or permits(n))
-  if rc == EAGAIN then return false end
-  if rc < 0 then fail(rc) end
-  return true
+  return tried(C.tdl_sema_try_acquire(self.ptr, n == nil and 1 or permits(n)))
 end
 
 --- Gives n permits back; more than were acquired is allowed.
