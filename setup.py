@@ -9,6 +9,7 @@ environment nothing is built: the extension is linked against the
 libtreadle.so.0 in that directory, and finds it there.
 """
 
+import itertools
 import os
 import platform
 import subprocess
@@ -39,7 +40,7 @@ def libuv(cc):
         flags = ["-luv"]
     compile_flags = [f for f in flags if f.startswith("-I")]
     link_flags = [f for f in flags if f.startswith(("-L", "-luv"))]
-    probe = subprocess.run([cc, *compile_flags, "-E", "-x", "c", "-"], input="#include <uv.h>\n",
+    probe = subprocess.run([*cc, *compile_flags, "-E", "-x", "c", "-"], input="#include <uv.h>\n",
                            capture_output=True, text=True)
     if probe.returncode != 0:
         raise SystemExit("treadle needs libuv 1.42 or later, with its header: on Debian `apt-get install libuv1-dev`")
@@ -73,7 +74,8 @@ class BuildWithCore(build_ext):
         inputs = [p for p in core.rglob("*") if p.suffix in {".c", ".h", ".S", ".txt", ".map"}]
         if library.exists() and library.stat().st_mtime > newest(inputs) and not self.force:
             return library
-        cc = self.compiler.compiler_so[0]
+        # CC may be several words, as in "ccache gcc".
+        cc = list(itertools.takewhile(lambda word: not word.startswith("-"), self.compiler.compiler_so))
         uv_compile, uv_link = libuv(cc)
         objects = []
         jobs = []
@@ -84,7 +86,7 @@ class BuildWithCore(build_ext):
             if source == "sched/switch.c" and platform.machine() == "x86_64":
                 flags.append("-fcf-protection=branch")  # as in cmake/TreadleLibrary.cmake
             command = [
-                cc, *flags, *uv_compile, "-I", str(core / "include"), "-I", str(core),
+                *cc, *flags, *uv_compile, "-I", str(core / "include"), "-I", str(core),
                 "-c", str(core / source), "-o", str(obj),
             ]
             jobs.append(command)
@@ -98,7 +100,7 @@ class BuildWithCore(build_ext):
         for command, process in running:
             self.finish(command, process)
         new = library.with_suffix(".new")
-        link = [cc, "-shared", "-pthread", f"-Wl,-soname,{SONAME}", "-o", str(new), *objects, *uv_link, "-ldl"]
+        link = [*cc, "-shared", "-pthread", f"-Wl,-soname,{SONAME}", "-o", str(new), *objects, *uv_link, "-ldl"]
         self.finish(link, subprocess.Popen(link))
         new.rename(library)  # never a half-written library under its name
         return library

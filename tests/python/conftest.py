@@ -21,6 +21,8 @@ import pytest
 import treadle
 
 faulthandler.enable()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LIMIT = 30  # seconds for one test: a hang is a failure
 

@@ -44,12 +44,16 @@ def say(text):
 
 def identity(python):
     """(version, prefix) of an interpreter that has CPython's tests, else None."""
-    ask = "import sys, test.test_asyncio; print('%d.%d.%d' % sys.version_info[:3], sys.base_prefix)"
+    ask = "import sys, test.test_asyncio; print('%d.%d.%d%s' % (*sys.version_info[:3], sys.abiflags), sys.base_prefix)"
     try:
         done = subprocess.run([python, "-c", ask], capture_output=True, text=True)
     except OSError:
         return None
     return tuple(done.stdout.split(maxsplit=1)) if done.returncode == 0 else None
+
+
+def numbers(version):
+    return tuple(map(int, re.findall(r"\d+", version)))
 
 
 def interpreters(wanted):
@@ -64,10 +68,10 @@ def interpreters(wanted):
             if wanted:
                 raise SystemExit(f"{python}: no interpreter with test.test_asyncio")
             continue
-        version = known[0] if wanted else known[0].rpartition(".")[0]
-        if tuple(map(int, known[0].split(".")[:2])) >= (3, 11):
+        version = known[0] if wanted else (numbers(known[0])[:2], known[0].endswith("t"))
+        if numbers(known[0]) >= (3, 11):
             chosen.setdefault(version, (known[0], str(python)))
-    order = sorted(chosen.values(), key=lambda v: tuple(map(int, v[0].split("."))))
+    order = sorted(chosen.values(), key=lambda v: numbers(v[0]))
     if not order:
         raise SystemExit("no interpreter from 3.11 on has test.test_asyncio (Debian: libpython3.11-testsuite)")
     return order

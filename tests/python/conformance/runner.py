@@ -63,6 +63,7 @@ def child(test, write, place):
     status = 1
     try:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
         os.chdir(tempfile.mkdtemp(dir=place))
         quiet = tempfile.TemporaryFile()
         os.dup2(quiet.fileno(), 1)
