@@ -60,7 +60,8 @@ LIST
     as_root cp -L /etc/ssl/certs/ca-certificates.crt "$sid/etc/ssl/certs/ca-certificates.crt"
 }
 
-# A source package of one version may be missing where a binary is not yet or not any more.
+# CPython as it is, without the patches for Debian's own directories. A source package of one version
+# may be missing where its binary is there.
 free_threaded_ready() {
     [ ! -e "$sid/opt/python-t/bin/python3" ] || return 0
     quietly "what CPython is built with, in .dev/sid" in_sid "apt-get install -y --no-install-recommends \
@@ -70,7 +71,7 @@ free_threaded_ready() {
         rm -rf /usr/src/python && mkdir -p /usr/src/python && cd /usr/src/python || exit
         for package in python3.15 python3.14 python3.13; do for suite in sid testing; do
             if apt-get '"$valid"' source --download-only -t $suite $package; then
-                exec dpkg-source --no-check -x ${package}_*.dsc src
+                exec dpkg-source --no-check --skip-patches -x ${package}_*.dsc src
             fi
             rm -f ./*
         done; done

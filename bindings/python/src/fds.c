@@ -354,9 +354,17 @@ fd_arg(PyObject *object)
     return fd < 0 ? -1 : fd;
 }
 
+/* context: asyncio's own transports give one, from CPython 3.15 on. */
 static PyObject *
-add(ploop *l, PyObject *const *args, Py_ssize_t n, bool writer)
+add(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *names, bool writer)
 {
+    PyObject *context = NULL;
+    if (names != NULL && PyTuple_GET_SIZE(names) > 0) {
+        if (PyTuple_GET_SIZE(names) > 1 || !PyUnicode_Check(PyTuple_GET_ITEM(names, 0)) ||
+            PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "context") != 0)
+            return PyErr_Format(PyExc_TypeError, "unexpected keyword arguments %R", names);
+        context = args[n] == Py_None ? NULL : args[n];
+    }
     if (n < 2)
         return PyErr_Format(PyExc_TypeError, "a descriptor and a callback were expected");
     if (l->closed) {
@@ -369,7 +377,7 @@ add(ploop *l, PyObject *const *args, Py_ssize_t n, bool writer)
     ploop_entry *e = entry_get(l, fd);
     if (e == NULL)
         return NULL;
-    phandle *h = handle_new(l, false, args[1], args + 2, n - 2, NULL);
+    phandle *h = handle_new(l, false, args[1], args + 2, n - 2, context);
     if (h == NULL)
         return NULL;
     if (l->debug) {
@@ -427,15 +435,15 @@ drop(ploop *l, PyObject *object, bool writer)
 }
 
 PyObject *
-fds_add_reader(PyObject *l, PyObject *const *args, Py_ssize_t n)
+fds_add_reader(PyObject *l, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
-    return add((ploop *)l, args, n, false);
+    return add((ploop *)l, args, n, names, false);
 }
 
 PyObject *
-fds_add_writer(PyObject *l, PyObject *const *args, Py_ssize_t n)
+fds_add_writer(PyObject *l, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
-    return add((ploop *)l, args, n, true);
+    return add((ploop *)l, args, n, names, true);
 }
 
 PyObject *

@@ -50,8 +50,8 @@ void fds_clear(ploop *l);
 int fds_traverse(ploop *l, visitproc visit, void *arg);
 void fds_event(ploop *l, uint32_t watcher, unsigned ready);
 bool fds_awaited(ploop *l); /* is there a descriptor that somebody waits for? */
-PyObject *fds_add_reader(PyObject *l, PyObject *const *args, Py_ssize_t n);
-PyObject *fds_add_writer(PyObject *l, PyObject *const *args, Py_ssize_t n);
+PyObject *fds_add_reader(PyObject *l, PyObject *const *args, Py_ssize_t n, PyObject *names);
+PyObject *fds_add_writer(PyObject *l, PyObject *const *args, Py_ssize_t n, PyObject *names);
 PyObject *fds_remove_reader(PyObject *l, PyObject *fd);
 PyObject *fds_remove_writer(PyObject *l, PyObject *fd);
 PyObject *fds_list(PyObject *l, PyObject *ignored);

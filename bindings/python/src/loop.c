@@ -527,8 +527,8 @@ static PyMethodDef loop_methods[] = {
     NOARGS("_run_once", loop_run_once, NULL),
     NOARGS("_write_to_self", loop_wake, NULL),
     {"_add_callback", (PyCFunction)loop_add_callback, METH_O, NULL},
-    {"_add_reader", (PyCFunction)(void (*)(void))fds_add_reader, METH_FASTCALL, NULL},
-    {"_add_writer", (PyCFunction)(void (*)(void))fds_add_writer, METH_FASTCALL, NULL},
+    {"_add_reader", (PyCFunction)(void (*)(void))fds_add_reader, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"_add_writer", (PyCFunction)(void (*)(void))fds_add_writer, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_remove_reader", fds_remove_reader, METH_O, NULL},
     {"_remove_writer", fds_remove_writer, METH_O, NULL},
 #define SOCK(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL | METH_KEYWORDS, "See asyncio."}

@@ -317,10 +317,12 @@ tr_get_protocol(trobj *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tr_setup(trobj *t, PyObject *args)
 {
-    PyObject *loop, *sock, *protocol, *extra;
+    PyObject *loop, *sock, *protocol, *extra, *context = Py_None;
     int fd, check_empty;
-    if (!PyArg_ParseTuple(args, "OOiOOp:_setup", &loop, &sock, &fd, &protocol, &extra, &check_empty))
+    if (!PyArg_ParseTuple(args, "OOiOOp|O:_setup", &loop, &sock, &fd, &protocol, &extra, &check_empty, &context))
         return NULL;
+    if (context != Py_None && !PyContext_CheckExact(context))
+        return PyErr_Format(PyExc_TypeError, "context must be a contextvars.Context");
     if (t->loop != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the transport was set up already");
         return NULL;
@@ -330,7 +332,7 @@ tr_setup(trobj *t, PyObject *args)
         PyErr_Format(PyExc_TypeError, "a treadle loop is needed, not %.100s", Py_TYPE(loop)->tp_name);
         return NULL;
     }
-    t->context = PyContext_CopyCurrent();
+    t->context = context == Py_None ? PyContext_CopyCurrent() : Py_NewRef(context);
     if (t->context == NULL)
         return NULL;
     t->loop = Py_NewRef(loop);

@@ -238,6 +238,7 @@ class Loop(_treadle._LoopCore, _transports.Transports):
                 logger.warning("Executing %s took %.3f seconds", _format_handle(handle), took)
         finally:
             self._current_handle = None
+            del handle  # a failed task's traceback has this frame: no circle
 
     def _callback_failed(self, handle: Any, error: BaseException) -> None:
         kwargs = {"debug": self.get_debug()} if _SOURCE_TAKES_DEBUG else {}

@@ -15,6 +15,7 @@ connection_lost is called by the loop only, once.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import os
 import socket
@@ -157,9 +158,11 @@ class SocketTransport(_Common, _treadle._StreamTransport):
         waiter: Any = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: contextvars.Context | None = None,
     ) -> None:
         extra = self._describe(loop, sock, extra)
-        self._setup(loop, sock, sock.fileno(), protocol, extra, sock.family == socket.AF_UNIX)
+        unix = sock.family == socket.AF_UNIX
+        self._setup(loop, sock, sock.fileno(), protocol, extra, unix, context)
         self._server = server
         if server is not None:
             if _DETACH_WITH_TRANSPORT:
@@ -221,9 +224,10 @@ class Transports(asyncio.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: contextvars.Context | None = None,  # from CPython 3.15 on
     ) -> SocketTransport:
         self._ensure_fd_no_transport(sock)
-        return SocketTransport(self, sock, protocol, waiter, extra, server)
+        return SocketTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
         self,
@@ -238,6 +242,7 @@ class Transports(asyncio.SelectorEventLoop):
         server: Any = None,
         ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: contextvars.Context | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
         ssl_protocol = _tls_protocol()(
@@ -250,7 +255,7 @@ class Transports(asyncio.SelectorEventLoop):
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        SocketTransport(self, rawsock, ssl_protocol, extra=extra, server=server)
+        SocketTransport(self, rawsock, ssl_protocol, extra=extra, server=server, context=context)
         return ssl_protocol._app_transport
 
     async def start_tls(
@@ -330,7 +335,9 @@ class Transports(asyncio.SelectorEventLoop):
         for _ in range(backlog):
             try:
                 conn, address = sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except ConnectionAbortedError:  # this one has gone again
+                continue
+            except (BlockingIOError, InterruptedError):
                 return
             except OSError as exc:
                 if exc.errno not in _EXHAUSTED:
@@ -352,13 +359,20 @@ class Transports(asyncio.SelectorEventLoop):
             if self._debug:
                 logger.debug("%r got a new connection from %r: %r", server, address, conn)
             conn.setblocking(False)
-            self._serve(protocol_factory, conn, address, server)
+            # From CPython 3.15 on the last one is the context in which the server was made.
+            context = timeouts[2].copy() if len(timeouts) > 2 and timeouts[2] else None
+            self._serve(protocol_factory, conn, address, server, context)
 
-    def _serve(self, protocol_factory: Any, conn: Any, address: Any, server: Any) -> None:
+    def _serve(
+        self, protocol_factory: Any, conn: Any, address: Any, server: Any,
+        context: contextvars.Context | None,
+    ) -> None:
         protocol = None
         try:
-            protocol = protocol_factory()
-            self._make_socket_transport(conn, protocol, extra={"peername": address}, server=server)
+            protocol = protocol_factory() if context is None else context.run(protocol_factory)
+            self._make_socket_transport(
+                conn, protocol, extra={"peername": address}, server=server, context=context
+            )
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:  # noqa: BLE001 - as asyncio does
