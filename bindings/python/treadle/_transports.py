@@ -378,13 +378,13 @@ class Transports(asyncio.SelectorEventLoop):
         except BaseException as exc:  # noqa: BLE001 - as asyncio does
             conn.close()
             if self._debug:
-                context = {
+                failure = {
                     "message": "Error on transport creation for incoming connection",
                     "exception": exc,
                 }
                 if protocol is not None:
-                    context["protocol"] = protocol
-                self.call_exception_handler(context)
+                    failure["protocol"] = protocol
+                self.call_exception_handler(failure)
 
     # -- Processes -----------------------------------------------------------
 
