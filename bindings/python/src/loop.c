@@ -500,6 +500,7 @@ loop_dealloc(ploop *l)
     sockops_free(l);
     PyMem_Free(l->ready);
     PyMem_RawFree(l->scratch);
+    PyMem_RawFree(l->dgrams);
     Py_XDECREF(l->module);
     type->tp_free((PyObject *)l);
     Py_DECREF(type);

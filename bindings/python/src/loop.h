@@ -152,6 +152,7 @@ struct ploop {
     PyObject *idle_futures[PLOOP_IDLE]; /* see future.c */
     unsigned idle_next;
     char *scratch; /* PLOOP_SCRATCH bytes for ploop_scratch */
+    struct ploop_dgrams *dgrams; /* transport_dgram.c */
 };
 
 /* The loop behind an object; NULL, without an exception: it is none of ours. */

@@ -5,8 +5,10 @@
 #include "transport.h"
 #include "structmember.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 /* -- Errors ---------------------------------------------------------------- */
 
@@ -43,6 +45,32 @@ tr_fatal(trobj *t, const char *message)
     Py_XDECREF(r);
     if (r == NULL && !tr_leaves(t))
         PyErr_WriteUnraisable((PyObject *)t);
+}
+
+void
+tr_callback_failed(trobj *t, ploop *l, const char *method)
+{
+    char message[160];
+    const char *name = strrchr(Py_TYPE(t)->tp_name, '.');
+    snprintf(message, sizeof message, "Exception in callback %.60s.%.60s()",
+             name ? name + 1 : Py_TYPE(t)->tp_name, method);
+    if (l != NULL)
+        ploop_report(l, message, "transport", t, "protocol", t->protocol ? t->protocol : Py_None, NULL);
+    else
+        PyErr_WriteUnraisable((PyObject *)t);
+}
+
+void
+tr_lost_now(trobj *t, const char *method)
+{
+    ploop *l = (ploop *)Py_XNewRef((PyObject *)t->l);
+    PyObject *args[2] = {(PyObject *)t, Py_None};
+    t->conn_lost++;
+    PyObject *r = PyObject_VectorcallMethod(t->st->tr.s_lost, args, 2, NULL);
+    Py_XDECREF(r);
+    if (r == NULL)
+        tr_callback_failed(t, l, method);
+    Py_XDECREF((PyObject *)l);
 }
 
 void
@@ -266,7 +294,7 @@ tr_set_protocol(trobj *t, PyObject *protocol)
     tr_drop_callbacks(t);
     if (tr->BufferedProtocol == NULL) /* the interpreter ends */
         Py_RETURN_NONE;
-    int buffered = t->is_dgram ? 0 : PyObject_IsInstance(protocol, tr->BufferedProtocol);
+    int buffered = t->is_dgram || t->is_pipe ? 0 : PyObject_IsInstance(protocol, tr->BufferedProtocol);
     if (buffered < 0)
         return NULL;
     int rc;
@@ -346,7 +374,21 @@ tr_setup(trobj *t, PyObject *args)
 static int
 attach(trobj *t)
 {
-    if (ploop_fd_add(t->l, &t->fd) < 0) {
+    int rc = ploop_fd_add(t->l, &t->fd);
+    if (rc < 0 && errno == EEXIST && t->is_pipe && !t->owns_fd) {
+        int fd = fcntl(t->fd.fd, F_DUPFD_CLOEXEC, 3);
+        if (fd >= 0) {
+            t->fd.fd = fd;
+            t->owns_fd = true;
+            rc = ploop_fd_add(t->l, &t->fd);
+        }
+    }
+    if (rc < 0 && errno == EPERM && t->is_pipe) { /* it is always ready */
+        t->readable = true;
+        ploop_later_add(t->l, &t->again);
+        rc = 0;
+    }
+    if (rc < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
@@ -362,6 +404,11 @@ detach(trobj *t)
         t->attached = false;
         ploop_fd_del(&t->fd);
     }
+    if (t->owns_fd) {
+        t->owns_fd = false;
+        close(t->fd.fd);
+        t->fd.fd = -1;
+    }
 }
 
 /* The first turn after connection_made: the loop listens from here on. */
@@ -370,7 +417,7 @@ tr_started(trobj *t, PyObject *waiter)
 {
     struct tr_state *tr = &t->st->tr;
     if (t->l != NULL && !t->conn_lost && !t->attached && attach(t) < 0)
-        tr_fatal(t, "Fatal read error on socket transport");
+        tr_fatal(t, t->is_pipe ? "Fatal read error on pipe transport" : "Fatal read error on socket transport");
     if (waiter != Py_None) {
         PyObject *over = PyObject_CallMethodNoArgs(waiter, tr->s_cancelled);
         if (over == NULL)
@@ -439,7 +486,7 @@ tr_lost_soon(trobj *t, PyObject *exc)
     return rc;
 }
 
-static PyObject *
+PyObject *
 tr_close(trobj *t, PyObject *Py_UNUSED(ignored))
 {
     if (!t->closing) {
@@ -532,7 +579,7 @@ tr_get_extra_info(trobj *t, PyObject *const *args, Py_ssize_t n, PyObject *kwnam
 
 /* -- The types ------------------------------------------------------------- */
 
-static PyObject *
+PyObject *
 tr_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     PyObject *module = PyType_GetModuleByDef(type, &treadle_module);
@@ -551,7 +598,7 @@ tr_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs
     return (PyObject *)t;
 }
 
-static int
+int
 tr_traverse(trobj *t, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(t));
@@ -569,7 +616,7 @@ tr_traverse(trobj *t, visitproc visit, void *arg)
     return 0;
 }
 
-static int
+int
 tr_clear(trobj *t)
 {
     release(t);
@@ -582,7 +629,7 @@ tr_clear(trobj *t)
     return 0;
 }
 
-static void
+void
 tr_dealloc(trobj *t)
 {
     PyTypeObject *type = Py_TYPE(t);
@@ -725,6 +772,17 @@ transport_setup(PyObject *module, mod_state *st)
     tr->StreamType = add_type(module, &stream_spec, tr->TransportType, "_StreamTransport");
     if (tr->StreamType == NULL)
         return -1;
+    struct { PyType_Spec *spec; const char *name; } others[] = {
+        {&dgram_transport_spec, "_DatagramTransport"},
+        {&read_pipe_spec, "_ReadPipeTransport"},
+        {&write_pipe_spec, "_WritePipeTransport"},
+    };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        PyObject *type = add_type(module, others[i].spec, tr->TransportType, others[i].name);
+        if (type == NULL)
+            return -1;
+        Py_DECREF(type);
+    }
     return tls_setup(module, st) < 0 ? -1 : streams_setup(module, st);
 }
 

@@ -59,17 +59,35 @@ typedef struct trobj {
     bool check_empty; /* a short read does not say that all was read */
     bool is_pipe;     /* read and write, not recv and send */
     bool is_dgram;
+    bool owns_fd; /* fd.fd is a duplicate, see transport_pipe.c */
+    uint8_t watches_reader; /* a write pipe: WATCH_ */
+    int late_writes;        /* a write pipe: what was written after its end */
     char closing, paused, eof, protocol_paused, connected;
 } trobj;
 
-extern PyType_Spec stream_spec;
+enum { WATCH_PIPE = 1, WATCH_SOCKET };
+
+extern PyType_Spec stream_spec, dgram_transport_spec, read_pipe_spec, write_pipe_spec;
 
 /* transport.c */
 int transport_setup(PyObject *module, mod_state *st);
 void transport_free_names(mod_state *st);
-#define TR_HEADER 8 /* what a datagram in the queue counts besides its data */
+PyObject *tr_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
+int tr_traverse(trobj *t, visitproc visit, void *arg);
+int tr_clear(trobj *t);
+void tr_dealloc(trobj *t);
+PyObject *tr_close(trobj *t, PyObject *ignored);
+#if PY_VERSION_HEX >= 0x030d0000
+#define TR_HEADER 8 /* what a datagram in the queue counts besides its data, as in asyncio */
+#else
+#define TR_HEADER 0
+#endif
 /* The exception that is set ends the transport; message: asyncio's. */
 void tr_fatal(trobj *t, const char *message);
+/* What a callback of the protocol raised when the loop had called it, in asyncio's words.
+ * l may be NULL. */
+void tr_callback_failed(trobj *t, ploop *l, const char *method);
+void tr_lost_now(trobj *t, const char *method); /* connection_lost(None), within that method */
 int tr_pause_protocol(trobj *t);  /* if the queue is over the mark */
 int tr_resume_protocol(trobj *t); /* if it is below */
 int tr_queue(trobj *t, PyObject *bytes, Py_ssize_t off, PyObject *addr); /* 0, or -1 with an exception */

@@ -4,6 +4,7 @@
 #include "transport.h"
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -48,6 +49,24 @@ read_error(trobj *t)
     return t->is_pipe ? "Fatal read error on pipe transport" : "Fatal read error on socket transport";
 }
 
+/* Terminals give a line at a time, pipes of packets one of those. */
+static bool
+more_in_pipe(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, 0) != 0;
+}
+
+/* data_received of the protocol raised. A pipe lives on, as asyncio's does. */
+static void
+data_failed(trobj *t, const char *message)
+{
+    if (t->is_pipe && t->l != NULL)
+        tr_callback_failed(t, t->l, "_read_ready");
+    else
+        tr_fatal(t, message);
+}
+
 /* What a read of n bytes into room for `size` says about what is left; an end or
  * an error reads as readable until it is met. */
 static void
@@ -55,7 +74,8 @@ after_read(trobj *t, Py_ssize_t n, Py_ssize_t size)
 {
     if (n < size && !t->hup) {
         char c;
-        t->readable = t->check_empty && recv(t->fd.fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+        t->readable = t->check_empty && (t->is_pipe ? more_in_pipe(t->fd.fd)
+                                                    : recv(t->fd.fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) >= 0);
         if (!t->readable)
             ploop_fd_want(&t->fd, PLOOP_READ);
     }
@@ -134,7 +154,7 @@ received(trobj *t, PyObject *data)
         bytes_done(tr, data);
     Py_XDECREF(r);
     if (r == NULL)
-        tr_fatal(t, "Fatal error: protocol.data_received() call failed.");
+        data_failed(t, "Fatal error: protocol.data_received() call failed.");
 }
 
 /* A large reader: straight into the bytes object that it gets. */
@@ -184,7 +204,7 @@ read_plain(trobj *t)
     after_read(t, n, PLOOP_SCRATCH);
     if (t->mode == TR_STREAM) {
         if (tr_feed(t, t->protocol, scratch, n) < 0)
-            tr_fatal(t, "Fatal error: protocol.data_received() call failed.");
+            data_failed(t, "Fatal error: protocol.data_received() call failed.");
         return;
     }
     if (t->mode == TR_TLS) {
@@ -481,10 +501,8 @@ drained(trobj *t)
         Py_XDECREF(r);
     }
     if (t->closing) {
-        if (!t->conn_lost) {
-            t->conn_lost++;
-            tr_call(t, tr->s_lost, Py_None);
-        }
+        if (!t->conn_lost)
+            tr_lost_now(t, "_write_ready");
     } else if (t->eof && end_writing(t) < 0) {
         write_failed(t);
     }

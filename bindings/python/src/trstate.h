@@ -13,8 +13,8 @@
     X(s_error_received, "error_received") X(s_pause_writing, "pause_writing")              \
     X(s_resume_writing, "resume_writing") X(s_pause_reading, "pause_reading")              \
     X(s_cancelled, "cancelled") X(s_set_result, "set_result")                              \
-    X(s_set_exception, "set_exception") X(s_lost, "_call_connection_lost")                 \
-    X(s_on_eof, "_on_eof") X(s_warn_lost, "_warn_lost") X(s_took, "_took")                 \
+    X(s_set_exception, "set_exception") X(s_lost, "_call_connection_lost") X(s_reader_gone, "_reader_gone")                 \
+    X(s_on_eof, "_on_eof") X(s_warn_lost, "_warn_lost") X(s_flush_soon, "_flush_soon") X(s_took, "_took")                 \
     X(s_reader_wr, "_stream_reader_wr") X(s_buffer, "_buffer") X(s_eof, "_eof")            \
     X(s_waiter, "_waiter") X(s_transport, "_transport") X(s_paused, "_paused")             \
     X(s_limit, "_limit") X(s_send, "send") X(s_sendto, "sendto")                     \

@@ -30,6 +30,8 @@ from . import _treadle
 
 # What accept() says when the process or the machine has no more.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# Seconds after which a datagram goes again to a unix socket whose queue was full.
+_RETRY_DELAY = 0.005
 # The protocols of a stream that is TCP: 0 is what socket.socket() says by itself.
 _TCP = (0, socket.IPPROTO_TCP)
 # Server._attach and _detach have a parameter from CPython 3.13 on.
@@ -205,6 +207,155 @@ class SocketTransport(_Common, _treadle._StreamTransport):
         self._empty_waiter = None
 
 
+class DatagramTransport(_Common, _treadle._DatagramTransport, asyncio.DatagramTransport):
+    """A UDP socket, or one of Unix datagrams."""
+
+    __slots__ = ()
+    max_size = 256 * 1024
+
+    def __init__(
+        self,
+        loop: Any,
+        sock: Any,
+        protocol: Any,
+        address: Any = None,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        extra = self._describe(loop, sock, extra)
+        self._connected(sock, address, sock.family, extra["peername"])
+        self._setup(loop, sock, sock.fileno(), protocol, extra, False)
+        loop._transports[self._sock_fd] = self
+        self._begin(waiter)
+
+    def _flush_soon(self) -> None:
+        # Nothing tells when somebody else's queue has room.
+        self._loop.call_later(_RETRY_DELAY, self._flush, context=self._context)
+
+
+class _Pipe(_Common):
+    """What pipe transports of both directions have in common."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        loop: Any,
+        pipe: Any,
+        protocol: Any,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        extra = {} if extra is None else extra
+        extra["pipe"] = pipe
+        fd = self._fileno = pipe.fileno()
+        if not self._look_at(fd):
+            self._fileno = None
+            raise ValueError(self._refusal)
+        os.set_blocking(fd, False)
+        self._setup(loop, pipe, fd, protocol, extra, True)
+        self._begin(waiter)
+
+    _refusal: str
+    _fileno: int | None
+    _look_at: Any
+
+    @property
+    def _pipe(self) -> Any:
+        return self._sock
+
+    @_pipe.setter
+    def _pipe(self, pipe: Any) -> None:
+        self._sock = pipe
+
+    def _state(self) -> str:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        info = [self.__class__.__name__]
+        if self._sock is None:
+            info.append("closed")
+        elif self._closing:
+            info.append("closing")
+        info.append(f"fd={self._fileno}")
+        if self._sock is None:
+            info.append("closed")
+        elif self._loop is None or self._loop.is_closed():
+            info.append("open")
+        else:
+            info.append(self._state())
+        return f"<{' '.join(info)}>"
+
+    def _fatal_error(
+        self, exc: BaseException, message: str = "Fatal error on pipe transport"
+    ) -> None:
+        if self._loop is not None:
+            if self._is_usual(exc):
+                if self._loop.get_debug():
+                    logger.debug("%r: %s", self, message, exc_info=exc)
+            else:
+                self._protocol_failed(message, exc)
+        self._force_close(exc)
+
+    def _is_usual(self, exc: BaseException) -> bool:
+        raise NotImplementedError
+
+    def _call_connection_lost(self, exc: BaseException | None) -> None:
+        try:
+            self._detach()
+            self._protocol.connection_lost(exc)
+        finally:
+            pipe, self._sock = self._sock, None
+            self._release()
+            if pipe is not None:
+                pipe.close()
+
+
+class ReadPipeTransport(_Pipe, _treadle._ReadPipeTransport):
+    """The end of a pipe that is read."""
+
+    __slots__ = ()
+    max_size = 256 * 1024
+    _refusal = "Pipe transport is for pipes/sockets only."
+
+    def _state(self) -> str:
+        return "polling" if self.is_reading() else "idle"
+
+    def _is_usual(self, exc: BaseException) -> bool:
+        return isinstance(exc, OSError) and exc.errno == errno.EIO
+
+    def _on_eof(self) -> None:
+        loop = self._loop
+        if loop.get_debug():
+            logger.info("%r was closed by peer", self)
+        self._closing = True
+        self._conn_lost += 1
+        loop.call_soon(self._protocol.eof_received, context=self._context)
+        loop.call_soon(self._call_connection_lost, None, context=self._context)
+
+
+class WritePipeTransport(_Pipe, _treadle._WritePipeTransport):
+    """The end of a pipe that is written."""
+
+    __slots__ = ()
+    _refusal = "Pipe transport is only for pipes, sockets and character devices"
+
+    def _state(self) -> str:
+        size = self.get_write_buffer_size()
+        return f"{'polling' if size else 'idle'} bufsize={size}"
+
+    def _is_usual(self, exc: BaseException) -> bool:
+        return isinstance(exc, OSError)
+
+    def _warn_lost(self) -> None:
+        logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
+
+    def _reader_gone(self, exc: BaseException | None) -> None:
+        if self._loop.get_debug():
+            logger.info("%r was closed by peer", self)
+        self._force_close(exc)
+
+
 class Transports(asyncio.SelectorEventLoop):
     """The hooks of asyncio's loop that make transports."""
 
@@ -228,6 +379,27 @@ class Transports(asyncio.SelectorEventLoop):
     ) -> SocketTransport:
         self._ensure_fd_no_transport(sock)
         return SocketTransport(self, sock, protocol, waiter, extra, server, context)
+
+    def _make_datagram_transport(
+        self,
+        sock: Any,
+        protocol: Any,
+        address: Any = None,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> DatagramTransport:
+        self._ensure_fd_no_transport(sock)
+        return DatagramTransport(self, sock, protocol, address, waiter, extra)
+
+    def _make_read_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: dict[str, Any] | None = None
+    ) -> ReadPipeTransport:
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: dict[str, Any] | None = None
+    ) -> WritePipeTransport:
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
 
     def _make_ssl_transport(
         self,
