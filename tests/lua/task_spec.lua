@@ -272,6 +272,6 @@ describe("many goroutines", function()
     wg:wait()
     helper.collect()
     local kept = collectgarbage "count" - before
-    print(kept, full) print(kept, full) assert.is_true(kept < full / 2, ("%.0f of %.0f KiB"):format(kept, full))
+    assert.is_true(kept < full / 2, ("%.0f of %.0f KiB"):format(kept, full))
   end))
 end)

@@ -27,6 +27,7 @@ local frame = require "treadle.frame"
 local yield = coroutine.yield
 local isyieldable = coroutine.isyieldable
 local band = require("bit").band
+local type = type
 local KNOWN, CFRAME, RESUMED = frame.known, frame.CFRAME, frame.RESUMED
 local text, misuse, CANCELLED = errors.text, errors.misuse, errors.CANCELLED
 
