@@ -239,7 +239,7 @@ function Conn:write(text, ...)
 end
 
 --- Limits every later operation on its own; those in progress are not changed.
----@param seconds number|nil nil or math.huge: no limit; 0: what cannot be done at once times out
+---@param seconds number|nil nil or math.huge: no limit; 0: the time is over when it begins, so reads and writes time out
 ---@return true|nil done
 ---@return string|nil err "closed"
 function Conn:settimeout(seconds)

@@ -207,7 +207,7 @@ function Dgram:sendmany(data, address)
 end
 
 --- Limits every later operation on its own; those in progress are not changed.
----@param seconds number|nil nil or math.huge: no limit; 0: what cannot be done at once times out
+---@param seconds number|nil nil or math.huge: no limit; 0: the time is over when it begins, so it times out
 ---@return true|nil done
 ---@return string|nil err "closed"
 function Dgram:settimeout(seconds)
