@@ -298,10 +298,8 @@ static copy *begin(tdl_op *op, tdl_conn *to, tdl_conn *from, int64_t n) {
 int64_t tdl_conn_copy_op(tdl_op *op, tdl_conn *to, tdl_conn *from, int64_t n) {
     op->extra = 0;
     if (!to || !from) return TDL_EINVAL;
-    if (n == 0) {
-        int r = tdl_pd_nothing(from->pd);
-        return r < 0 ? r : tdl_pd_nothing(to->pd);
-    }
+    int r = tdl_pd_nothing(to->pd); /* before it waits for what would come */
+    if (r < 0 || n == 0) return r < 0 ? r : tdl_pd_nothing(from->pd);
     copy *k = begin(op, to, from, n);
     if (!k) return TDL_ENOMEM;
     if (takes_splice(to) && takes_splice(from) && !take_pair(k->pair)) k->pair[0] = -1;

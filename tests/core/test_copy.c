@@ -186,8 +186,10 @@ TEST_G(ends, "D30 deadlines, closing and cancelling end a copy, on either side")
     CHECK_RC(tdl_join(g), 0);
     CHECK_RC(w.code, TDL_ECANCELED);
     crew_close(&k);
-    tdl_conn_close(b);
+    tdl_conn_close(c); /* nobody writes to b */
     CHECK_RC(tdl_conn_copy(c, b, -1, &copied), TDL_ECLOSED);
+    tdl_conn_close(b);
+    CHECK_RC(tdl_conn_copy(a, b, -1, &copied), TDL_ECLOSED);
     tdl_conn_free(a);
     tdl_conn_free(b);
     tdl_conn_free(c);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Servers whose connections are parked between requests."""
 
+import asyncio
+
 import pytest
 import treadle
 
@@ -82,10 +84,7 @@ def test_shutdown(drive, patient):
             await conn.readline()
             await begun.send(True)
             await gate.recv()
-            try:
-                await conn.write(b"done\n")
-            except treadle.Closed:
-                assert not patient
+            await conn.write(b"done\n")
 
         server, address = await start(handler)
         async with server, await treadle.dial("tcp", address) as idle, await treadle.dial("tcp", address) as busy:
@@ -106,8 +105,70 @@ def test_shutdown(drive, patient):
                 with pytest.raises(TimeoutError):
                     await server.shutdown(0.01)
                 assert await busy.readline() == b""
-                await gate.send(True)
-                await treadle.sleep(0.001)
+
+    drive(main)
+
+
+@pytest.mark.parametrize("how", ["shutdown", "close"])
+def test_shutdown_cancels(drive, how):
+    """G6: when the time is up the handlers are cancelled, whatever they wait in; the next shutdown waits for them."""
+
+    async def main():
+        never, told, begun = treadle.Chan(), [], 0
+
+        async def handler(conn):
+            nonlocal begun
+            what = (await conn.readline()).strip()
+            begun += 1
+            wait = {
+                b"read": conn.readline,
+                b"sleep": lambda: treadle.sleep(3600),
+                b"recv": never.recv,
+                b"asyncio": asyncio.Event().wait,
+            }[what]
+            try:
+                await wait()
+            except asyncio.CancelledError:
+                told.append(what)
+                raise
+
+        server, address = await start(handler)
+        whats = [b"asyncio", b"read", b"recv", b"sleep"]
+        conns = [await treadle.dial("tcp", address) for _ in whats]
+        for conn, what in zip(conns, whats, strict=True):
+            await conn.write(what + b"\n")
+        while begun < len(whats):
+            await treadle.sleep(0.001)
+        if how == "shutdown":
+            with pytest.raises(TimeoutError):
+                await server.shutdown(0.01)
+            await server.shutdown(20)
+        else:
+            server.close()
+            await server.shutdown(20)
+        assert sorted(told) == whats
+        for conn in conns:
+            assert await conn.readline() == b""
+            conn.close()
+
+    drive(main)
+
+
+def test_handler_closes(drive):
+    """A handler that closes its server is not cancelled by that."""
+
+    async def main():
+        over = treadle.Chan(1)
+
+        async def handler(conn):
+            server.close()
+            await treadle.sleep(0.001)
+            await over.send(True)
+
+        server, address = await start(handler)
+        async with await treadle.dial("tcp", address) as conn:
+            await conn.write(b"x")
+            assert await over.recv()
 
     drive(main)
 

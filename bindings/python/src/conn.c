@@ -7,6 +7,7 @@
  * Invariant. The handle owns the core's connection; an op that waits holds the
  * handle. close() only closes: the memory goes with the handle. */
 #include "net.h"
+#include <errno.h>
 #include <structmember.h>
 
 #define MAX_FRAME (1 << 30)
@@ -64,6 +65,27 @@ static PyObject *
 conn_readexactly(PyObject *c, PyObject *number)
 {
     return conn_frame(c, OP_EXACT, number, "readexactly");
+}
+
+static PyObject *
+conn_read_until(PyObject *c, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"", "limit", NULL};
+    Py_buffer separator;
+    Py_ssize_t limit = LINE_LIMIT;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*|n:read_until", names, &separator, &limit))
+        return NULL;
+    PyObject *op = NULL, *copy;
+    if (separator.len < 1 || separator.len > 255)
+        PyErr_Format(PyExc_ValueError, "read_until: a separator has 1 to 255 bytes, not %zd", separator.len);
+    else if (limit < separator.len || limit > MAX_FRAME)
+        PyErr_Format(PyExc_ValueError, "limit must be from the separator's length to 2**30 bytes, not %zd", limit);
+    else if ((copy = PyBytes_FromStringAndSize(separator.buf, separator.len)) != NULL) {
+        op = (PyObject *)op_new(STATE(c), OP_UNTIL, c, copy, limit);
+        Py_DECREF(copy);
+    }
+    PyBuffer_Release(&separator);
+    return op;
 }
 
 static int
@@ -166,6 +188,27 @@ conn_close(connobj *c, PyObject *Py_UNUSED(ignored))
         tdl_conn_close(c->core);
         THREAD_KICK(STATE(c));
     }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+conn_close_with(connobj *c, PyObject *error)
+{
+    int64_t code = 0;
+    if (error != Py_None) {
+        code = -PyLong_AsLongLong(error);
+        if (code > 0 && PyErr_Occurred())
+            return NULL;
+        if (code >= 0 || code <= -4096)
+            return PyErr_Format(PyExc_ValueError, "close_with: an errno, or None");
+    }
+    if (c->closed)
+        Py_RETURN_NONE;
+    int rc = tdl_conn_close_with(c->core, code == -ETIMEDOUT ? TDL_ETIMEDOUT : (int)code);
+    if (rc < 0 && rc != TDL_ECLOSED)
+        return raise_net(STATE(c), rc, "close_with", (PyObject *)c);
+    c->closed = true;
+    THREAD_KICK(STATE(c));
     Py_RETURN_NONE;
 }
 
@@ -323,8 +366,24 @@ static PyMethodDef conn_methods[] = {
      "after a TimeoutError or a cancellation the bytes that came can still be read."},
     {"readline", (PyCFunction)(void (*)(void))conn_readline, METH_VARARGS | METH_KEYWORDS,
      "await readline(limit=65536) -> bytes up to and with the next b\"\\n\"\n\n"
-     "A last line may lack it; b\"\" at the end of the stream. ValueError when limit bytes\n"
+     "A last line may lack it; b\"\" at the end of the stream. treadle.TooLong when limit bytes\n"
      "hold no newline (they can still be read)."},
+    {"read_until", (PyCFunction)(void (*)(void))conn_read_until, METH_VARARGS | METH_KEYWORDS,
+     "await read_until(separator, limit=65536) -> bytes up to and with the separator\n\n"
+     "It has 1 to 255 bytes. asyncio.IncompleteReadError if the stream ends first (its .partial is\n"
+     "consumed); treadle.TooLong when limit bytes hold none; then, and after a TimeoutError or a\n"
+     "cancellation, what came can still be read."},
+    {"send_file", (PyCFunction)(void (*)(void))conn_send_file, METH_VARARGS | METH_KEYWORDS,
+     "await send_file(file, offset=None, count=None) -> int\n\n"
+     "Sends a file, within the kernel where that is possible: a descriptor, or an object with\n"
+     "fileno(). From the offset on; None: from where the descriptor stands (what an io object has\n"
+     "read ahead is not sent), which moves. At most count bytes; None: to the end. How many went\n"
+     "out; an error has that as .copied."},
+    {"_copy", conn_copy, METH_VARARGS,
+     "await _copy(to, n): treadle.copy, between connections; n < 0: to the end."},
+    {"close_with", (PyCFunction)conn_close_with, METH_O,
+     "close_with(error)\n\nCloses an end of a pipe in memory, and tells the other why: an errno, with which its\n"
+     "reads, once all is read, and its writes fail (ETIMEDOUT: TimeoutError). None: as close."},
     {"lines", (PyCFunction)(void (*)(void))conn_lines, METH_VARARGS | METH_KEYWORDS,
      "lines(limit=65536): an async iterator of lines without their b\"\\n\" or b\"\\r\\n\"."},
     {"write", conn_write, METH_O,

@@ -390,13 +390,23 @@ module_exec(PyObject *module)
     st->DeadlockError = new_exception(module, "DeadlockError",
                                       "A wait that would never end: in a circle of mutexes, or because all\n"
                                       "goroutines of a run are asleep.", PyExc_RuntimeError);
-    if (st->DeadlockError == NULL)
+    st->TooLong = new_exception(module, "TooLong",
+                                "What was asked for is longer than the limit: a line, or what ends with a separator.\n"
+                                "`beginning`: what was consumed of it; b\"\" where it can still be read.",
+                                PyExc_ValueError);
+    if (st->DeadlockError == NULL || st->TooLong == NULL)
         return -1;
     st->recancel = PyObject_GetAttrString(module, "_recancel");
     if (st->ChannelClosed == NULL || st->Closed == NULL || st->recancel == NULL)
         return -1;
     if (PyObject_SetAttrString(st->ChannelClosed, "index", Py_None) < 0)
         return -1;
+    PyObject *none = PyBytes_FromStringAndSize(NULL, 0);
+    if (none == NULL || PyObject_SetAttrString(st->TooLong, "beginning", none) < 0) {
+        Py_XDECREF(none);
+        return -1;
+    }
+    Py_DECREF(none);
     if (PyModule_AddIntConstant(module, "_ECANCELED", TDL_ECANCELED) < 0 ||
         PyModule_AddIntConstant(module, "_ETIMEDOUT", TDL_ETIMEDOUT) < 0)
         return -1;
@@ -411,7 +421,7 @@ module_exec(PyObject *module)
     X(kw_asyncio) X(empty) X(fut_set_result) X(fut_result) X(fut_blocking)                 \
     X(SockOpType) X(SocketType) X(SelectorLoopType)                                        \
     X(ErrGroupType) X(SingleFlightType) X(ConnType) X(LinesType) X(ListenerType)           \
-    X(ChannelClosed) X(Closed) X(DeadlockError) X(CancelledError) X(InvalidStateError)     \
+    X(ChannelClosed) X(Closed) X(DeadlockError) X(TooLong) X(CancelledError) X(InvalidStateError)     \
     X(IncompleteReadError) X(TaskType) X(get_running_loop) X(current_tasks)                \
     X(current_task) X(swap_current_task) X(register_task) X(unregister_task)               \
     X(iscoroutine) X(recancel) X(packb) X(unpackb) X(empty_kw_context)

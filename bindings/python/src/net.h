@@ -37,6 +37,7 @@ typedef struct {
     /* For a code >= 0 the result; for TDL_ETRUNCATED too, if cut is set. */
     PyObject *(*result)(callobj *k, opobj *op, uint32_t task, int32_t code);
     bool cut;
+    bool counted; /* an error says in `copied` how many bytes have gone out */
 } call_kind;
 
 struct callobj {
@@ -77,6 +78,10 @@ int os_setup(PyObject *module, mod_state *st);
 PyObject *dial_call(mod_state *st, PyObject *network, PyObject *address, int64_t ns, PyObject *local,
                     PyObject *delay);
 PyObject *conn_send_fds(PyObject *c, PyObject *args);
+/* copycall.c */
+PyObject *conn_copy(PyObject *c, PyObject *args);
+PyObject *conn_send_file(PyObject *c, PyObject *args, PyObject *kwargs);
+extern PyMethodDef copy_functions[];
 PyObject *conn_recv_fds(PyObject *c, PyObject *args, PyObject *kwargs);
 /* Text without a NUL; NULL with an exception. */
 const char *text_arg(PyObject *object, const char *what);

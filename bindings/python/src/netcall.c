@@ -106,7 +106,17 @@ net_result(opobj *op, uint32_t task, int32_t code)
     callobj *k = (callobj *)op->arg;
     if (code >= 0 || (code == TDL_ETRUNCATED && k->kind->cut))
         return k->kind->result(k, op, task, code);
-    return net_error(k, op, code);
+    long long went = (long long)op->host->out[task].extra;
+    net_error(k, op, code);
+    PyObject *exc = k->kind->counted ? PyErr_GetRaisedException() : NULL;
+    if (exc != NULL) {
+        PyObject *n = PyLong_FromLongLong(went);
+        if (n == NULL || PyObject_SetAttrString(exc, "copied", n) < 0)
+            PyErr_Clear();
+        Py_XDECREF(n);
+        PyErr_SetRaisedException(exc);
+    }
+    return NULL;
 }
 
 static PyObject *

@@ -180,7 +180,7 @@ net_setup(PyObject *module, mod_state *st)
         PyErr_SetString(PyExc_ImportError, "the treadle library in this process is another version");
         return -1;
     }
-    if (PyModule_AddFunctions(module, server_functions) < 0)
+    if (PyModule_AddFunctions(module, server_functions) < 0 || PyModule_AddFunctions(module, copy_functions) < 0)
         return -1;
     if (PyModule_AddFunctions(module, dgram_functions) < 0)
         return -1;

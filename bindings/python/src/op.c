@@ -442,7 +442,7 @@ op_carries(opobj *op)
     case OP_LOCK: case OP_COND: case OP_ACQUIRE:
     case OP_RLOCK: case OP_WLOCK: case OP_PLACE:
     case OP_ACCEPT: case OP_ACCEPT_NEXT: case OP_DIAL: case OP_READ:
-    case OP_EXACT: case OP_LINE: case OP_LINE_NEXT:
+    case OP_EXACT: case OP_LINE: case OP_LINE_NEXT: case OP_UNTIL:
         return true;
     default:
         return false;

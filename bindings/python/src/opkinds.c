@@ -20,7 +20,7 @@ op_name(int kind)
         [OP_LOCK] = "lock", [OP_COND] = "wait", [OP_ACQUIRE] = "acquire", [OP_WAIT] = "wait",
         [OP_ACCEPT] = "accept", [OP_ACCEPT_NEXT] = "accept", [OP_DIAL] = "dial",
         [OP_READ] = "read", [OP_EXACT] = "readexactly", [OP_LINE] = "readline",
-        [OP_LINE_NEXT] = "line", [OP_WRITE] = "write",
+        [OP_LINE_NEXT] = "line", [OP_UNTIL] = "read_until", [OP_WRITE] = "write",
         [OP_RLOCK] = "rlock", [OP_WLOCK] = "lock", [OP_ONCE] = "once", [OP_CONTEXT] = "done",
         [OP_PLACE] = "go", [OP_GROUP] = "wait", [OP_FLIGHT] = "single flight",
         [OP_SCOPE] = "end of the scope",
@@ -71,6 +71,13 @@ start_fill(opobj *op, pyhost *h, uint32_t task, int how)
         return tdl_conn_fill_start(h->core, task, c->core, how, (size_t)op->num);
     h->out[task].extra = 0; /* nothing is asked for, and nothing held */
     return c->closed ? TDL_ECLOSED : 0;
+}
+
+static int32_t
+start_until(opobj *op, pyhost *h, uint32_t task)
+{
+    return tdl_conn_fill_until_start(h->core, task, ((connobj *)op->target)->core, PyBytes_AS_STRING(op->arg),
+                                     (size_t)PyBytes_GET_SIZE(op->arg), (size_t)op->num);
 }
 
 static int32_t
@@ -144,6 +151,8 @@ op_start(opobj *op, pyhost *h, uint32_t task)
     case OP_LINE:
     case OP_LINE_NEXT:
         return start_fill(op, h, task, TDL_FILL_LINE);
+    case OP_UNTIL:
+        return start_until(op, h, task);
     case OP_WRITE:
         return start_write(op, h, task);
     case OP_NET:
@@ -249,9 +258,10 @@ incomplete_read(mod_state *st, const char *bytes, size_t n, int64_t expected)
 {
     if (state_gone(st))
         return NULL;
-    PyObject *exc = PyObject_CallFunction(st->IncompleteReadError, "y#L",
-                                          bytes ? bytes : "", (Py_ssize_t)n,
-                                          (long long)expected);
+    PyObject *exc = expected < 0 ? PyObject_CallFunction(st->IncompleteReadError, "y#O", bytes ? bytes : "",
+                                                         (Py_ssize_t)n, Py_None)
+                                 : PyObject_CallFunction(st->IncompleteReadError, "y#L", bytes ? bytes : "",
+                                                         (Py_ssize_t)n, (long long)expected);
     if (exc != NULL)
         PyErr_SetRaisedException(exc);
     return NULL;
@@ -284,16 +294,17 @@ fill_result(opobj *op, uint32_t task, int32_t code)
             result = PyBytes_FromStringAndSize(bytes, (Py_ssize_t)frame);
     } else if (code == TDL_ECANCELED) {
         cancelled(op);
-    } else if (code == TDL_EEOF && op->kind == OP_EXACT) {
+    } else if (code == TDL_EEOF && (op->kind == OP_EXACT || op->kind == OP_UNTIL)) {
         skip = n;
-        incomplete_read(st, bytes, n, op->num);
+        incomplete_read(st, bytes, n, op->kind == OP_EXACT ? op->num : -1);
     } else if (code == TDL_EEOF) {
         if (op->kind == OP_LINE_NEXT)
             PyErr_SetNone(PyExc_StopAsyncIteration);
         else
             result = PyBytes_FromStringAndSize(NULL, 0);
     } else if (code == TDL_ETOOLONG) {
-        PyErr_Format(PyExc_ValueError, "no newline within %lld bytes", (long long)op->num);
+        PyErr_Format(st->TooLong, "no %s within %lld bytes", op->kind == OP_UNTIL ? "separator" : "newline",
+                     (long long)op->num);
     } else {
         raise_net(st, code, op_name(op->kind), op->target);
     }
@@ -330,6 +341,7 @@ op_result(opobj *op, uint32_t task, int32_t code)
     case OP_EXACT:
     case OP_LINE:
     case OP_LINE_NEXT:
+    case OP_UNTIL:
         return fill_result(op, task, code);
     case OP_SIM_WAIT:
         if (code == TDL_EINVAL || code == TDL_EBUSY) {

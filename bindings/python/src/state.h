@@ -40,7 +40,7 @@ struct mod_state {
         *SharedChanType, *CaseType, *MutexType, *CondType, *SemaphoreType,
         *WaitGroupType, *TimerType, *TickerType, *RWMutexType, *RWSideType,
         *HandleType, *TimerHandleType, *LoopCoreType, *SockOpType, *ContextType, *OnceType, *ErrGroupType, *SingleFlightType, *ConnType, *LinesType, *ListenerType;
-    PyObject *ChannelClosed, *Closed, *DeadlockError;
+    PyObject *ChannelClosed, *Closed, *DeadlockError, *TooLong;
     /* asyncio */
     PyObject *CancelledError, *InvalidStateError, *IncompleteReadError;
     PyObject *TaskType, *FutureType, *SocketType, *SelectorLoopType;
@@ -179,7 +179,7 @@ enum op_kind {
     OP_RLOCK, OP_WLOCK, OP_ONCE, OP_CONTEXT, OP_PLACE, OP_GROUP, OP_FLIGHT,
     OP_SCOPE, /* target: the set of goroutines that it waits for; op_wake ends it */
     OP_ACCEPT, OP_ACCEPT_NEXT, OP_DIAL,
-    OP_READ, OP_EXACT, OP_LINE, OP_LINE_NEXT, OP_WRITE,
+    OP_READ, OP_EXACT, OP_LINE, OP_LINE_NEXT, OP_UNTIL, OP_WRITE,
     OP_NET, /* arg: its call, see net.h */
 };
 

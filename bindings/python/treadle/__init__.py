@@ -54,6 +54,7 @@ from ._treadle import (
     TcpInfo,
     Ticker,
     Timer,
+    TooLong,
     Truncated,
     WaitGroup,
     adopt,
@@ -82,6 +83,7 @@ from ._treadle import (
 from ._watchdog import Hog, watchdog
 from ._workers import Workers, WorkerTraceback, workers
 from .fs import File, open_file
+from .io import copy
 
 __version__ = "0.1.0"
 
@@ -120,6 +122,7 @@ __all__ = [
     "TcpInfo",
     "Ticker",
     "Timer",
+    "TooLong",
     "Truncated",
     "WaitGroup",
     "WorkerTraceback",
@@ -128,6 +131,7 @@ __all__ = [
     "after_func",
     "after_op",
     "background",
+    "copy",
     "dial",
     "dial_udp",
     "dial_unixgram",

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
-from ._treadle import Closed, Conn, Listener, _server, go, now
+from ._scope import timeout as _timeout
+from ._treadle import Closed, Conn, G, Listener, WaitGroup, _server, go
 
 
 class ServerStats(NamedTuple):
@@ -36,6 +38,8 @@ class Server:
     ) -> None:
         self._core = _server(listeners, idle_timeout, max_conns)
         self._handler = handler
+        self._serving: set[G[None] | asyncio.Task[Any]] = set()
+        self._served = WaitGroup()
         self._loop = go(self._hand_out())
 
     async def _hand_out(self) -> None:
@@ -47,21 +51,43 @@ class Server:
             go(self._serve(conn))
 
     async def _serve(self, conn: Conn) -> None:
+        me = _current()
+        self._serving.add(me)
+        self._served.add(1)
         try:
             await self._handler(conn)
         except BaseException:
             conn.close()
             raise
+        finally:
+            self._serving.discard(me)
+            self._served.done()
         self._core.park(conn)
+
+    def _cancel(self) -> None:
+        """All handlers but the calling one."""
+        me = _current()
+        for serving in list(self._serving):
+            if serving is not me:
+                serving.cancel()
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Closes the listeners and the parked connections, and waits until every
-        request that is being served is done. When `timeout` seconds are over it closes
-        their connections too, and raises TimeoutError."""
-        await self._core.shutdown(None if timeout is None else now() + timeout)
+        request that is being served is done. When `timeout` seconds are over it cancels
+        the handlers, whatever they wait in, closes their connections, and raises
+        TimeoutError; another shutdown waits until they have ended."""
+        try:
+            async with _timeout(timeout):
+                await self._core.shutdown(None)
+                await self._served.wait()
+        except TimeoutError:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """The same at once: every connection is closed, nothing is waited for. May be repeated."""
+        """The same at once: every connection is closed, the other handlers are cancelled, nothing is waited
+        for. May be repeated."""
+        self._cancel()  # first, so that this is what they are told
         self._core.close()
 
     def stats(self) -> ServerStats:
@@ -73,6 +99,14 @@ class Server:
 
     async def __aexit__(self, *exc: object) -> None:
         self.close()
+
+
+def _current() -> Any:
+    """The running goroutine or task; None outside of any."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def serve(
