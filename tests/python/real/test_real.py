@@ -52,9 +52,9 @@ def web(start):
     return start(services.Aiohttp)
 
 
-def run(main):
+def run(main, factory=treadle.new_event_loop):
     """As a program runs that was told of treadle's loop and nothing else."""
-    with asyncio.Runner(loop_factory=treadle.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
 
 
@@ -117,27 +117,78 @@ def test_postgres(start):
     run(scenarios.database(start(services.Postgres).host, "one"))
 
 
-def test_tls(tmp_path):
-    """uvicorn with a certificate, and httpx, which verifies it."""
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    place = tmp_path_factory.mktemp("tls")
+    key, cert = place / "key.pem", place / "cert.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                     "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
                    check=True, capture_output=True)
+    return str(key), str(cert)
+
+
+def test_tls(certificate):
+    """uvicorn with a certificate, and httpx, which verifies it."""
     import httpx
 
+    key, cert = certificate
+
     async def client(url):
-        context = ssl.create_default_context(cafile=str(cert))
+        context = ssl.create_default_context(cafile=cert)
         async with httpx.AsyncClient(base_url=url, verify=context, timeout=20) as session:
             for i in range(20):
                 body = b"%d" % i * 5000
                 answer = await session.post("/echo/tls", content=body)
                 assert answer.content == b"tls:" + body
 
-    with services.Uvicorn("--ssl-keyfile", str(key), "--ssl-certfile", str(cert)) as server:
+    with services.Uvicorn("--ssl-keyfile", key, "--ssl-certfile", cert) as server:
         assert server.url.startswith("https://")
         run(client(server.url))
+
+
+def test_aiofastnet(start, uvicorn, certificate):
+    """A package that puts transports of its own on any loop, by way of add_reader and add_writer."""
+    aiofastnet = pytest.importorskip("aiofastnet")
+    key, cert = certificate
+
+    async def over_tls():
+        """Both ends in this loop."""
+
+        async def answer(reader, writer):
+            while line := await reader.readline():
+                writer.write(line.upper())
+                await writer.drain()
+            writer.close()
+
+        ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        ours.load_cert_chain(cert, key)
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=ours)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+
+            async def talk(tag):
+                theirs = ssl.create_default_context(cafile=cert)
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=theirs)
+                assert type(writer.transport).__module__.startswith("aiofastnet")
+                for i in range(50):
+                    writer.write(f"{tag} {i} {'x' * 1000}\n".encode())
+                    assert await reader.readline() == f"{tag} {i} {'x' * 1000}\n".upper().encode()
+                writer.close()
+                await writer.wait_closed()
+
+            await asyncio.gather(*(talk(f"t{n}") for n in range(10)))
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        assert type(loop) is treadle.Loop
+        await scenarios.http_aiohttp(uvicorn.url, "fast")
+        await scenarios.chat(uvicorn.url, "fast")
+        await scenarios.key_value(start(services.Redis).path, "fast")
+        await over_tls()
+
+    run(main(), aiofastnet.loop_factory(treadle.new_event_loop))
 
 
 def test_uvicorn_ends(start):
