@@ -48,12 +48,34 @@ def prefix(build, tmp_path_factory) -> pathlib.Path:
     return place
 
 
+PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else "python3"
+PIP = ("--disable-pip-version-check", "--no-index")  # pip asks nobody
+
+
 @pytest.fixture(scope="session")
-def venv(checkout, tmp_path_factory) -> pathlib.Path:
-    """A fresh environment in which `pip install .` was run."""
+def sdist(checkout, tmp_path_factory) -> pathlib.Path:
+    """The source distribution, made by Debian's setuptools."""
+    place = tmp_path_factory.mktemp("sdist")
+    run(PYTHON, "setup.py", "-q", "sdist", "-d", place, cwd=checkout)
+    (archive,) = place.glob("*.tar.gz")
+    return archive
+
+
+@pytest.fixture(scope="session")
+def wheel(sdist, tmp_path_factory) -> pathlib.Path:
+    """The wheel, built from the source distribution without the network, by Debian's setuptools."""
+    place = tmp_path_factory.mktemp("wheel")
+    run(PYTHON, "-m", "pip", "wheel", *PIP, "--no-build-isolation", "--no-deps", "-w", place, sdist)
+    (archive,) = place.glob("*.whl")
+    return archive
+
+
+@pytest.fixture(scope="session")
+def venv(wheel, tmp_path_factory) -> pathlib.Path:
+    """A fresh environment with the wheel."""
     place = tmp_path_factory.mktemp("venv")
-    run("python3" if not os.path.exists("/usr/bin/python3") else "/usr/bin/python3", "-m", "venv", place)
-    run(place / "bin/pip", "install", "--disable-pip-version-check", ".", cwd=checkout)
+    run(PYTHON, "-m", "venv", place)
+    run(place / "bin/pip", "install", *PIP, wheel)
     return place
 
 
