@@ -1038,7 +1038,9 @@ enum {
     TDL_TLS_DONE        = 16, /* of tdl_conn_tls_number: 1 after the handshake */
     TDL_TLS_RESUMED     = 17, /* 1: a session was resumed */
     TDL_TLS_VERIFY_CODE = 18, /* OpenSSL's X509_V_…; 0 is ok */
-    TDL_TLS_VERSION_NUMBER = 19 /* TDL_TLS_1_3 … */
+    TDL_TLS_VERSION_NUMBER = 19, /* TDL_TLS_1_3 … */
+    TDL_TLS_UNREAD      = 20 /* 1: bytes that nobody has read have come, or the end, or an error; 0: nothing (what TLS itself has
+                                sent, a ticket for resuming, say, is none); TDL_EBUSY while somebody reads */
 };
 /* As text, cut to size with a final NUL ("" for what is not there); its full length. TDL_EINVAL: no TLS, or another
  * number; TDL_ECLOSED. Any caller. */

@@ -195,13 +195,22 @@ static bool matches(const char *pattern, const char *name) {
     return pattern[0] == '*' && pattern[1] == '.' && dot && dot != name && strcasecmp(pattern + 1, dot) == 0;
 }
 
+/* Only the certificate is the other's; whom to trust, protocols and so on stay. */
+static bool take_cert(SSL *ssl, SSL_CTX *from) {
+    STACK_OF(X509) *chain = NULL;
+    tdl_ossl.SSL_CTX_ctrl(from, SSL_CTRL_GET_EXTRA_CHAIN_CERTS, 0, &chain);
+    return tdl_ossl.SSL_use_cert_and_key(ssl, tdl_ossl.SSL_CTX_get0_certificate(from),
+                                         tdl_ossl.SSL_CTX_get0_privatekey(from), chain, 1) == 1;
+}
+
 static int on_name(SSL *ssl, int *alert, void *arg) {
     const tdl_tls *t = arg;
     const char *name = tdl_ossl.SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     for (int i = 0; name && i < t->nnames; i++) {
         if (!matches(t->names[i].name, name)) continue;
-        tdl_ossl.SSL_set_SSL_CTX(ssl, t->names[i].tls->ctx);
-        return SSL_TLSEXT_ERR_OK;
+        if (take_cert(ssl, t->names[i].tls->ctx)) return SSL_TLSEXT_ERR_OK;
+        *alert = SSL_AD_INTERNAL_ERROR;
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
     if (!name || !(t->flags & TDL_TLS_KNOWN_NAME)) return SSL_TLSEXT_ERR_OK;
     *alert = SSL_AD_UNRECOGNIZED_NAME;

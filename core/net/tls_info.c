@@ -93,6 +93,18 @@ static void tell_text(stream *s, void *arg) {
     tdl_ossl.ERR_clear_error();
 }
 
+/* Takes in what has come, without giving it to anybody. */
+static int unread(stream *s) {
+    char byte;
+    if (tdl_pd_busy(s->conn->pd, PD_READ)) return TDL_EBUSY; /* an event that we use up may be his */
+    if (!s->done || s->broken) return s->broken != 0;
+    tdl_ossl.ERR_clear_error();
+    int n = tdl_ossl.SSL_peek(s->ssl, &byte, 1);
+    bool nothing = n <= 0 && tdl_ossl.SSL_get_error(s->ssl, n) == SSL_ERROR_WANT_READ && !s->in_error;
+    tdl_ossl.ERR_clear_error();
+    return !nothing;
+}
+
 static void tell_number(stream *s, void *arg) {
     asking *a = arg;
     switch (a->what) {
@@ -100,6 +112,7 @@ static void tell_number(stream *s, void *arg) {
     case TDL_TLS_RESUMED: a->result = s->done && tdl_ossl.SSL_session_reused(s->ssl); break;
     case TDL_TLS_VERIFY_CODE: a->result = (int)tdl_ossl.SSL_get_verify_result(s->ssl); break;
     case TDL_TLS_VERSION_NUMBER: a->result = s->done ? tdl_ossl.SSL_version(s->ssl) : 0; break;
+    case TDL_TLS_UNREAD: a->result = unread(s); break;
     default: a->result = TDL_EINVAL;
     }
 }

@@ -38,12 +38,12 @@
     X(SSL_CTX_set_ciphersuites) X(SSL_CTX_set_alpn_protos) X(SSL_CTX_set_alpn_select_cb)                    \
     X(SSL_CTX_set_session_id_context) X(SSL_CTX_add_client_CA) X(SSL_CTX_set_num_tickets)                   \
     X(SSL_select_next_proto) X(SSL_new) X(SSL_free) X(SSL_set_bio) X(SSL_set_connect_state)                 \
-    X(SSL_set_accept_state) X(SSL_do_handshake) X(SSL_read) X(SSL_write) X(SSL_get_error) X(SSL_shutdown)   \
+    X(SSL_set_accept_state) X(SSL_do_handshake) X(SSL_read) X(SSL_peek) X(SSL_write) X(SSL_get_error) X(SSL_shutdown)   \
     X(SSL_has_pending) X(SSL_ctrl) X(SSL_get0_param) X(SSL_set_session) X(SSL_get1_session)                 \
     X(SSL_SESSION_free) X(SSL_SESSION_up_ref) X(SSL_SESSION_is_resumable) X(SSL_session_reused)             \
     X(SSL_get_version) X(SSL_version) X(SSL_get_current_cipher) X(SSL_CIPHER_get_name)                      \
     X(SSL_get0_alpn_selected) X(SSL_get_servername) X(SSL_get_verify_result) X(SSL_get1_peer_certificate)   \
-    X(SSL_set_SSL_CTX) X(SSL_key_update)
+    X(SSL_use_cert_and_key) X(SSL_CTX_get0_certificate) X(SSL_CTX_get0_privatekey) X(SSL_key_update)
 
 /* In libcrypto. */
 #define TDL_LIBCRYPTO(X)                                                                                    \

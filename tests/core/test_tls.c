@@ -222,6 +222,28 @@ TEST_G(large, "Q2 large transfers both ways at once, between goroutines and betw
     both_ways("tcp", SCALE(8 << 20), 1, 0);
 }
 
+TEST_G(unread, "Q3 whether something has come that nobody has read is told; tickets are nothing") {
+    tdl_tls  *ct = client_of(0), *st = server_of("server", 0);
+    tdl_conn *c, *s;
+    char      got[3];
+    tls_pair("tcp", ct, st, "localhost", &c, &s);
+    CHECK_INT(tdl_conn_tls_number(c, TDL_TLS_UNREAD), 0);
+    CHECK_RC(handshakes(c, s, NULL), 0);
+    CHECK_INT(tdl_conn_tls_number(c, TDL_TLS_UNREAD), 0);
+    CHECK_RC(tdl_conn_write(s, "abc", 3), 3);
+    int64_t until = tdl_now() + 10 * TDL_SECOND;
+    while (tdl_conn_tls_number(c, TDL_TLS_UNREAD) == 0 && tdl_now() < until) tdl_sleep(TDL_MILLISECOND);
+    CHECK_INT(tdl_conn_tls_number(c, TDL_TLS_UNREAD), 1);
+    net_read_full(c, got, 3); /* it is still there */
+    CHECK_INT(tdl_conn_tls_number(c, TDL_TLS_UNREAD), 0);
+    tdl_conn_free(s);
+    while (tdl_conn_tls_number(c, TDL_TLS_UNREAD) == 0 && tdl_now() < until) tdl_sleep(TDL_MILLISECOND);
+    CHECK_INT(tdl_conn_tls_number(c, TDL_TLS_UNREAD), 1);
+    CHECK_RC(tdl_conn_read(c, got, 3), 0);
+    tdl_conn_free(c);
+    tls_free(ct, st);
+}
+
 static void writes_first(void *arg) { CHECK_RC(tdl_conn_write(arg, "hello from the server", 21), 21); }
 
 TEST_G(server_first, "Q3 a server may write first: the handshake is done by either direction") {

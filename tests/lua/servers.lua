@@ -74,6 +74,24 @@ function M.redis()
   return start "redis-server --port 0 --unixsocket SOCKET --save '' --appendonly no"
 end
 
+--- A Redis on a Unix socket, and with TLS on a port.
+---@param certs string the folder of the certificates
+---@param port integer that is free
+---@return spec.Server
+function M.redis_tls(certs, port)
+  return start(("redis-server --port 0 --unixsocket SOCKET --save '' --appendonly no --tls-port %d --tls-cert-file %s/server.pem "
+    .. "--tls-key-file %s/server.key --tls-ca-cert-file %s/ca.pem --tls-auth-clients no"):format(port, certs, certs, certs))
+end
+
+--- The certificates of the tests of TLS, in a folder of their own: its path.
+---@return string
+function M.certs()
+  local place = directory()
+  local out, status = helper.shell(("sh %s/tests/tls/certs.sh %s"):format(helper.root, place))
+  if status ~= 0 then error("no certificates: " .. out) end
+  return place
+end
+
 --- A Memcached on a Unix socket.
 ---@return spec.Server
 function M.memcached()

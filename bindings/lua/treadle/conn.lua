@@ -249,7 +249,7 @@ function Conn:settimeout(seconds)
 end
 
 --- Shuts one direction down, or both: the peer reads the end of the stream, or
---- our reads end.
+--- our reads end.  Does not wait, but that with TLS the announcement of the end may have to.
 ---@param direction "read"|"write"|"both"|nil "both" when nil
 ---@return true|nil done
 ---@return string|nil err "closed", "not connected"
@@ -261,6 +261,7 @@ function Conn:shutdown(direction)
   if self.ptr == NO_CONN then return nil, "closed" end
   local rc = 0
   if direction ~= "read" then rc = C.tdl_conn_close_write(self.ptr) end
+  if rc == const.TDL_EAGAIN then rc = hold(C.tdl_conn_end_tls_start(state.host, state.id, self.ptr)) end
   if rc >= 0 and direction ~= "write" then rc = C.tdl_conn_close_read(self.ptr) end
   if rc < 0 then return nil, fail(rc) end
   return true

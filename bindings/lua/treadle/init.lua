@@ -41,6 +41,7 @@ require "treadle.stream" -- and more
 local sync = require "treadle.sync"
 local time = require "treadle.time"
 local timer = require "treadle.timer"
+local tls = require "treadle.tls"
 local tune = require "treadle.tune"
 local worker = require "treadle.worker"
 
@@ -99,6 +100,12 @@ return {
     buffered_writer = buffered.writer,
     buffered_reader = buffered.reader,
     scanner = buffered.scanner,
+  },
+  tls = {
+    config = tls.config,
+    connect = tls.connect,
+    listen = tls.listen,
+    library = tls.library,
   },
   open = fs.open,
   fs = fs.fs,

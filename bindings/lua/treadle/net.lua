@@ -27,13 +27,25 @@ local BACK_OFF = 10 * const.TDL_MILLISECOND
 --- A listening socket, from treadle.listen.
 ---@class treadle.Listener
 ---@field ptr ffi.cdata* tdl_listener, NULL when closed
+---@field tls treadle.TlsConfig|nil what it accepts is given this
 local Listener = {}
 Listener.__index = Listener
 option.mix_into(Listener, NO_LISTENER, C.tdl_listener_option, C.tdl_listener_set_option)
 
+--- The connection that was accepted.
+local function accepted(self)
+  local c = adopt()
+  local tls = self.tls
+  if not tls then return c end
+  local rc = C.tdl_conn_set_tls(c.ptr, tls.ptr, nil, nil)
+  if rc == 0 then return c end
+  c:close()
+  return nil, fail(rc)
+end
+
 local function accept_slow(self, rc)
   rc = hold(rc)
-  if rc == 0 then return adopt() end
+  if rc == 0 then return accepted(self) end
   if rc == EINVAL and self.ptr == NO_LISTENER and state.id ~= park.NO_TASK then rc = ECLOSED end
   return nil, fail(rc)
 end
@@ -45,14 +57,14 @@ function Listener:accept()
   if self.seconds then C.tdl_listener_set_deadline(self.ptr, time.deadline(self.seconds)) end
   spend()
   local rc = C.tdl_listener_accept_start(state.host, state.id, self.ptr)
-  if rc == 0 then return adopt() end
+  if rc == 0 then return accepted(self) end
   return accept_slow(self, rc)
 end
 
 local function next_conn(self)
   while true do
-    local accepted, err = self:accept()
-    if accepted then return accepted end
+    local c, err = self:accept()
+    if c then return c end
     if err ~= "too many open files" then return nil end
     if hold(C.tdl_sleep_start(state.host, state.id, BACK_OFF)) < 0 then return nil end
   end
@@ -114,10 +126,11 @@ end
 
 --- Gives the descriptor away: it is the caller's then, and the listener is as closed.
 ---@return integer|nil fd
----@return string|nil err "closed", "busy" (a goroutine is in accept)
+---@return string|nil err "closed", "busy" (a goroutine is in accept), "not supported" (it has TLS)
 function Listener:release()
   local ptr = self.ptr
   if ptr == NO_LISTENER then return nil, "closed" end
+  if self.tls then return nil, "not supported" end -- whoever takes it would accept without
   local fd = C.tdl_listener_release(ptr)
   if fd == const.TDL_EBUSY then return nil, "busy" end
   if fd < 0 then return nil, fail(fd) end

@@ -68,13 +68,18 @@ local function serve_one(c, handler)
   error(err, 0)
 end
 
-local function hand_out(self, handler)
+local function hand_out(self, handler, tls)
   while self.ptr ~= NO_SERVER do
     local rc = hold(C.tdl_server_next_start(state.host, state.id, self.ptr, const.TDL_FOREVER))
     if rc < 0 then return end -- closed, or cancelled
-    local handlers = self.handlers
-    handlers.wg:add(1)
-    handlers.tasks[task.spawn(handlers, serve_one, 2, conn.adopt(), handler)] = true
+    local c = conn.adopt()
+    if tls and C.tdl_conn_has_tls(c.ptr) == 0 and C.tdl_conn_set_tls(c.ptr, tls.ptr, nil, nil) < 0 then
+      c:close() -- no memory
+    else
+      local handlers = self.handlers
+      handlers.wg:add(1)
+      handlers.tasks[task.spawn(handlers, serve_one, 2, c, handler)] = true
+    end
   end
 end
 
@@ -108,6 +113,7 @@ local function handles(listeners)
   for i, l in ipairs(listeners) do
     if type(l) ~= "table" or not ffi.istype("tdl_listener *", l.ptr) then misuse "serve expects a listener" end
     list[i - 1] = l.ptr
+    if l.tls ~= listeners[1].tls then misuse "the listeners of a server have the same TLS, or none" end
   end
   return list, listeners
 end
@@ -142,7 +148,7 @@ function M.serve(listeners, handler, options)
   end
   local handlers = setmetatable({ tasks = {}, wg = sync.waitgroup() }, Handlers)
   local self = setmetatable({ ptr = ffi.gc(out[0], C.tdl_server_free), handlers = handlers }, Server)
-  self.loop = task.spawn(nil, hand_out, 2, self, handler)
+  self.loop = task.spawn(nil, hand_out, 3, self, handler, all[1].tls)
   return self
 end
 

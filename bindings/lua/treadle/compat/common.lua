@@ -23,6 +23,9 @@ local TEXT = {
   ["connection reset"] = "connection reset by peer",
   ["host unreachable"] = "no route to host",
   ["network unreachable"] = "network is unreachable",
+  ["cut off"] = "closed",
+  ["tls failed"] = "closed",
+  ["tls refused"] = "closed",
 }
 
 local M = {}

@@ -19,6 +19,7 @@ local log = require "treadle.compat.ngx.log"
 local re = require "treadle.compat.ngx.re"
 local request = require "treadle.compat.ngx.request"
 local semaphore = require "treadle.compat.ngx.semaphore"
+local ssl = require "treadle.compat.ngx.ssl"
 local tcp = require "treadle.compat.ngx.tcp"
 local thread = require "treadle.compat.ngx.thread"
 local timer = require "treadle.compat.ngx.timer"
@@ -83,6 +84,8 @@ function ngx.get_phase() return request.current() and "content" or "timer" end
 
 --- What is logged, and by whom: ngx.log_to(ngx.INFO, function(line) … end).
 ngx.log_to = log.set
+--- What nginx's directives lua_ssl_… say: ngx.ssl_settings { trusted_certificate = "ca.pem" }.
+ngx.ssl_settings = ssl.set
 
 local contexts = setmetatable({}, { __mode = "k" }) -- task: its ngx.ctx, outside a request
 

@@ -13,12 +13,15 @@
 -- are not in use; each connection that was taken gives one back.
 
 local ffi = require "ffi"
+local library = require "treadle.library"
 local common = require "treadle.compat.common"
 local park = require "treadle.park"
 local sync = require "treadle.sync"
 local task = require "treadle.task"
 
 pcall(ffi.cdef, [[ssize_t tdl_compat_recv(int fd, void *buffer, size_t n, int flags) __asm__("recv");]])
+
+local C, const = library.C, library.const
 
 local state = park.state
 local MSG_PEEK_DONTWAIT = 0x42 -- MSG_PEEK | MSG_DONTWAIT
@@ -47,6 +50,8 @@ local byte = ffi.new "char[1]"
 
 --- Whether an idle connection is still what it was: open, and nothing came.
 local function sound(conn)
+  local unread = C.tdl_conn_tls_number(conn.ptr, const.TDL_TLS_UNREAD)
+  if unread ~= const.TDL_EINVAL then return unread == 0 end -- it has TLS
   local fd = conn:fd()
   return fd ~= nil and ffi.C.tdl_compat_recv(fd, byte, 1, MSG_PEEK_DONTWAIT) < 0 and ffi.errno() == EAGAIN
 end

@@ -12,11 +12,12 @@ local library = require "treadle.library"
 local common = require "treadle.compat.common"
 local park = require "treadle.park"
 local pool = require "treadle.compat.ngx.pool"
+local ssl = require "treadle.compat.ngx.ssl"
 local stream = require "treadle.compat.stream"
 local C = library.C
 
 local state, text = park.state, common.text
-local type, tonumber, tostring, concat = type, tonumber, tostring, table.concat
+local select, type, tonumber, tostring, concat = select, type, tonumber, tostring, table.concat
 local DEFAULT = 60000 -- ms: nginx's for connecting, sending, reading, and idle connections
 
 ---@class treadle.ngx.Socket
@@ -39,7 +40,10 @@ end
 local function drop(self)
   local conn = self.conn
   self.conn, self.left = nil, 0
-  if conn then conn:close() end
+  if conn then
+    if conn.ngx_session then ssl.leave(conn) end
+    conn:close()
+  end
   local permit = self.permit
   self.permit = nil
   if permit then permit:leave() end
@@ -347,12 +351,35 @@ function Socket:setoption(option, value)
   return nil, text(err)
 end
 
---- There is no TLS here.
----@return nil
----@return string err
-function Socket:sslhandshake()
-  if not self.conn then return nil, "closed" end
-  return nil, "not supported"
+--- Does a TLS handshake. In a connection that has had it, of the pool say, nothing happens.
+---@param reused treadle.ngx.Session|boolean|nil a session to resume; false: none is returned
+---@param server_name string|nil that is asked for, and, with ssl_verify, that the certificate must be for
+---@param ssl_verify boolean|nil whether the certificate must be trusted
+---@param ... boolean|nil send_status_req: whether its state of revocation is asked for, which is not supported
+---@return treadle.ngx.Session|true|nil session
+---@return string|nil err "timeout", "handshake failed", "certificate host mismatch", "18: self-signed certificate", …
+function Socket:sslhandshake(reused, server_name, ssl_verify, ...)
+  local n = select("#", ...)
+  if n > 1 then error(("ngx.socket sslhandshake: expecting 1 ~ 5 arguments (including the object), but seen %d"):format(n + 4), 2) end
+  local conn = self.conn
+  if not conn then return nil, "closed" end
+  if taken(self.connecting) then return nil, "socket busy connecting" end
+  if taken(self.reader) then return nil, "socket busy reading" end
+  if taken(self.writer) then return nil, "socket busy writing" end
+  if server_name ~= nil then server_name = tostring(server_name) end
+  if ... then return nil, "no OCSP support" end
+  self.reader, self.writer = state.tasks[state.cur], state.tasks[state.cur]
+  C.tdl_conn_set_timeout(conn.ptr, 0)
+  C.tdl_conn_set_read_deadline(conn.ptr, C.tdl_now() + self.connect_ms * 1e6) -- nginx's limit for handshakes
+  local session, err = ssl.handshake(conn, reused, server_name, ssl_verify)
+  self.reader, self.writer = nil, nil
+  if not session then
+    drop(self)
+    return nil, err
+  end
+  C.tdl_conn_set_read_deadline(conn.ptr, 0)
+  arm(self)
+  return session
 end
 
 function Socket:setclientcert() -- luacheck: ignore 212
