@@ -20,6 +20,7 @@
 #include "sys/sys.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <uv.h>
 
 #include "netpoll/backend.h"
@@ -104,7 +105,9 @@ static void check_fresh(struct loop *l) {
     while (l->fresh.after != &l->fresh) {
         handle *h = l->fresh.after;
         not_fresh(h);
-        if (tdl_sys.pollable(h->fd) < 0) set(h, 0);
+        struct stat st;
+        bool gone = fstat(h->fd, &st) < 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode);
+        if (gone) set(h, 0);
     }
 }
 
