@@ -77,6 +77,50 @@ forget_hash(PyObject *bytes)
     _Py_COMP_DIAG_POP
 }
 
+/* A bytearray that is filled and emptied again and again keeps its memory, if that is
+ * little: its own methods give it back each time. */
+enum { BYTEARRAY_KEEPS = 2048 };
+#if PY_VERSION_HEX < 0x030f0000 && !defined(Py_GIL_DISABLED)
+#define BYTEARRAY_FIELDS 1 /* its fields are what they have been since 3.4 */
+#else
+#define BYTEARRAY_FIELDS 0
+#endif
+
+/* 0, or -1 with an exception. */
+static inline int
+bytearray_append(PyObject *array, const char *data, Py_ssize_t n)
+{
+    Py_ssize_t old = PyByteArray_GET_SIZE(array);
+#if BYTEARRAY_FIELDS
+    PyByteArrayObject *b = (PyByteArrayObject *)array;
+    if (b->ob_exports == 0 && n < b->ob_alloc - (b->ob_start - b->ob_bytes) - old) {
+        memcpy(b->ob_start + old, data, (size_t)n);
+        b->ob_start[old + n] = '\0';
+        Py_SET_SIZE(b, old + n);
+        return 0;
+    }
+#endif
+    if (PyByteArray_Resize(array, old + n) < 0)
+        return -1;
+    memcpy(PyByteArray_AS_STRING(array) + old, data, (size_t)n);
+    return 0;
+}
+
+static inline int
+bytearray_empty(PyObject *array)
+{
+#if BYTEARRAY_FIELDS
+    PyByteArrayObject *b = (PyByteArrayObject *)array;
+    if (b->ob_exports == 0 && b->ob_alloc > 0 && b->ob_alloc <= BYTEARRAY_KEEPS) {
+        b->ob_start = b->ob_bytes;
+        b->ob_start[0] = '\0';
+        Py_SET_SIZE(b, 0);
+        return 0;
+    }
+#endif
+    return PyByteArray_Resize(array, 0);
+}
+
 /* Is this what the weak reference refers to? */
 static inline bool
 weakref_is(PyObject *ref, PyObject *object)

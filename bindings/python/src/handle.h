@@ -107,5 +107,7 @@ loop_seconds(void)
 
 /* loop.c */
 int loop_open(ploop *l);
+/* create: loop.create_future. Is it ours? */
+bool loop_makes_futures(mod_state *st, PyObject *loop, PyObject *create);
 
 #endif

@@ -320,6 +320,13 @@ loop_create_future(ploop *l, PyObject *Py_UNUSED(ignored))
     return loop_future(l);
 }
 
+bool
+loop_makes_futures(mod_state *st, PyObject *loop, PyObject *create)
+{
+    return PyCFunction_Check(create) && PyCFunction_GET_FUNCTION(create) == (PyCFunction)loop_create_future &&
+           PyCFunction_GET_SELF(create) == loop && ploop_of(st, loop) != NULL;
+}
+
 static PyObject *
 loop_add_callback(ploop *l, PyObject *handle)
 {

@@ -320,6 +320,10 @@ tr_set_protocol(trobj *t, PyObject *protocol)
     }
     if (rc < 0)
         return NULL;
+    PyObject *call = t->on_data;
+    if (t->mode == TR_STREAM && !(call != NULL && PyMethod_Check(call) && streams_stock(tr, STOCK_RECEIVED) &&
+                                  PyMethod_GET_FUNCTION(call) == tr->stock[STOCK_RECEIVED]))
+        t->mode = TR_PLAIN; /* it has another data_received */
     Py_RETURN_NONE;
 }
 
@@ -794,4 +798,6 @@ transport_free_names(mod_state *st)
     EACH_TR_NAME(X)
 #undef X
     Py_CLEAR(tr->minus_one);
+    for (int i = 0; i < NSTOCK; i++)
+        Py_CLEAR(tr->stock[i]);
 }

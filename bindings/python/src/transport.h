@@ -139,6 +139,7 @@ field(PyObject *dict, PyObject *name) /* borrowed; NULL: exception */
 }
 
 /* transport_streams.c */
+bool streams_stock(struct tr_state *tr, int which); /* is this method of asyncio's still its own? */
 int streams_setup(PyObject *module, mod_state *st);
 PyObject *streams_methods(PyObject *module, PyObject *ignored);
 PyObject *streams_use(PyObject *module, PyObject *args);

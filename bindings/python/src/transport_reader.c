@@ -4,6 +4,7 @@
  * exact StreamReader: the bytes go from the scratch buffer into the reader's
  * bytearray, and who waits for them is woken. For anything else, and for what is
  * an error, asyncio's own code is called. */
+#include "handle.h"
 #include "transport.h"
 
 static int
@@ -18,8 +19,9 @@ slow(trobj *t, PyObject *protocol, const char *data, Py_ssize_t n)
 
 /* reader._wakeup_waiter() */
 static int
-wake(struct tr_state *tr, PyObject *fields)
+wake(mod_state *st, PyObject *fields)
 {
+    struct tr_state *tr = &st->tr;
     PyObject *waiter = field(fields, tr->s_waiter);
     if (waiter == NULL)
         return -1;
@@ -27,6 +29,14 @@ wake(struct tr_state *tr, PyObject *fields)
         return 0;
     Py_INCREF(waiter);
     int rc = PyDict_SetItem(fields, tr->s_waiter, Py_None);
+    if (rc == 0 && future_set_none(st, waiter) == 0) {
+        Py_DECREF(waiter);
+        return 0;
+    }
+    if (rc == 0 && PyErr_ExceptionMatches(st->InvalidStateError))
+        PyErr_Clear(); /* cancelled, most likely */
+    else
+        rc = -1;
     PyObject *over = rc == 0 ? PyObject_CallMethodNoArgs(waiter, tr->s_cancelled) : NULL;
     if (over == NULL) {
         rc = -1;
@@ -65,13 +75,11 @@ pause_source(struct tr_state *tr, PyObject *reader)
 }
 
 static int
-feed(struct tr_state *tr, PyObject *reader, PyObject *fields, PyObject *buffer, const char *data, Py_ssize_t n)
+feed(mod_state *st, PyObject *reader, PyObject *fields, PyObject *buffer, const char *data, Py_ssize_t n)
 {
+    struct tr_state *tr = &st->tr;
     Py_ssize_t old = PyByteArray_GET_SIZE(buffer);
-    if (PyByteArray_Resize(buffer, old + n) < 0)
-        return -1;
-    memcpy(PyByteArray_AS_STRING(buffer) + old, data, (size_t)n);
-    if (wake(tr, fields) < 0)
+    if (bytearray_append(buffer, data, n) < 0 || wake(st, fields) < 0)
         return -1;
     PyObject *limit = field(fields, tr->s_limit);
     if (limit == NULL)
@@ -100,12 +108,19 @@ tr_feed(trobj *t, PyObject *protocol, const char *data, Py_ssize_t n)
         return slow(t, protocol, data, n);
     }
     PyObject *fields = PyObject_GenericGetDict(reader, NULL);
+    if (fields != NULL && (!streams_stock(tr, STOCK_FEED) || !streams_stock(tr, STOCK_RECEIVED) ||
+                           (PyDict_GET_SIZE(fields) > tr->reader_fields &&
+                            PyDict_Contains(fields, tr->s_feed_data) != 0))) {
+        Py_DECREF(fields);
+        Py_DECREF(reader);
+        return slow(t, protocol, data, n);
+    }
     PyObject *eof = fields ? field(fields, tr->s_eof) : NULL;
     PyObject *buffer = eof ? field(fields, tr->s_buffer) : NULL;
     int rc = -1;
     if (buffer != NULL && eof == Py_False && PyByteArray_CheckExact(buffer)) {
         Py_INCREF(buffer);
-        rc = feed(tr, reader, fields, buffer, data, n);
+        rc = feed(t->st, reader, fields, buffer, data, n);
         Py_DECREF(buffer);
     } else if (buffer != NULL) {
         rc = slow(t, protocol, data, n);

@@ -12,6 +12,7 @@
  *  - An op reads at its first send, not when it is made, as a coroutine would; it
  *    waits on a future that it puts in _waiter, and takes from there when it is
  *    thrown at or closed. */
+#include "handle.h"
 #include "transport.h"
 
 enum { READ, READ_EXACTLY };
@@ -22,9 +23,64 @@ typedef struct {
     mod_state *st;
     PyObject *reader, *fields; /* and its __dict__ */
     PyObject *waiter;          /* WAITS: what it waits on */
+    ploop *l;                  /* strong; once it has waited, and the loop is ours */
     Py_ssize_t n;
     uint8_t kind, state;
 } readop;
+
+/* -- Is it asyncio's own method? ------------------------------------------- */
+
+static PyTypeObject *
+stock_of(struct tr_state *tr, int which, PyObject **name)
+{
+    PyObject *const names[] = {tr->s_feed_data, tr->s_read, tr->s_readexactly, tr->s_write, tr->s_drain,
+                               tr->s_data_received};
+    *name = names[which];
+    return (PyTypeObject *)(which <= STOCK_READEXACTLY ? tr->StreamReader
+                            : which == STOCK_RECEIVED  ? tr->StreamReaderProtocol
+                                                       : tr->StreamWriter);
+}
+
+/* Programs replace methods of asyncio's classes. That is looked after once for each
+ * state of the class. */
+bool
+streams_stock(struct tr_state *tr, int which)
+{
+    PyObject *name;
+    PyTypeObject *type = stock_of(tr, which, &name);
+    if (type == NULL)
+        return false;
+    if (tr->stock_tag[which] != 0 && tr->stock_tag[which] == type->tp_version_tag)
+        return tr->stock_same[which];
+    PyObject *now = PyObject_GetAttr((PyObject *)type, name);
+    if (now == NULL)
+        PyErr_Clear();
+    tr->stock_same[which] = now != NULL && now == tr->stock[which];
+    tr->stock_tag[which] = type->tp_version_tag;
+    Py_XDECREF(now);
+    return tr->stock_same[which];
+}
+
+static int
+stock_setup(struct tr_state *tr)
+{
+    for (int i = 0; i < NSTOCK; i++) {
+        PyObject *name;
+        PyTypeObject *type = stock_of(tr, i, &name);
+        PyObject *method = PyObject_GetAttr((PyObject *)type, name), *module;
+        if (method == NULL)
+            return -1;
+        module = PyObject_GetAttrString(method, "__module__");
+        if (module == NULL)
+            PyErr_Clear();
+        if (module != NULL && PyUnicode_Check(module) &&
+            PyUnicode_CompareWithASCIIString(module, "asyncio.streams") == 0)
+            tr->stock[i] = Py_NewRef(method);
+        Py_XDECREF(module);
+        Py_DECREF(method);
+    }
+    return 0;
+}
 
 /* -- The reader's state ---------------------------------------------------- */
 
@@ -50,19 +106,20 @@ resume_source(struct tr_state *tr, PyObject *fields)
     return r == NULL ? -1 : 0;
 }
 
-/* The first n bytes of what is there; *left is how much stays. */
+/* The first n bytes of what is there. l: the loop, or NULL. */
 static PyObject *
-take(struct tr_state *tr, PyObject *fields, PyObject *buffer, Py_ssize_t n)
+take(struct tr_state *tr, ploop *l, PyObject *fields, PyObject *buffer, Py_ssize_t n)
 {
     Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
     if (n > size)
         n = size;
-    PyObject *data = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), n);
+    PyObject *data = l != NULL ? ploop_bytes(l, PyByteArray_AS_STRING(buffer), n)
+                               : PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), n);
     if (data == NULL)
         return NULL;
     int rc;
     if (n == size) {
-        rc = PyByteArray_Resize(buffer, 0);
+        rc = bytearray_empty(buffer);
     } else {
         rc = PySequence_DelSlice(buffer, 0, n);
     }
@@ -87,6 +144,27 @@ name_of(readop *op)
     return op->kind == READ ? "read" : "readexactly";
 }
 
+/* loop.create_future(), for a task to wait on at once. */
+static PyObject *
+new_waiter(readop *op, PyObject *loop)
+{
+    struct tr_state *tr = &op->st->tr;
+    PyObject *create = PyObject_GetAttr(loop, tr->s_create_future), *waiter;
+    if (create == NULL)
+        return NULL;
+    if (op->l == NULL && loop_makes_futures(op->st, loop, create))
+        op->l = (ploop *)Py_NewRef(loop);
+    if (op->l != NULL) {
+        waiter = future_waiter(op->l);
+    } else {
+        waiter = PyObject_CallNoArgs(create);
+        if (waiter != NULL && PyObject_SetAttr(waiter, tr->s_blocking, Py_True) < 0)
+            Py_CLEAR(waiter);
+    }
+    Py_DECREF(create);
+    return waiter;
+}
+
 /* _wait_for_data: a new future in _waiter, for the task to wait on. */
 static PyObject *
 wait(struct tr_state *tr, readop *op)
@@ -102,12 +180,11 @@ wait(struct tr_state *tr, readop *op)
     if (paused < 0 || (paused && resume_source(tr, op->fields) < 0))
         return NULL;
     PyObject *loop = Py_XNewRef(field(op->fields, tr->s_loop));
-    PyObject *waiter = loop ? PyObject_CallMethodNoArgs(loop, tr->s_create_future) : NULL;
+    PyObject *waiter = loop ? new_waiter(op, loop) : NULL;
     Py_XDECREF(loop);
     if (waiter == NULL)
         return NULL;
-    if (PyDict_SetItem(op->fields, tr->s_waiter, waiter) < 0 ||
-        PyObject_SetAttr(waiter, tr->s_blocking, Py_True) < 0) {
+    if (PyDict_SetItem(op->fields, tr->s_waiter, waiter) < 0) {
         Py_DECREF(waiter);
         return NULL;
     }
@@ -161,9 +238,9 @@ step(readop *op, bool first, bool *waits)
     Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
     int eof = 0;
     if (op->kind == READ ? size > 0 || !first : size >= op->n) {
-        r = take(tr, op->fields, buffer, op->n);
+        r = take(tr, op->l, op->fields, buffer, op->n);
     } else if ((eof = is_true(op->fields, tr->s_eof)) != 0) {
-        r = eof < 0 ? NULL : op->kind == READ ? take(tr, op->fields, buffer, op->n)
+        r = eof < 0 ? NULL : op->kind == READ ? take(tr, op->l, op->fields, buffer, op->n)
                                              : incomplete(op->st, op, buffer);
     } else {
         r = wait(tr, op);
@@ -201,8 +278,11 @@ read_send(readop *op, PyObject *Py_UNUSED(value), PyObject **result)
             Py_DECREF(waiter);
             return PYGEN_ERROR;
         }
-        PyObject *r = PyObject_CallMethodNoArgs(waiter, op->st->tr.s_result);
-        Py_DECREF(waiter);
+        PyObject *r = future_result(op->st, waiter);
+        if (op->l != NULL)
+            future_over(op->l, waiter);
+        else
+            Py_DECREF(waiter);
         Py_XDECREF(r);
         if (r == NULL)
             return PYGEN_ERROR;
@@ -293,6 +373,7 @@ read_traverse(readop *op, visitproc visit, void *arg)
     Py_VISIT(op->reader);
     Py_VISIT(op->fields);
     Py_VISIT(op->waiter);
+    Py_VISIT(op->l);
     return 0;
 }
 
@@ -303,6 +384,7 @@ read_clear(readop *op)
     Py_CLEAR(op->reader);
     Py_CLEAR(op->fields);
     Py_CLEAR(op->waiter);
+    Py_CLEAR(op->l);
     return 0;
 }
 
@@ -440,7 +522,7 @@ read_op(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames
         if (size == -1 && PyErr_Occurred())
             PyErr_Clear();
     }
-    if (size < 0)
+    if (size < 0 || !streams_stock(tr, kind == READ ? STOCK_READ : STOCK_READEXACTLY))
         return plain(tr->StreamReader, kind == READ ? tr->s_read : tr->s_readexactly, args, n, kwnames);
     readop *op = PyObject_GC_New(readop, (PyTypeObject *)tr->ReadType);
     if (op == NULL)
@@ -449,6 +531,7 @@ read_op(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames
     op->fields = PyObject_GenericGetDict(args[0], NULL);
     op->reader = Py_NewRef(args[0]);
     op->waiter = NULL;
+    op->l = NULL;
     op->n = size;
     op->kind = (uint8_t)kind;
     op->state = NEW;
@@ -474,7 +557,7 @@ static PyObject *
 writer_write(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     struct tr_state *tr = &state_of(module)->tr;
-    if (n != 2 || kwnames != NULL)
+    if (n != 2 || kwnames != NULL || !streams_stock(tr, STOCK_WRITE))
         return plain(tr->StreamWriter, tr->s_write, args, n, kwnames);
     PyObject *fields = PyObject_GenericGetDict(args[0], NULL), *r = NULL;
     PyObject *transport = fields ? Py_XNewRef(field(fields, tr->s_transport)) : NULL;
@@ -492,7 +575,8 @@ static PyObject *
 writer_drain(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     struct tr_state *tr = &state_of(module)->tr;
-    PyObject *fields = n == 1 && kwnames == NULL ? PyObject_GenericGetDict(args[0], NULL) : NULL;
+    bool short_way = n == 1 && kwnames == NULL && streams_stock(tr, STOCK_DRAIN);
+    PyObject *fields = short_way ? PyObject_GenericGetDict(args[0], NULL) : NULL;
     PyObject *transport = fields ? field(fields, tr->s_transport) : NULL;
     bool ready = false;
     if (transport != NULL && PyObject_TypeCheck(transport, (PyTypeObject *)tr->StreamType)) {
@@ -537,15 +621,17 @@ streams_methods(PyObject *module, PyObject *Py_UNUSED(ignored))
     return all;
 }
 
-/* _streams_use(reader class, prepare): prepare(protocol) is called for a connection
- * whose protocol is asyncio's for streams. */
+/* _streams_use(reader class, prepare, fields): prepare(protocol) is called for a
+ * connection whose protocol is asyncio's for streams; a reader has so many fields. */
 PyObject *
 streams_use(PyObject *module, PyObject *args)
 {
     struct tr_state *tr = &state_of(module)->tr;
     PyObject *reader, *prepare;
-    if (!PyArg_ParseTuple(args, "OO:_streams_use", &reader, &prepare))
+    Py_ssize_t fields;
+    if (!PyArg_ParseTuple(args, "OOn:_streams_use", &reader, &prepare, &fields))
         return NULL;
+    tr->reader_fields = fields;
     Py_XSETREF(tr->OurReader, Py_NewRef(reader));
     Py_XSETREF(tr->prepare_streams, Py_NewRef(prepare));
     Py_RETURN_NONE;
@@ -557,7 +643,7 @@ streams_setup(PyObject *module, mod_state *st)
     struct tr_state *tr = &st->tr;
     tr->ReadType = PyType_FromModuleAndSpec(module, &read_spec, NULL);
     tr->ReadyType = PyType_FromModuleAndSpec(module, &ready_spec, NULL);
-    if (tr->ReadType == NULL || tr->ReadyType == NULL)
+    if (tr->ReadType == NULL || tr->ReadyType == NULL || stock_setup(tr) < 0)
         return -1;
     tr->ready = PyObject_New(PyObject, (PyTypeObject *)tr->ReadyType);
     return tr->ready == NULL ? -1 : 0;

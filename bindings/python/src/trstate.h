@@ -5,6 +5,7 @@
 #define TDLPY_TRSTATE_H
 
 #include "compat.h"
+#include <stdbool.h>
 
 /* Interned names: X(field, text). */
 #define EACH_TR_NAME(X)                                                                    \
@@ -26,7 +27,7 @@
     X(s_tls_received, "_received") X(s_tls_go_on, "_go_on")            \
     X(s_exception, "_exception") X(s_loop, "_loop") X(s_create_future, "create_future")    \
     X(s_resume_reading, "resume_reading") X(s_result, "result") X(s_read, "read")          \
-    X(s_readexactly, "readexactly") X(s_drain, "drain") X(s_reader, "_reader")             \
+    X(s_readexactly, "readexactly") X(s_drain, "drain") X(s_feed_data, "feed_data") X(s_reader, "_reader")             \
     X(s_blocking, "_asyncio_future_blocking")
 
 /* Objects that are cleared with the module: X(field). */
@@ -36,6 +37,9 @@
     X(tls_room) X(spare) X(StreamWriter) X(OurReader) X(prepare_streams) X(ReadType)       \
     X(ReadyType) X(ready)
 
+/* Methods of asyncio's classes that ours stand for, see streams_stock. */
+enum stock { STOCK_FEED, STOCK_READ, STOCK_READEXACTLY, STOCK_WRITE, STOCK_DRAIN, STOCK_RECEIVED, NSTOCK };
+
 struct tr_state {
 #define X(field) PyObject *field;
     EACH_TR_OBJECT(X)
@@ -44,6 +48,10 @@ struct tr_state {
     EACH_TR_NAME(X)
 #undef X
     PyObject *minus_one;
+    PyObject *stock[NSTOCK]; /* asyncio's functions, or NULL: somebody had replaced one by then */
+    unsigned stock_tag[NSTOCK]; /* the state of the class in which stock_same was found out */
+    bool stock_same[NSTOCK];
+    Py_ssize_t reader_fields; /* of a new StreamReader */
     Py_ssize_t spare_room; /* what `spare` has room for, see transport_io.c */
 };
 

@@ -50,4 +50,14 @@ def _prepare(protocol: Any) -> None:
         protocol._client_connected_cb = functools.partial(_connected, callback)
 
 
-_treadle._streams_use(StreamReader, _prepare)
+class _Stage:
+    """What stands for the loop of a reader that is only looked at."""
+
+    @staticmethod
+    def get_debug() -> bool:
+        return False
+
+
+_treadle._streams_use(
+    StreamReader, _prepare, len(vars(asyncio.StreamReader(loop=_Stage())))  # type: ignore[arg-type]
+)

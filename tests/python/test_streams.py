@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: MIT
+"""asyncio's streams on treadle's transports: what is in C does what asyncio's methods
+do, and steps back for whoever replaces or overrides one of them."""
+
+import asyncio
+import random
+import socket
+
+import pytest
+import treadle
+from conftest import LIMIT
+
+
+def run(main):
+    async def limited():
+        async with asyncio.timeout(LIMIT):
+            return await main
+
+    return treadle.run(limited())
+
+
+async def connected(**kwargs):
+    """A reader and a writer, and the socket of the other end."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=ours, **kwargs)
+    return reader, writer, theirs
+
+
+async def ended(writer, theirs):
+    writer.close()
+    await writer.wait_closed()
+    theirs.close()
+
+
+def test_reads_of_all_kinds_see_the_same_bytes():
+    """Random pieces, read at random by methods in C and by asyncio's."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        dice = random.Random(5)
+        reader, writer, theirs = await connected()
+        text = b"".join(dice.randbytes(dice.choice([1, 7, 500, 1024, 3000])).replace(b"\n", b"x") + b"\n"
+                        for _ in range(300))
+
+        async def write():
+            at = 0
+            while at < len(text):
+                n = dice.choice([1, 10, 100, 1024, 1500, 5000])
+                await loop.sock_sendall(theirs, text[at:at + n])
+                at += n
+                if dice.random() < 0.5:
+                    await asyncio.sleep(0)
+            theirs.shutdown(socket.SHUT_WR)
+
+        task = asyncio.create_task(write())
+        got = b""
+        while len(got) < len(text):
+            kind = dice.randrange(4)
+            if kind == 0:
+                piece = await reader.read(dice.choice([1, 100, 4096, 70000]))
+            elif kind == 1:
+                piece = await reader.readline()
+            elif kind == 2:
+                piece = await reader.readexactly(min(dice.choice([1, 20, 2000]), len(text) - len(got)))
+            else:
+                piece = await reader.readuntil(b"\n")
+            assert piece
+            got += piece
+        assert got == text
+        assert await reader.read(1) == b"" and reader.at_eof()
+        await task
+        await ended(writer, theirs)
+
+    run(main())
+
+
+def test_the_buffer_is_the_programs_to_look_at():
+    """It stays an ordinary bytearray: a view of it forbids what a view forbids."""
+
+    async def main():
+        reader, writer, theirs = await connected()
+        for _ in range(3):
+            theirs.send(b"abc")
+            assert await reader.read(10) == b"abc"
+            assert len(reader._buffer) == 0 and bytes(reader._buffer) == b""
+        theirs.send(b"one two")
+        assert await reader.read(4) == b"one "
+        assert reader._buffer == b"two"
+        with memoryview(reader._buffer), pytest.raises(BufferError):
+            await reader.read(3)
+        assert await reader.read(3) == b"two"
+        reader._buffer += b"ours"
+        assert await reader.readexactly(4) == b"ours"
+        theirs.send(b"x" * 30000)
+        assert await reader.readexactly(30000) == b"x" * 30000
+        reader.feed_data(b"fed")
+        assert await reader.read(9) == b"fed"
+        await ended(writer, theirs)
+
+    run(main())
+
+
+def test_what_was_read_belongs_to_the_reader():
+    """The bytes of an earlier read do not change with a later one."""
+
+    async def main():
+        reader, writer, theirs = await connected()
+        kept = []
+        for i in range(20):
+            theirs.send(bytes([i]) * 1024)
+            kept.append(await reader.readexactly(1024))
+        assert kept == [bytes([i]) * 1024 for i in range(20)]
+        await ended(writer, theirs)
+
+    run(main())
+
+
+def test_a_read_that_is_cancelled_after_the_data_came():
+    async def main():
+        reader, writer, theirs = await connected()
+        task = asyncio.create_task(reader.read(10))
+        await asyncio.sleep(0)
+        reader.feed_data(b"kept")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await reader.read(10) == b"kept"
+        await ended(writer, theirs)
+
+    run(main())
+
+
+def test_methods_that_are_replaced_on_the_classes(monkeypatch):
+    """Before and while a connection is there."""
+    calls = []
+
+    def counted(name):
+        original = getattr(asyncio.StreamWriter if name in ("write", "drain") else asyncio.StreamReader, name)
+
+        def method(self, *args):
+            calls.append(name)
+            return original(self, *args)
+
+        return method
+
+    async def main():
+        reader, writer, theirs = await connected()
+        theirs.send(b"a")
+        assert await reader.read(1) == b"a"
+        assert calls == []
+        with monkeypatch.context() as patch:
+            for name in ("read", "readexactly", "feed_data"):
+                patch.setattr(asyncio.StreamReader, name, counted(name))
+            for name in ("write", "drain"):
+                patch.setattr(asyncio.StreamWriter, name, counted(name))
+            theirs.send(b"bcd")
+            assert await reader.read(1) == b"b"
+            assert await reader.readexactly(2) == b"cd"
+            writer.write(b"e")
+            await writer.drain()
+            assert sorted(calls) == ["drain", "feed_data", "read", "readexactly", "write"]
+        calls.clear()
+        theirs.send(b"f")
+        assert await reader.read(1) == b"f"
+        writer.write(b"g")
+        await writer.drain()
+        assert calls == []
+        assert theirs.recv(10) == b"eg"
+        await ended(writer, theirs)
+
+    run(main())
+
+
+def test_data_received_that_is_replaced(monkeypatch):
+    seen = []
+    original = asyncio.StreamReaderProtocol.data_received
+
+    def received(self, data):
+        seen.append(data)
+        original(self, data)
+
+    async def main():
+        reader, writer, theirs = await connected()
+        monkeypatch.setattr(asyncio.StreamReaderProtocol, "data_received", received)
+        theirs.send(b"one")
+        assert await reader.read(9) == b"one"
+        await ended(writer, theirs)
+        reader, writer, theirs = await connected()
+        theirs.send(b"two")
+        assert await reader.read(9) == b"two"
+        await ended(writer, theirs)
+
+    run(main())
+    assert seen == [b"one", b"two"]
+
+
+def test_methods_of_one_reader_alone():
+    async def main():
+        reader, writer, theirs = await connected()
+        seen = []
+        reader.note = "of the program's"
+        feed = reader.feed_data
+        reader.feed_data = lambda data: [seen.append(data), feed(data)][1]
+        theirs.send(b"one")
+        assert await reader.read(9) == b"one"
+        del reader.feed_data
+        theirs.send(b"two")
+        assert await reader.read(9) == b"two"
+        assert seen == [b"one"]
+        await ended(writer, theirs)
+
+    run(main())
+
+
+class UpperReader(asyncio.StreamReader):
+    def feed_data(self, data):
+        super().feed_data(data.upper())
+
+    async def read(self, n=-1):
+        return b"<" + await super().read(n) + b">"
+
+
+class NotedProtocol(asyncio.StreamReaderProtocol):
+    noted = b""
+
+    def data_received(self, data):
+        self.noted += data
+        super().data_received(data)
+
+
+@pytest.mark.parametrize("protocol_class", [asyncio.StreamReaderProtocol, NotedProtocol])
+def test_subclasses(protocol_class):
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        reader = UpperReader(loop=loop)
+        protocol = protocol_class(reader, loop=loop)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        theirs.send(b"abc")
+        assert await reader.read(9) == b"<ABC>"
+        assert type(reader) is UpperReader
+        if protocol_class is NotedProtocol:
+            assert protocol.noted == b"abc"
+        await ended(writer, theirs)
+
+    run(main())
+
+
+class CountingLoop(treadle.Loop):
+    made = 0
+
+    def create_future(self):
+        self.made += 1
+        return super().create_future()
+
+
+def test_create_future_of_a_subclass_is_called():
+    async def main():
+        loop = asyncio.get_running_loop()
+        reader, writer, theirs = await connected()
+        before = loop.made
+        task = asyncio.create_task(reader.read(1))
+        await asyncio.sleep(0)
+        assert loop.made == before + 1
+        theirs.send(b"x")
+        assert await task == b"x"
+        await ended(writer, theirs)
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        runner.run(main())
