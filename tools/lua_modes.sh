@@ -29,8 +29,9 @@ modes() { # NAME FILE…
     mode "$name, without the compiler" env TREADLE_LUAJIT=-joff tests/lua/run "$@"
     mode "$name, with an overeager compiler" env TREADLE_LUAJIT="-Ohotloop=1 -Ohotexit=1" tests/lua/run "$@"
     mode "$name, with a strained collector" tests/lua/run --helper=tests/lua/strain.lua "$@"
+    # Left out: descriptors that go with bytes which come in pieces; and who is idle, where an injected "not ready" counts as a request.
     mode "$name, with short reads and retries" env TDL_FAULT=seed=7,short=0.3,eagain=0.05,eintr=0.1 \
-        tests/lua/run --exclude-pattern=fault_spec --filter-out=passes.descriptors "$@"
+        tests/lua/run --exclude-pattern=fault_spec --filter-out=passes.descriptors --filter-out=who.is.idle "$@"
 }
 
 plain_path=$PATH

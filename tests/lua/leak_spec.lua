@@ -75,8 +75,13 @@ describe("rounds of everything", function()
   it("leave nothing behind", function()
     for _ = 1, 3 do one_round() end
     local before = numbers()
-    for _ = 1, 10 do one_round() end
-    no_more(before)
+    local ok, why
+    for _ = 1, 5 do -- a dead stack slot may keep the last round's for another
+      for _ = 1, 10 do one_round() end
+      ok, why = pcall(no_more, before)
+      if ok then break end
+    end
+    assert.is_true(ok, why)
   end)
 
   it("reach a plateau of memory", function()

