@@ -9,7 +9,7 @@ need "to build" $packages_build $packages_core_tests || die "the packages could 
 compile_default
 [ $# -gt 0 ] && exec build/tests/soak/soak "$@"
 failed=0
-for name in connections cuts signals; do
+for name in connections cuts signals big; do
     build/tests/soak/soak "$name" || failed=1
 done
 exit $failed

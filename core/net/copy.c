@@ -20,7 +20,7 @@
 #include "sys/sys.h"
 
 enum { READING, WRITING };
-enum { ROUND = 1 << 20, MEMORY = 64 * 1024 - (int)sizeof(tdl_block), FILE_ROUND = 1 << 20, PAIRS = 32 };
+enum { ROUND = 1 << 20, MEMORY = 64 * 1024 - (int)sizeof(tdl_block), FILE_ROUND = 1 << 20, SHELVES = 8, PAIRS = 4 /* on each */ };
 
 typedef struct copy {
     tdl_conn *to, *from; /* from NULL: a file */
@@ -37,23 +37,30 @@ typedef struct copy {
 
 /* -- Pipes ---------------------------------------------------------------------------- */
 
-/* Empty ones that are kept. */
-static struct {
-    tdl_lock lock;
-    _Atomic uint32_t n; /* written under the lock; relaxed: who looks without is late at worst */
+/* Empty ones that are kept, some for each P: who copies takes and gives back where nobody
+ * else does, as a rule. */
+static struct shelf {
+    _Alignas(64) tdl_lock lock;
+    uint32_t n; /* under the lock */
     int pair[PAIRS][2];
-} kept = {.lock = TDL_LOCK_INIT(RANK_POOL)};
+} kept[SHELVES] = {[0 ... SHELVES - 1] = {.lock = TDL_LOCK_INIT(RANK_POOL)}};
+static _Atomic uint32_t nkept; /* on all shelves; relaxed: who looks is late at worst */
+
+static struct shelf *my_shelf(void) {
+    const tdl_p *p = at_load_rlx(&tdl_m_self()->p);
+    return &kept[p ? (unsigned)p->id % SHELVES : 0];
+}
 
 static bool take_pair(int pair[2]) {
+    struct shelf *s = my_shelf();
     bool got = false;
-    tdl_lock_take(&kept.lock);
-    uint32_t n = at_load_rlx(&kept.n);
-    if (n) {
-        memcpy(pair, kept.pair[n - 1], sizeof kept.pair[0]);
-        at_store_rlx(&kept.n, n - 1);
+    tdl_lock_take(&s->lock);
+    if (s->n) {
+        memcpy(pair, s->pair[--s->n], sizeof s->pair[0]);
         got = true;
     }
-    tdl_unlock(&kept.lock);
+    tdl_unlock(&s->lock);
+    if (got) at_add_rlx(&nkept, (uint32_t)-1);
     return got || tdl_sys.pipe(pair) == 0;
 }
 
@@ -63,27 +70,29 @@ static void close_pair(const int pair[2]) {
 }
 
 static void give_pair(const int pair[2]) {
-    tdl_lock_take(&kept.lock);
-    uint32_t n = at_load_rlx(&kept.n);
-    bool keep = n < PAIRS;
-    if (keep) {
-        memcpy(kept.pair[n], pair, sizeof kept.pair[0]);
-        at_store_rlx(&kept.n, n + 1);
-    }
-    tdl_unlock(&kept.lock);
-    if (!keep) close_pair(pair);
+    struct shelf *s = my_shelf();
+    at_add_rlx(&nkept, 1); /* before it can be taken */
+    tdl_lock_take(&s->lock);
+    bool keep = s->n < PAIRS;
+    if (keep) memcpy(s->pair[s->n++], pair, sizeof s->pair[0]);
+    tdl_unlock(&s->lock);
+    if (keep) return;
+    at_add_rlx(&nkept, (uint32_t)-1);
+    close_pair(pair);
 }
 
 void tdl_copy_conn_gone(void) {
     int pair[PAIRS][2];
-    uint32_t n = 0;
-    if (TDL_LIKELY(at_load_rlx(&kept.n) == 0) || tdl_conn_live() != 0) return;
-    tdl_lock_take(&kept.lock);
-    n = at_load_rlx(&kept.n);
-    memcpy(pair, kept.pair, n * sizeof *pair);
-    at_store_rlx(&kept.n, 0);
-    tdl_unlock(&kept.lock);
-    while (n) close_pair(pair[--n]);
+    if (TDL_LIKELY(at_load_rlx(&nkept) == 0) || tdl_conn_live() != 0) return;
+    for (struct shelf *s = kept; s < kept + SHELVES; s++) {
+        tdl_lock_take(&s->lock);
+        uint32_t n = s->n;
+        memcpy(pair, s->pair, n * sizeof *pair);
+        s->n = 0;
+        tdl_unlock(&s->lock);
+        if (n) at_add_rlx(&nkept, 0u - n);
+        while (n) close_pair(pair[--n]);
+    }
 }
 
 static bool takes_splice(const tdl_conn *c) { return c->kind == CONN_SOCKET || c->kind == CONN_FILE; }

@@ -128,12 +128,13 @@ static void copies(void *arg) {
 }
 
 TEST_G(proxy, "D30 a proxy that copies both ways ends when the client has gone") {
-    for (int round = 0; round < SCALE(20); round++) {
+    static const char *const nets[] = {"tcp", "unix", "pipe"};
+    for (int round = 0; round < SCALE(18); round++) {
         tdl_conn *client, *front, *back, *server;
         crew      w;
         char      got[8];
-        net_pair("tcp", &client, &front);
-        net_pair("unix", &back, &server);
+        net_pair(nets[round % 3], &client, &front);
+        net_pair(nets[round / 3 % 3], &back, &server);
         way there = {back, front, 99}, here = {front, back, 99};
         crew_open(&w);
         crew_go(&w, copies, &there);
@@ -270,6 +271,72 @@ TEST_G(strange_file, "D31 what cannot be sent within the kernel is read and writ
     CHECK_RC(tdl_conn_send_file(a, dev, 0, 1, &sent), -EBADF);
     tdl_conn_free(b);
     tdl_conn_free(a);
+}
+
+TEST_G(pollable, "D31 a pipe that was sent from, or copied from, waits as before, and its deadline ends a read") {
+    int       fds[2];
+    char      got[16];
+    int64_t   sent;
+    tdl_conn *a, *b, *p;
+    net_pair("tcp", &a, &b);
+    REQUIRE(pipe2(fds, O_CLOEXEC) == 0);
+    REQUIRE(tdl_conn_adopt(fds[0], &p) == 0);
+    CHECK(write(fds[1], "0123456789", 10) == 10);
+    CHECK_RC(tdl_conn_send_file(a, tdl_conn_fd(p), -1, 4, &sent), 0);
+    CHECK_INT(sent, 4);
+    CHECK_RC(tdl_conn_copy(a, p, 3, &sent), 0);
+    net_read_full(b, got, 7);
+    CHECK(memcmp(got, "0123456", 7) == 0);
+    CHECK_RC(tdl_conn_read(p, got, 16), 3);
+    CHECK_RC(tdl_conn_send_file(a, tdl_conn_fd(p), -1, 4, &sent), -EAGAIN); /* it is no file: nothing waits for it */
+    tdl_conn_set_read_deadline(p, tdl_now() + 5 * TDL_MILLISECOND);
+    CHECK_RC(tdl_conn_read(p, got, 16), TDL_ETIMEDOUT);
+    tdl_conn_set_read_deadline(p, 0);
+    CHECK(write(fds[1], "more", 4) == 4);
+    CHECK_RC(tdl_conn_read(p, got, 16), 4);
+    close(fds[1]);
+    CHECK_RC(tdl_conn_copy(a, p, -1, &sent), 0);
+    CHECK_INT(sent, 0);
+    tdl_conn_free(a);
+    tdl_conn_free(b);
+    tdl_conn_free(p);
+}
+
+static void copies_some(void *arg) {
+    way *w = arg;
+    for (int i = 0; i < SCALE(200); i++) w->code = tdl_conn_copy(w->to, w->from, 1, NULL);
+}
+
+TEST_G(many, "D30 many copies at once share few pipes, and none is left") {
+    enum { AT_ONCE = 40 };
+    tdl_conn *a[AT_ONCE], *b[AT_ONCE], *c[AT_ONCE], *d[AT_ONCE];
+    way       w[AT_ONCE];
+    crew      k;
+    int       before = open_fds();
+    char     *bytes = pattern(SCALE(200));
+    crew_open(&k);
+    for (int i = 0; i < AT_ONCE; i++) {
+        net_pair("unix", &a[i], &b[i]);
+        net_pair("tcp", &c[i], &d[i]);
+        CHECK_RC(tdl_conn_write(a[i], bytes, SCALE(200)), SCALE(200));
+        w[i] = (way){c[i], b[i], 99};
+        crew_go(&k, copies_some, &w[i]);
+    }
+    crew_close(&k);
+    CHECK_WITHIN(open_fds() - before, 4 * AT_ONCE, 4 * AT_ONCE + 2 * 32 + 16); /* and pollers */
+    for (int i = 0; i < AT_ONCE; i++) {
+        CHECK_RC(w[i].code, 0);
+        char *got = malloc(SCALE(200));
+        net_read_full(d[i], got, SCALE(200));
+        CHECK(memcmp(got, bytes, SCALE(200)) == 0);
+        free(got);
+        tdl_conn_free(a[i]);
+        tdl_conn_free(b[i]);
+        tdl_conn_free(c[i]);
+        tdl_conn_free(d[i]);
+    }
+    CHECK_WITHIN(open_fds() - before, -16, 16);
+    free(bytes);
 }
 
 /* -- Hosts ---------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "actors.h"
@@ -129,6 +130,42 @@ TEST_G(large, "D29 large writes go through pipes of any capacity whole and in or
     }
     free(in);
     free(out);
+}
+
+static void reads_to_end(void *arg) {
+    int64_t *total = arg, n;
+    char    *buf = malloc(1 << 20);
+    tdl_conn *c = *(tdl_conn **)(void *)(total + 1);
+    while ((n = tdl_conn_read(c, buf, 1 << 20)) > 0) *total += n;
+    free(buf);
+}
+
+TEST_G(more_than_2_gb, "D29 one write of more than 2 GB, and so is its result (over sockets: ./dev soak big)") {
+    if (CHECK_SLOWDOWN > 1 || tdl_gomaxprocs(0) != 2) {
+        check_skip("once is enough");
+        return;
+    }
+    size_t    n = ((size_t)2 << 30) + 4096;
+    void     *zeros = mmap(NULL, n, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    tdl_conn *a;
+    crew      c;
+    struct {
+        int64_t   total;
+        tdl_conn *b;
+    } reader = { 0, NULL };
+    if (zeros == MAP_FAILED) {
+        check_skip("there is no address space for it");
+        return;
+    }
+    REQUIRE(tdl_pipe_new(1 << 20, &a, &reader.b) == 0);
+    crew_open(&c);
+    crew_go(&c, reads_to_end, &reader);
+    CHECK_RC(tdl_conn_write(a, zeros, n), n);
+    tdl_conn_free(a);
+    crew_close(&c);
+    CHECK_INT(reader.total, n);
+    tdl_conn_free(reader.b);
+    munmap(zeros, n);
 }
 
 TEST_G(writers_in_turn, "D37 unbuffered writes of several are whole, one after the other") {

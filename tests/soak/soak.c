@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const run *const runs[] = { &soak_connections, &soak_cuts, &soak_signals };
+static const run *const runs[] = { &soak_connections, &soak_cuts, &soak_signals, &soak_big };
 enum { RUNS = sizeof runs / sizeof *runs };
 
 static atomic_int wrong;

@@ -15,7 +15,7 @@ typedef struct run {
     void (*run)(int64_t number);
 } run;
 
-extern const run soak_connections, soak_cuts, soak_signals;
+extern const run soak_connections, soak_cuts, soak_signals, soak_big;
 
 /* Notes that something is wrong, and prints the first few. */
 __attribute__((format(printf, 1, 2))) void soak_wrong(const char *format, ...);
