@@ -17,11 +17,16 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LUA = ROOT / "bindings/lua/treadle"
 # Methods that only the binding itself calls.
-INTERNAL = {"copy_to", "load", "sent", "settled", "drained", "received", "ended", "set_bytes", "take_back"}
-PAGES = {  # page: what it is; its files, those of the compatibility modules with their prefix
-    "treadle.sim": ("Simulation: a virtual clock, and an order that a seed decides.", ["sim"]),
-    "treadle.guest": ("Goroutines as guests of another loop.", ["guest"]),
-    "treadle.luv": ("Goroutines as guests of a libuv loop: luv's, or Neovim's.", ["luv"]),
+INTERNAL = {"copy_to", "load", "sent", "settled", "drained", "received", "ended", "set_bytes", "take_back", "wrap", "inherit", "set"}
+PAGES = {  # page: what it is; its files, and what comes before the names of their functions
+    "treadle.sim": ("Simulation: a virtual clock, and an order that a seed decides.", {"sim": ""}),
+    "treadle.guest": ("Goroutines as guests of another loop.", {"guest": ""}),
+    "treadle.luv": ("Goroutines as guests of a libuv loop: luv's, or Neovim's.", {"luv": ""}),
+    "treadle.compat.ngx": ("OpenResty's ngx, without nginx.", {
+        "compat/ngx/init": "", "compat/ngx/tcp": "socket.", "compat/ngx/udp": "socket.", "compat/ngx/thread": "thread.",
+        "compat/ngx/semaphore": "semaphore.", "compat/ngx/timer": "timer.", "compat/ngx/re": "re.", "compat/ngx/clock": "",
+        "compat/ngx/codec": "", "compat/ngx/uri": "", "compat/ngx/request": "", "compat/ngx/log": "", "compat/ngx/dict": ""}),
+    "treadle.compat.socket": ("LuaSocket, on treadle.", {"compat/socket/init": "", "compat/socket/tcp": "", "compat/socket/udp": ""}),
 }
 problems: list[str] = []
 
@@ -136,8 +141,8 @@ class Page:
         (directory / f"{self.name}.lua").write_text("\n".join(out) + "\n")
 
 
-def add(page: Page, path: pathlib.Path, exported: dict[str, str] | None) -> None:
-    """Puts what a file has on the page; exported: its functions' names for users, None: as they are."""
+def add(page: Page, path: pathlib.Path, exported: dict[str, str] | None, prefix: str = "") -> None:
+    """Puts what a file has on the page; exported: its functions' names for users, None: as they are, with the prefix."""
     names: dict[str, str] = {}  # of a class, by the variable
     for b in blocks(path):
         cls = b.of("class")
@@ -148,7 +153,7 @@ def add(page: Page, path: pathlib.Path, exported: dict[str, str] | None) -> None
                 names[local[1]] = name
                 text = [line for line in b.text if line] or [f"A {name}."]
                 page.classes[name] = [f"--- {text[0]}", *(f"-- {line}" for line in text[1:]), f"-- @type {name}", ""]
-            elif b.of("field"):
+            elif b.of("field") and not name[0].islower():
                 page.tables += fields(b, name)
             continue
         code = re.match(r"function (\w+)([.:])(\w+)\((.*?)\)", b.code)
@@ -157,10 +162,10 @@ def add(page: Page, path: pathlib.Path, exported: dict[str, str] | None) -> None
         owner, dot, name, arguments = code.groups()
         if owner in names:
             page.classes[names[owner]] += function(f"{names[owner]}{dot}{name}", b, arguments)
-        elif owner in ("fs", "tty") and dot == ".":
+        elif owner in ("fs", "tty", "req") and dot == ".":
             page.functions += function(f"{owner}.{name}", b, arguments)
         elif dot == ".":
-            shown = name if exported is None else exported.get(name)
+            shown = prefix + name if exported is None else exported.get(name)
             if shown:
                 page.functions += function(shown, b, arguments)
 
@@ -190,8 +195,8 @@ def main() -> int:
     main_page.write(source)
     for name, (what, files) in PAGES.items():
         page = Page(name, what)
-        for file in files:
-            add(page, LUA / f"{file}.lua", None)
+        for file, prefix in files.items():
+            add(page, LUA / f"{file}.lua", None, prefix)
         page.write(source)
     (source / "config.ld").write_text(
         "project = 'treadle'\ntitle = 'treadle for LuaJIT'\nfile = { " +

@@ -19,17 +19,26 @@ function M.now()
   return tonumber(clock.seconds) + math.floor(tonumber(clock.nanoseconds) / 1e6) / 1000
 end
 
+--- Seconds since 1970, a whole number.
+---@return integer
 function M.time()
   ffi.C.tdl_compat_gettime(0, clock)
   return tonumber(clock.seconds)
 end
 
+--- Does nothing: the clock is always read anew.
 function M.update_time() end
 
+--- The local date, "2010-11-18".
+---@return string
 function M.today() return os.date "%Y-%m-%d" end
 
+--- The local date and time, "2010-11-18 11:27:35".
+---@return string
 function M.localtime() return os.date "%Y-%m-%d %H:%M:%S" end
 
+--- The same in UTC.
+---@return string
 function M.utctime() return os.date "!%Y-%m-%d %H:%M:%S" end
 
 local DAYS = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" }
@@ -41,8 +50,13 @@ local function stamp(seconds, format)
 end
 
 --- "Thu, 18 Nov 2010 11:27:35 GMT", whatever the locale.
+---@param seconds number since 1970
+---@return string
 function M.http_time(seconds) return stamp(seconds, "%s, %02d %s %04d %02d:%02d:%02d GMT") end
 
+--- "Thu, 18-Nov-10 11:27:35 GMT".
+---@param seconds number since 1970
+---@return string
 function M.cookie_time(seconds) return stamp(seconds, "%s, %02d-%s-%02d %02d:%02d:%02d GMT") end
 
 --- Days from 1970-01-01 to a date.
@@ -53,6 +67,8 @@ local function days(year, month, day)
 end
 
 --- Seconds since 1970 of such a text; nil for another.
+---@param text string
+---@return integer|nil seconds
 function M.parse_http_time(text)
   local day, name, year, hour, min, sec = text:match "^%a+, (%d%d)[ -](%a%a%a)[ -](%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$"
   if not day then return nil end

@@ -49,20 +49,33 @@ end
 
 local M = {}
 
+--- The SHA-1 digest, 20 bytes.
+---@param data string|number|nil
+---@return string digest
 function M.sha1_bin(data)
   data = text(data)
   crypto().SHA1(data, #data, digest)
   return ffi.string(digest, 20)
 end
 
+--- The MD5 digest, 16 bytes.
+---@param data string|number|nil
+---@return string digest
 function M.md5_bin(data)
   data = text(data)
   crypto().MD5(data, #data, digest)
   return ffi.string(digest, 16)
 end
 
+--- The MD5 digest in hexadecimal digits.
+---@param data string|number|nil
+---@return string digest
 function M.md5(data) return hex(M.md5_bin(data)) end
 
+--- The HMAC of SHA-1, 20 bytes.
+---@param key string|number
+---@param data string|number
+---@return string|nil digest
 function M.hmac_sha1(key, data)
   key, data = text(key), text(data)
   local library = crypto()
@@ -70,7 +83,9 @@ function M.hmac_sha1(key, data)
   return ffi.string(digest, length[0])
 end
 
---- zlib takes a 32-bit length: longer data go in parts.
+--- The CRC-32. (zlib takes a 32-bit length: longer data go in parts.)
+---@param data string|number
+---@return integer
 function M.crc32_long(data)
   data = text(data)
   local library, crc, p, at = zlib(), 0, ffi.cast("const unsigned char *", data), 0
@@ -82,6 +97,10 @@ function M.crc32_long(data)
 end
 M.crc32_short = M.crc32_long
 
+--- In base64.
+---@param data string|number
+---@param no_padding boolean|nil
+---@return string
 function M.encode_base64(data, no_padding)
   data = text(data)
   local out = bytes_type(math.ceil(#data / 3) * 4 + 1)
@@ -89,7 +108,9 @@ function M.encode_base64(data, no_padding)
   return no_padding and encoded:gsub("=+$", "") or encoded
 end
 
---- nil for what is not base64; the padding may be missing.
+--- From base64; nil for what is none. The padding may be missing.
+---@param data string
+---@return string|nil
 function M.decode_base64(data)
   if type(data) ~= "string" then error("string argument only", 2) end
   local body = data:match "^([%w+/]*)=*$"

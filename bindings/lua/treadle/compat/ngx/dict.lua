@@ -42,6 +42,10 @@ local function store(self, key, value, seconds, flags)
   return true, nil, false
 end
 
+--- The value of a key.
+---@param key string|number
+---@return string|number|boolean|nil value
+---@return integer|string|nil flags or the error
 function Dict:get(key)
   local err
   key, err = check_key(key)
@@ -54,6 +58,11 @@ function Dict:get(key)
   return item.value, item.flags ~= 0 and item.flags or nil
 end
 
+--- The same, also of one that is over.
+---@param key string|number
+---@return string|number|boolean|nil value
+---@return integer|nil flags
+---@return boolean|nil stale
 function Dict:get_stale(key)
   local item, old = live(self, tostring(key))
   local found = item or old
@@ -61,10 +70,26 @@ function Dict:get_stale(key)
   return found.value, found.flags, item == nil
 end
 
+--- Sets the value of a key.
+---@param key string|number
+---@param value string|number|boolean|nil
+---@param seconds number|nil until it is gone; nil or 0: never
+---@param flags integer|nil
+---@return boolean|nil ok
+---@return string|nil err
+---@return boolean|nil forcible always false
 function Dict:set(key, value, seconds, flags) return store(self, key, value, seconds, flags) end
 
 Dict.safe_set = Dict.set
 
+--- Sets it if there is none: "exists" otherwise.
+---@param key string|number
+---@param value string|number|boolean|nil
+---@param seconds number|nil until it is gone; nil or 0: never
+---@param flags integer|nil
+---@return boolean|nil ok
+---@return string|nil err
+---@return boolean|nil forcible always false
 function Dict:add(key, value, seconds, flags)
   if key ~= nil and live(self, tostring(key)) then return false, "exists", false end
   return store(self, key, value, seconds, flags)
@@ -72,13 +97,34 @@ end
 
 Dict.safe_add = Dict.add
 
+--- Sets it if there is one: "not found" otherwise.
+---@param key string|number
+---@param value string|number|boolean|nil
+---@param seconds number|nil until it is gone; nil or 0: never
+---@param flags integer|nil
+---@return boolean|nil ok
+---@return string|nil err
+---@return boolean|nil forcible always false
 function Dict:replace(key, value, seconds, flags)
   if key ~= nil and not live(self, tostring(key)) then return false, "not found", false end
   return store(self, key, value, seconds, flags)
 end
 
+--- Takes a key away.
+---@param key string|number
+---@return boolean|nil ok
+---@return string|nil err
+---@return boolean|nil forcible always false
 function Dict:delete(key) return store(self, key, nil) end
 
+--- Adds to a number.
+---@param key string|number
+---@param by number
+---@param init number|nil where it begins when it is not there
+---@param seconds number|nil then
+---@return number|nil sum
+---@return string|nil err "not found", "not a number"
+---@return boolean|nil forcible
 function Dict:incr(key, by, init, seconds)
   local err
   key, err = check_key(key)
@@ -94,12 +140,21 @@ function Dict:incr(key, by, init, seconds)
   return item.value, nil, false
 end
 
+--- Seconds until a key is gone; 0: never.
+---@param key string|number
+---@return number|nil seconds
+---@return string|nil err "not found"
 function Dict:ttl(key)
   local item = live(self, tostring(key))
   if not item then return nil, "not found" end
   return item.expires and item.expires - clock.now() or 0
 end
 
+--- Sets when a key is gone.
+---@param key string|number
+---@param seconds number 0: never
+---@return true|nil ok
+---@return string|nil err "not found"
 function Dict:expire(key, seconds)
   local item = live(self, tostring(key))
   if not item then return nil, "not found" end
@@ -107,11 +162,15 @@ function Dict:expire(key, seconds)
   return true
 end
 
+--- All keys are over, and can still be had by get_stale.
 function Dict:flush_all()
   local now = clock.now()
   for _, item in pairs(self.items) do item.expires = now end
 end
 
+--- Frees what is over.
+---@param max integer|nil at most so many
+---@return integer n
 function Dict:flush_expired(max)
   local gone = 0
   for key in pairs(self.items) do
@@ -124,6 +183,9 @@ function Dict:flush_expired(max)
   return gone
 end
 
+--- Names of keys.
+---@param max integer|nil at most so many: 1024 when nil, 0: all
+---@return string[]
 function Dict:get_keys(max)
   max = max or 1024
   local keys = {}

@@ -20,6 +20,7 @@ end
 
 --- Logs what the arguments say, if the level is one that is logged.
 ---@param at integer ngx.ERR, …
+---@param ... any
 function M.log(at, ...)
   if type(at) ~= "number" or not NAMES[at] then error("bad log level: " .. tostring(at), 2) end
   if at > level then return end

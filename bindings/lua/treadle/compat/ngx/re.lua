@@ -48,6 +48,11 @@ local function beginning(ctx)
 end
 
 --- The first match: its captures by number and name.
+---@param subject string|number
+---@param pattern string
+---@param options string|nil "a", "d", "i", "j", "m", "o", "s", "u", "x"
+---@param ctx { pos: integer }|nil where to begin, and afterwards where to go on
+---@param into table|nil for the captures
 ---@return table|nil m nil: none, or an error
 ---@return string|nil err
 function M.match(subject, pattern, options, ctx, into)
@@ -64,6 +69,11 @@ function M.match(subject, pattern, options, ctx, into)
 end
 
 --- Where the first match, or a group of it, is.
+---@param subject string|number
+---@param pattern string
+---@param options string|nil "a", "d", "i", "j", "m", "o", "s", "u", "x"
+---@param ctx { pos: integer }|nil where to begin, and afterwards where to go on
+---@param nth integer|nil a group; nil: the whole
 ---@return integer|nil from
 ---@return integer|nil to
 ---@return string|nil err
@@ -94,6 +104,11 @@ local function step(regex, subject, at)
 end
 
 --- A function that gives the captures of one match after the other.
+---@param subject string|number
+---@param pattern string
+---@param options string|nil "a", "d", "i", "j", "m", "o", "s", "u", "x"
+---@return (fun(): table|nil, string|nil)|nil next
+---@return string|nil err
 function M.gmatch(subject, pattern, options)
   local regex, err
   regex, err, subject = prepare(subject, pattern, options)
@@ -166,12 +181,23 @@ local function replace_all(subject, pattern, by, options, most)
 end
 
 --- Replaces the first match by a text with $0, $1, ${1}, $$, or by what a function of the captures returns.
+---@param subject string|number
+---@param pattern string
+---@param by string|fun(m: table): string
+---@param options string|nil "a", "d", "i", "j", "m", "o", "s", "u", "x"
 ---@return string|nil text
 ---@return integer|nil n how many were replaced
 ---@return string|nil err
 function M.sub(subject, pattern, by, options) return replace_all(subject, pattern, by, options, 1) end
 
 --- Replaces all matches.
+---@param subject string|number
+---@param pattern string
+---@param by string|fun(m: table): string
+---@param options string|nil "a", "d", "i", "j", "m", "o", "s", "u", "x"
+---@return string|nil text
+---@return integer|nil n how many were replaced
+---@return string|nil err
 function M.gsub(subject, pattern, by, options) return replace_all(subject, pattern, by, options, math.huge) end
 
 return M

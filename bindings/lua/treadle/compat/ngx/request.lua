@@ -40,6 +40,8 @@ end
 M.need = need
 
 --- Gives a goroutine the request of another.
+---@param task treadle.Task
+---@param request table
 function M.inherit(task, request) current[task] = request end
 
 local function parse_head(sock)
@@ -90,18 +92,28 @@ end
 local req = {}
 M.req = req
 
+--- The headers, by names in small letters; "_" may stand for "-".
+---@return table<string, string|string[]>
 function req.get_headers() return setmetatable(need().headers, {
   __index = function(headers, name)
     return type(name) == "string" and rawget(headers, (name:lower():gsub("_", "-"))) or nil
   end,
 }) end
 
+--- "GET", …
+---@return string
 function req.get_method() return need().method end
 
+--- 1.0 or 1.1.
+---@return number
 function req.http_version() return need().version end
 
+--- When the request began, in seconds since 1970.
+---@return number
 function req.start_time() return need().begun end
 
+--- The head of the request as text; its headers in any order.
+---@return string
 function req.raw_header()
   local request = need()
   local lines = { ("%s %s HTTP/%.1f"):format(request.method, request.target, request.version) }
@@ -111,6 +123,10 @@ function req.raw_header()
   return table.concat(lines, "\r\n") .. "\r\n\r\n"
 end
 
+--- The arguments of the query.
+---@param max integer|nil at most so many: 100 when nil, 0: all
+---@return table args
+---@return string|nil err "truncated"
 function req.get_uri_args(max) return uri.decode_args(need().query or "", max) end
 
 --- Reads the body, if the request says how long it is.
@@ -121,11 +137,17 @@ function req.read_body()
   if n and n > 0 then request.body = request.sock:receive(n) end
 end
 
+--- What read_body has read.
+---@return string|nil
 function req.get_body_data() return need().body end
 
+--- Reads the body, so that the connection may be used on.
 function req.discard_body() req.read_body() end
 
 --- The connection itself: raw, the server has nothing more to do with it.
+---@param raw boolean|nil
+---@return treadle.ngx.Socket|nil socket
+---@return string|nil err "no body"
 function req.socket(raw)
   local request = need()
   if not raw and request.method == "GET" and not request.headers["content-length"] then return nil, "no body" end
@@ -157,6 +179,9 @@ M.var = setmetatable({}, {
   __newindex = function(_, name, value) need().vars[name] = value end,
 })
 
+--- Sends the status and the headers, if they were not sent.
+---@return 1|nil ok
+---@return string|nil err
 function M.send_headers()
   local ok, err = send_head(need())
   if ok then return 1 end
@@ -164,6 +189,7 @@ function M.send_headers()
 end
 
 --- Everything is sent as it is said.
+---@return 1
 function M.flush() return 1 end
 
 local function flatten(into, value)
@@ -184,15 +210,26 @@ local function output(request, ending, ...)
   return nil, err
 end
 
+--- Sends a part of the answer; before the first the headers.
+---@param ... any strings, numbers, booleans, nil and nested tables of them
+---@return 1|nil ok
+---@return string|nil err
 function M.print(...) return output(need(), "", ...) end
 
+--- The same, and a newline.
+---@param ... any
+---@return 1|nil ok
+---@return string|nil err
 function M.say(...) return output(need(), "\n", ...) end
 
+--- Does nothing: the end of the handler ends the answer.
+---@return 1
 function M.eof() return 1 end
 
 M.EXIT = setmetatable({}, { __tostring = function() return "ngx.exit" end })
 
 --- Ends the handler.
+---@param status integer the answer's, when it is 200 or more and none was sent
 function M.exit(status)
   local request = M.current()
   if request and type(status) == "number" and status >= 200 and not request.sent then request.status = status end

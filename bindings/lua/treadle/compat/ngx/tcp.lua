@@ -86,6 +86,9 @@ function Socket:settimeout(ms)
 end
 
 --- One limit each, in milliseconds.
+---@param connect number
+---@param send number
+---@param read number
 function Socket:settimeouts(connect, send, read)
   self.connect_ms = milliseconds(connect, 1, "settimeouts")
   self.send_ms = milliseconds(send, 2, "settimeouts")
@@ -237,6 +240,10 @@ function Socket:receive(pattern)
 end
 
 --- Receives what is there, at most max bytes.
+---@param max integer|string
+---@return string|nil data
+---@return string|nil err "closed", "timeout", …
+---@return string|nil partial
 function Socket:receiveany(max)
   max = tonumber(max)
   if not max or max % 1 ~= 0 then bad(1, "receiveany", "bad max argument") end
@@ -327,6 +334,8 @@ function Socket:setkeepalive(timeout, size)
 end
 
 --- How often the connection has been used before; 0 for a new one.
+---@return integer|nil times
+---@return string|nil err "closed"
 function Socket:getreusedtimes()
   if not self.conn then return nil, "closed" end
   return self.reused
@@ -341,6 +350,10 @@ local OPTIONS = {
 }
 
 --- Sets "keepalive", "reuseaddr", "tcp-nodelay", "sndbuf" or "rcvbuf".
+---@param option string
+---@param value any
+---@return true|nil ok
+---@return string|nil err
 function Socket:setoption(option, value)
   if not self.conn then return nil, "closed" end
   local set = OPTIONS[option]
@@ -382,6 +395,9 @@ function Socket:sslhandshake(reused, server_name, ssl_verify, ...)
   return session
 end
 
+--- Certificates of clients are not there.
+---@return nil
+---@return string err "not supported"
 function Socket:setclientcert() -- luacheck: ignore 212
   return nil, "not supported"
 end
@@ -408,6 +424,11 @@ function M.wrap(conn)
 end
 
 --- ngx.socket.connect: a new socket, connected.
+---@param host string a name, an address, or "unix:/path"
+---@param port integer|string|nil
+---@param options { pool: string|nil, pool_size: integer|nil, backlog: integer|nil }|nil
+---@return treadle.ngx.Socket|nil socket
+---@return string|nil err
 function M.connect(host, port, options)
   local sock = M.tcp()
   local ok, err = sock:connect(host, port, options)

@@ -25,6 +25,7 @@ local M = {}
 
 --- Starts f(...) at once; returns when it waits or has ended.
 ---@param f function
+---@param ... any its arguments
 ---@return treadle.Task thread
 function M.spawn(f, ...)
   if type(f) ~= "function" then errors.misuse("ngx.thread.spawn expects a function, got " .. type(f)) end
@@ -42,6 +43,7 @@ local function results(thread, ...)
 end
 
 --- Waits for the first of the threads to end.
+---@param ... treadle.Task
 ---@return boolean|nil ok nil: bad thread
 ---@return any ... what it returned, or its error
 function M.wait(...)
@@ -70,6 +72,7 @@ function M.wait(...)
 end
 
 --- Ends a thread where it waits.
+---@param thread treadle.Task
 ---@return 1|nil ok
 ---@return string|nil err
 function M.kill(thread)

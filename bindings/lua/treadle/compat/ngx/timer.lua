@@ -48,6 +48,7 @@ end
 --- Calls f(premature, ...) after the delay.
 ---@param delay number seconds
 ---@param f function
+---@param ... any further arguments
 ---@return 1 ok
 function M.at(delay, f, ...)
   delay = check(delay, f, "at", 0)
@@ -71,6 +72,7 @@ end
 --- Calls f(premature, ...) every so often.
 ---@param delay number seconds, more than 0
 ---@param f function
+---@param ... any further arguments
 ---@return 1 ok
 function M.every(delay, f, ...)
   delay = check(delay, f, "every", 0.001)
@@ -80,9 +82,11 @@ function M.every(delay, f, ...)
 end
 
 --- How many run now.
+---@return integer
 function M.running_count() return running end
 
 --- How many are still to come.
+---@return integer
 function M.pending_count() return pending end
 
 return M

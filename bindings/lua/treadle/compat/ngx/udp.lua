@@ -52,6 +52,8 @@ function Udp:setpeername(host, port)
 end
 
 --- The address to send from.
+---@param address string
+---@return 1
 function Udp:bind(address)
   self.from = common.join(address, 0)
   return 1

@@ -10,11 +10,17 @@ local function decode(h) return string.char(tonumber(h, 16)) end
 local COMPONENT, WHOLE = "[^%w%-%._~]", "[%z\1-\31\127-\255 #%%?]"
 
 --- Escapes a component of a URI (kind 2, or nil), or a URI (kind 0).
+---@param text string|number|nil
+---@param kind integer|nil
+---@return string
 function M.escape_uri(text, kind)
   text = text == nil and "" or tostring(text)
   return (text:gsub(kind == 0 and WHOLE or COMPONENT, encode))
 end
 
+--- The opposite.
+---@param text string|number|nil
+---@return string
 function M.unescape_uri(text)
   text = text == nil and "" or tostring(text)
   return (text:gsub("+", " "):gsub("%%(%x%x)", decode))
@@ -31,6 +37,8 @@ local function pair(into, key, value)
 end
 
 --- A query of a table: { a = 1, b = true, c = { "x", "y" } }.
+---@param args table
+---@return string
 function M.encode_args(args)
   if type(args) ~= "table" then error("bad argument #1 to 'encode_args' (table expected)", 2) end
   local parts = {}
@@ -46,6 +54,10 @@ function M.encode_args(args)
 end
 
 --- A table of a query; at most `max` arguments (100 when nil, 0: all), "truncated" when there are more.
+---@param text string
+---@param max integer|nil
+---@return table args
+---@return string|nil err "truncated"
 function M.decode_args(text, max)
   local args, count = {}, 0
   max = max == nil and 100 or max
@@ -69,6 +81,8 @@ function M.decode_args(text, max)
 end
 
 --- As nginx quotes text for SQL.
+---@param text string
+---@return string
 function M.quote_sql_str(text)
   local map = { ["\0"] = "\\0", ["\n"] = "\\n", ["\r"] = "\\r", ["\26"] = "\\Z", ["'"] = "\\'", ['"'] = '\\"', ["\\"] = "\\\\" }
   return "'" .. text:gsub("[%z\n\r\26'\"\\]", map) .. "'"

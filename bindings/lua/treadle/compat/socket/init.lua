@@ -28,24 +28,50 @@ local M = {
 }
 M.try = M.newtry()
 
+--- A stream socket, of IPv4 or IPv6 as its address will be.
+---@return treadle.socket.Tcp
 function M.tcp() return tcp.new "tcp" end
+
+--- One of IPv4.
+---@return treadle.socket.Tcp
 function M.tcp4() return tcp.new "tcp4" end
+
+--- One of IPv6.
+---@return treadle.socket.Tcp
 function M.tcp6() return tcp.new "tcp6" end
+
+--- A datagram socket.
+---@return treadle.socket.Udp
 function M.udp() return udp.new(false) end
 M.udp4 = M.udp
+
+--- One of IPv6.
+---@return treadle.socket.Udp
 function M.udp6() return udp.new(true) end
 
+--- Seconds since 1970.
+---@return number
 function M.gettime() return clock.now() end
 
+--- Waits.
+---@param seconds number
 function M.sleep(seconds)
   local ok, err = goroutine.sleep(seconds)
   if not ok then common.text(err) end
 end
 
 --- All arguments but the first n.
+---@param n integer
+---@param ... any
+---@return any ...
 function M.skip(n, ...) return select(n + 1, ...) end
 
 --- A connected socket.
+---@param host string
+---@param port integer|string
+---@param from_host string|nil
+---@param from_port integer|string|nil
+---@param family "inet"|"inet6"|nil
 ---@return treadle.socket.Tcp|nil socket
 ---@return string|nil err
 function M.connect(host, port, from_host, from_port, family)
@@ -56,10 +82,27 @@ function M.connect(host, port, from_host, from_port, family)
   return nil, err
 end
 
+--- The same by IPv4.
+---@param host string
+---@param port integer|string
+---@param from_host string|nil
+---@param from_port integer|string|nil
+---@return treadle.socket.Tcp|nil socket
+---@return string|nil err
 function M.connect4(host, port, from_host, from_port) return M.connect(host, port, from_host, from_port, "inet") end
+
+--- The same by IPv6.
+---@param host string
+---@param port integer|string
+---@param from_host string|nil
+---@param from_port integer|string|nil
+---@return treadle.socket.Tcp|nil socket
+---@return string|nil err
 function M.connect6(host, port, from_host, from_port) return M.connect(host, port, from_host, from_port, "inet6") end
 
 --- A socket that listens.
+---@param host string
+---@param port integer|string
 ---@return treadle.socket.Tcp|nil socket
 ---@return string|nil err
 function M.bind(host, port)

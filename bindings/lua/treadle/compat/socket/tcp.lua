@@ -77,6 +77,10 @@ function Tcp:connect(host, port)
 end
 
 --- Binds to an address, and listens there already.
+---@param host string
+---@param port integer|string
+---@return 1|nil ok
+---@return string|nil err
 function Tcp:bind(host, port)
   if self.closed then return nil, "closed" end
   local address = host
@@ -99,6 +103,8 @@ function Tcp:bind(host, port)
 end
 
 --- It listens from bind on.
+---@return 1|nil ok
+---@return string|nil err
 function Tcp:listen()
   if not self.listener then return nil, self.closed and "closed" or "not bound" end
   return 1
@@ -121,6 +127,9 @@ function Tcp:accept()
 end
 
 --- Sends data[i … j].
+---@param data string|number
+---@param i integer|nil
+---@param j integer|nil
 ---@return integer|nil last index of the last byte that was sent
 ---@return string|nil err
 ---@return integer|nil partial the same with an error
@@ -184,8 +193,16 @@ function Tcp:settimeout(seconds, mode)
   return 1
 end
 
+--- The limits of settimeout; -1: none.
+---@return number seconds
+---@return number total always -1
 function Tcp:gettimeout() return self.seconds or -1, -1 end
 
+--- Sets an option by its name: "keepalive", "tcp-nodelay", …
+---@param name string
+---@param value any
+---@return 1|nil ok
+---@return string|nil err
 function Tcp:setoption(name, value)
   if not OPTIONS[name] then error(("bad argument #1 to 'setoption' (unsupported option `%s')"):format(tostring(name)), 2) end
   if value == nil then value = true end
@@ -197,6 +214,10 @@ function Tcp:setoption(name, value)
   return nil, text(err)
 end
 
+--- Asks for an option.
+---@param name string
+---@return any value
+---@return string|nil err
 function Tcp:getoption(name)
   if not self.conn then return nil, "closed" end
   if name == "tcp-nodelay" then return self.conn:option "nodelay" end
@@ -205,6 +226,9 @@ function Tcp:getoption(name)
 end
 
 --- Shuts down "send", "receive" or "both".
+---@param how "send"|"receive"|"both"|nil
+---@return 1|nil ok
+---@return string|nil err
 function Tcp:shutdown(how)
   local names = { both = "both", send = "write", receive = "read" }
   local direction = names[how or "both"] or error("bad argument #1 to 'shutdown' (invalid shutdown method)", 2)
@@ -213,6 +237,7 @@ function Tcp:shutdown(how)
   return 1
 end
 
+--- Closes the socket.
 function Tcp:close()
   local target = self.conn or self.listener
   self.conn, self.listener, self.closed, self.left = nil, nil, true, 0
@@ -227,22 +252,40 @@ local function place(address, err)
   return host, tostring(port), host:find(":", 1, true) and "inet6" or "inet"
 end
 
+--- Who is at the other end.
+---@return string|nil host
+---@return string|nil port or the error
+---@return "inet"|"inet6"|nil family
 function Tcp:getpeername()
   if not self.conn then return nil, "not connected" end
   return place(self.conn:peername())
 end
 
+--- Where this end is.
+---@return string|nil host
+---@return string|nil port or the error
+---@return "inet"|"inet6"|nil family
 function Tcp:getsockname()
   if self.listener then return place(self.listener:address()) end
   if not self.conn then return nil, "closed" end
   return place(self.conn:sockname())
 end
 
+--- The family of its addresses.
+---@return "inet4"|"inet6"
 function Tcp:getfamily() return self.network == "tcp6" and "inet6" or "inet4" end
 
 --- Bytes received and sent, and the socket's age in seconds.
+---@return integer received
+---@return integer sent
+---@return number age
 function Tcp:getstats() return self.received, self.sent, time.now() - self.begun end
 
+--- Sets what getstats tells.
+---@param received integer|nil
+---@param sent integer|nil
+---@param age number|nil
+---@return 1
 function Tcp:setstats(received, sent, age)
   self.received, self.sent = received or self.received, sent or self.sent
   if age then self.begun = time.now() - age end
@@ -250,9 +293,11 @@ function Tcp:setstats(received, sent, age)
 end
 
 --- Whether bytes are here already that select would not see.
+---@return boolean
 function Tcp:dirty() return self.left > 0 end
 
 --- The descriptor, or -1.
+---@return integer
 function Tcp:getfd()
   if self.conn then return self.conn:fd() or -1 end
   return self.listener and self.listener:fd() or -1

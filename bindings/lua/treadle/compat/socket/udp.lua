@@ -36,6 +36,10 @@ local function adopt(self, socket, err)
 end
 
 --- Where it receives.
+---@param host string
+---@param port integer|string
+---@return 1|nil ok
+---@return string|nil err
 function Udp:setsockname(host, port)
   if self.closed then return nil, "closed" end
   local address, err = address_of(self, host, port)
@@ -47,6 +51,10 @@ function Udp:setsockname(host, port)
 end
 
 --- To whom it sends, and from whom alone it receives; "*": from anybody again.
+---@param host string
+---@param port integer|string|nil
+---@return 1|nil ok
+---@return string|nil err
 function Udp:setpeername(host, port)
   if self.closed then return nil, "closed" end
   if host == "*" then
@@ -71,6 +79,10 @@ local function ensure(self)
   return adopt(self, dgram.listen_udp(self.six and "[::]:0" or "0.0.0.0:0"))
 end
 
+--- Sends a datagram to the peer.
+---@param data string
+---@return 1|nil ok
+---@return string|nil err
 function Udp:send(data)
   if not self.peer then return nil, self.closed and "closed" or "Destination address required" end
   local n, err = self.dgram:send(data)
@@ -78,6 +90,12 @@ function Udp:send(data)
   return nil, text(err)
 end
 
+--- Sends a datagram.
+---@param data string
+---@param host string
+---@param port integer|string
+---@return 1|nil ok
+---@return string|nil err
 function Udp:sendto(data, host, port)
   if self.peer then error("calling 'sendto' on a connected socket", 2) end
   local ok, err = ensure(self)
@@ -92,6 +110,9 @@ function Udp:sendto(data, host, port)
 end
 
 --- Receives a datagram; what is longer than max is cut.
+---@param max integer|nil
+---@return string|nil data
+---@return string|nil err
 function Udp:receive(max)
   local ok, err = ensure(self)
   if not ok then return nil, err end
@@ -103,6 +124,10 @@ function Udp:receive(max)
 end
 
 --- The same, and who sent it.
+---@param max integer|nil
+---@return string|nil data
+---@return string|nil host or the error
+---@return integer|nil port
 function Udp:receivefrom(max)
   local ok, err = ensure(self)
   if not ok then return nil, err end
@@ -114,12 +139,19 @@ function Udp:receivefrom(max)
   return data, common.split(from or "")
 end
 
+--- Limits what waits: seconds; nil or less than 0: no limit.
+---@param seconds number|nil
+---@return 1
 function Udp:settimeout(seconds)
   self.seconds = seconds and seconds >= 0 and seconds or nil
   if self.dgram then self.dgram:settimeout(self.seconds) end
   return 1
 end
 
+--- Sets "broadcast"; "reuseaddr", "reuseport" and "dontroute" do nothing.
+---@param name string
+---@param value any
+---@return 1
 function Udp:setoption(name, value)
   if name == "broadcast" then
     self.broadcast = value ~= false
@@ -136,17 +168,27 @@ local function place(address)
   return host, tostring(port), host:find(":", 1, true) and "inet6" or "inet"
 end
 
+--- Where it receives.
+---@return string|nil host
+---@return string|nil port or the error
+---@return "inet"|"inet6"|nil family
 function Udp:getsockname()
   local ok, err = ensure(self)
   if not ok then return nil, err end
   return place(self.dgram:address())
 end
 
+--- To whom it sends.
+---@return string|nil host
+---@return string|nil port or the error
+---@return "inet"|"inet6"|nil family
 function Udp:getpeername()
   if not self.peer then return nil, "not connected" end
   return place(self.peer)
 end
 
+--- Closes the socket.
+---@return 1
 function Udp:close()
   self.closed, self.peer = true, nil
   if self.dgram then self.dgram:close() end
@@ -154,8 +196,12 @@ function Udp:close()
   return 1
 end
 
+--- Whether bytes are here already that select would not see: never.
+---@return boolean
 function Udp:dirty() return false end -- luacheck: ignore 212
 
+--- The descriptor, or -1.
+---@return integer
 function Udp:getfd() return self.dgram and self.dgram:fd() or -1 end
 
 return {
