@@ -33,7 +33,7 @@
 #include "sys/sys.h"
 
 enum { NEW, IDLE, READY, BUSY, GONE };
-enum { LISTENERS_MAX = 1024, ACCEPTS = 64 /* before others have a turn */, PROBE = 256 };
+enum { LISTENERS_MAX = 1024, ACCEPTS = 64 /* before others have a turn */, PROBE = 256, SPARE = 256 };
 static const int64_t STARVED_NS = 10 * TDL_MILLISECOND;
 
 #ifndef TDL_LOCK_RANKS
@@ -48,7 +48,8 @@ struct tdl_server {
     _Atomic uint32_t refs; /* the last decrement sees all before it */
     bool over;    /* everything is closed, and the handlers are cancelled */
     uint32_t conns, busy, running; /* running: handlers' goroutines */
-    struct served *handlers;
+    struct served *handlers, *spare; /* spare: of those that have ended, SPARE at most */
+    uint32_t nspare;
     uint32_t limit;
     int64_t idle_timeout;
     int64_t accepted, timeouts, starved;
@@ -62,16 +63,15 @@ struct tdl_server {
     uint32_t first, nready, cap;
 };
 
-/* A handler's goroutine. */
+/* A handler's goroutine; or one to be, among `spare`. */
 struct served {
-    tdl_lock lock; /* the pool's */
     tdl_conn *conn; /* as long as it is the handler's */
     tdl_g *g;
     uint64_t id;
     struct served *next, **at;
 };
 
-static tdl_pool pool = TDL_POOL_INIT(struct tdl_server), served_pool = TDL_POOL_INIT(struct served);
+static tdl_pool pool = TDL_POOL_INIT(struct tdl_server);
 
 /* -- References ---------------------------------------------------------------------- */
 
@@ -79,6 +79,10 @@ static void ref(tdl_server *s) { at_add_rlx(&s->refs, 1); }
 
 static void unref(tdl_server *s) {
     if (at_sub_seq(&s->refs, 1) != 1) return;
+    for (struct served *h = s->spare, *next; h; h = next) {
+        next = h->next;
+        tdl_sys.release(h);
+    }
     tdl_sys.release(s->l);
     tdl_sys.release(s->ready);
     tdl_pool_give(&pool, s);
@@ -152,6 +156,15 @@ void tdl_served_closing(void *object) {
 static int park(tdl_conn *c);
 static void serve(tdl_server *s, tdl_conn *c);
 
+/* Under the lock; what is to be released without it, or NULL. */
+static struct served *put_aside(tdl_server *s, struct served *h) {
+    if (s->nspare == SPARE) return h;
+    h->next = s->spare;
+    s->spare = h;
+    s->nspare++;
+    return NULL;
+}
+
 static void begins(tdl_server *s, struct served *h) {
     h->g = tdl_m_self()->g;
     h->id = h->g->id;
@@ -195,7 +208,7 @@ static void cancel_handlers(tdl_server *s) {
     for (; dead; dead = next) {
         next = dead->next;
         tdl_conn_free(dead->conn);
-        tdl_pool_give(&served_pool, dead);
+        tdl_sys.release(dead);
         unref(s);
     }
 }
@@ -214,10 +227,11 @@ static void run_handler(void *arg) {
     } while (park(c) == 1);
     tdl_lock_take(&s->lock);
     unlist(h);
+    h = put_aside(s, h);
     s->running--;
     tdl_node *over = ended(s);
     tdl_unlock(&s->lock);
-    tdl_pool_give(&served_pool, h);
+    tdl_sys.release(h);
     tdl_complete_all(over, 0);
     unref(s);
 }
@@ -242,13 +256,17 @@ static void later(tdl_server *s, tdl_conn *c) {
 static void serve_by_goroutine(tdl_server *s, tdl_conn *c) {
     tdl_lock_take(&s->lock);
     s->running++;
+    struct served *h = s->spare;
+    if (h) {
+        s->spare = h->next;
+        s->nspare--;
+    }
     tdl_unlock(&s->lock);
     ref(s);
-    struct served *h = tdl_pool_take(&served_pool);
-    if (h) {
+    if (h || (h = tdl_sys.alloc(sizeof *h)) != NULL) {
         h->conn = c;
         if (tdl_go(run_handler, h)) return;
-        tdl_pool_give(&served_pool, h);
+        tdl_sys.release(h);
     }
     later(s, c);
     tdl_lock_take(&s->lock);
