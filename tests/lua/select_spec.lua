@@ -226,6 +226,53 @@ describe("select", function()
     assert.equal("right", (ch:recv()))
   end))
 
+  it("waits for connections, descriptors and processes beside channels, and takes nothing of them", inside(function()
+    local near, far = helper.pair()
+    local ch = treadle.chan()
+    local ffi = require "ffi"
+    pcall(ffi.cdef, "int pipe(int *fds);")
+    local ends = ffi.new "int[2]"
+    assert.equal(0, ffi.C.pipe(ends))
+    local out, into = treadle.fd(ends[0]), treadle.fd(ends[1])
+    local process = assert(treadle.command({ "sh", "-c", "read x; exit 7" }, { stdin = "pipe" }))
+    local function select() return treadle.select {
+      ch:recv_op(), near:readable_op(), out:readable_op(), process:wait_op(), treadle.after_op(30),
+    } end
+    local before = treadle.num_goroutines()
+    for round = 1, 3 do
+      treadle.go(function() treadle.sleep(0.001) ch:send(round) end)
+      assert.same({ 1, round, true }, { select() })
+      far:write("line ", round, "\n")
+      assert.same({ 2, true, true }, { select() })
+      assert.equal("line " .. round, near:read "l")
+      into:write "x"
+      assert.same({ 3, true, true }, { select() })
+      assert.equal("x", out:read())
+    end
+    assert.same({ 2, true, true }, { treadle.select { out:readable_op(), into:writable_op() } })
+    process.stdin:write "\n"
+    assert.same({ 4, 7, true }, { select() })
+    assert.equal(7, process:wait())
+    far:close()
+    assert.same({ 1, true, true }, { treadle.select { near:readable_op(), treadle.after_op(30) } }) -- the end counts
+    local waiting = treadle.go(treadle.select, { near:readable_op(), out:readable_op() })
+    near:close()
+    assert.same({ 1, "closed", false }, { treadle.select { near:readable_op() } })
+    waiting:join()
+    waiting = treadle.go(treadle.select, { out:readable_op(), ch:recv_op() })
+    treadle.yield()
+    waiting:cancel()
+    assert.same({ nil, nil, "cancelled" }, { waiting:join() })
+    treadle.sleep(0.001)
+    assert.equal(before, treadle.num_goroutines())
+    raises(function() treadle.try_select { out:readable_op() } end, "select_spec.lua:%d+: treadle: try_select takes channels")
+    process:close()
+    for _, one in ipairs { out, into } do one:close() end
+    local ok, err = pcall(treadle.select, { near:readable_op(), 7 })
+    assert.is_false(ok)
+    assert.matches("operation 2 is a number", err)
+  end))
+
   it("refuses what is no operation, at the caller's line", inside(function()
     local ch = treadle.chan()
     raises(function() treadle.select() end, "select_spec.lua:%d+: treadle: select expects a table")

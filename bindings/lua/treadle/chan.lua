@@ -37,7 +37,7 @@ C.tdl_chan_close(FINAL)
 
 --- A case for treadle.select.
 ---@class treadle.Op
----@field kind integer|"after"|"join"
+---@field kind integer|"after"|"join"|"wait"
 
 --- A channel of one lua_State, from treadle.chan.
 ---@class treadle.Chan

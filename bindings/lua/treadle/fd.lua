@@ -45,6 +45,14 @@ function Fd:wait_readable() return wait(self, const.TDL_READABLE) end
 ---@return string|nil err as for wait_readable
 function Fd:wait_writable() return wait(self, const.TDL_WRITABLE) end
 
+--- For treadle.select: fires when wait_readable would return.
+---@return treadle.Op
+function Fd:readable_op() return { kind = "wait", wait = self.wait_readable, object = self } end
+
+--- For treadle.select: fires when wait_writable would return.
+---@return treadle.Op
+function Fd:writable_op() return { kind = "wait", wait = self.wait_writable, object = self } end
+
 --- Reads what is there with one read(2), waiting for it.
 ---@param max integer|nil most bytes; 4096 when nil
 ---@return string|nil data never empty

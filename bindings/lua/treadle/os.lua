@@ -105,6 +105,10 @@ end
 local Process = {}
 Process.__index = Process
 
+--- For treadle.select: fires when it has ended; the value is the status. (wait tells more, and does not wait then.)
+---@return treadle.Op
+function Process:wait_op() return { kind = "wait", wait = self.wait, object = self } end
+
 --- Waits until it has ended.
 ---@param timeout number|nil seconds; with "timeout" it runs on
 ---@return integer|nil status what it returned; 128 and the signal's number when one ended it

@@ -69,6 +69,19 @@ function Conn:peek(n)
   return bytes, available
 end
 
+local function readable(self)
+  local bytes, err = self:peek(1)
+  if bytes or self.ptr ~= NO_CONN and err ~= "timeout" then return true end
+  return nil, err
+end
+
+--- For treadle.select: fires when a read would not wait, since bytes are there, or the end, or an
+--- error. It takes nothing.
+---@return treadle.Op
+function Conn:readable_op()
+  return { kind = "wait", wait = readable, object = self }
+end
+
 --- Drops n bytes; waits until they are there. When the stream ends before, nothing is dropped.
 ---@param n integer
 ---@return true|nil done

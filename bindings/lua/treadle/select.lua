@@ -2,7 +2,8 @@
 -- Waiting for the first of several operations: select, try_select, after_op.
 --
 -- Channel cases and ends of goroutines go to the core's select; the earliest
--- after_op is its deadline.
+-- after_op is its deadline. For what else one may wait for (kind "wait": a connection, a descriptor,
+-- a process) a goroutine waits meanwhile, in a way that takes nothing, and its end is the case.
 --
 -- Invariants: the arrays are read by the core before a start returns, so one set
 -- serves all.  What was loaded for a send case is released and settled exactly
@@ -40,9 +41,10 @@ end
 ---@return boolean plain nothing but receives and times: nothing to settle afterwards
 ---@return integer|nil due the after_op that is due first
 ---@return number|nil seconds until then
+---@return boolean waits there are some that goroutines wait for
 local function survey(ops)
   if type(ops) ~= "table" then misuse("select expects a table of operations, got " .. type(ops)) end
-  local plain, due, least = true, nil, nil
+  local plain, due, least, waits = true, nil, nil, false
   for i = 1, #ops do
     local op = ops[i]
     local kind = type(op) == "table" and op.kind
@@ -50,13 +52,14 @@ local function survey(ops)
       if not due or op.seconds < least then due, least = i, op.seconds end
     elseif kind ~= RECV then
       if not kind then
-        misuse(("operation %d is a %s: use recv_op, send_op, after_op or join_op"):format(i, type(op)))
+        misuse(("operation %d is a %s: use recv_op, send_op, after_op, join_op and their like"):format(i, type(op)))
       end
       plain = false
+      if kind == "wait" then waits = true end
     end
   end
   if #ops > room then grow(#ops) end
-  return plain, due, least
+  return plain, due, least, waits
 end
 
 --- The channel that is closed when the goroutine ends, made when first asked for.
@@ -152,14 +155,43 @@ end
 
 local M = {}
 
+local function wait_for(op, told)
+  told.value, told.err = op.wait(op.object)
+end
+
+--- A select in which goroutines wait for some of the operations.
+local function select_waiting(ops)
+  local all, told, waiting = {}, {}, {}
+  for i = 1, #ops do
+    local op = ops[i]
+    all[i] = op
+    if op.kind == "wait" then
+      told[i] = {}
+      local waiter = task.spawn(nil, wait_for, 2, op, told[i])
+      waiter:set_name "select"
+      waiting[#waiting + 1] = waiter
+      all[i] = waiter:join_op()
+    end
+  end
+  local fine, i, value, ok = pcall(M.select, all)
+  for _, waiter in ipairs(waiting) do waiter:cancel() end
+  if not fine then error(i, 0) end
+  local result = told[i]
+  if not result then return i, value, ok end
+  if result.err then return i, result.err, false end
+  return i, result.value, true
+end
+
 --- Waits until one of the operations can go ahead, and carries it out; among
 --- several that can, the choice is random.
----@param ops treadle.Op[] of recv_op, send_op, join_op and after_op; none: waits for ever
+---@param ops treadle.Op[] of recv_op, send_op, join_op, after_op, readable_op, …; none: waits for ever
 ---@return integer|nil i index of the operation; nil: see the third result
----@return any value received; of a join_op the first result or the error
----@return boolean|string|nil ok false when the channel is closed (a join_op: the goroutine failed); "cancelled" with i nil
+---@return any value received; of a join_op the first result or the error; of a wait_op the status
+---@return boolean|string|nil ok false when the channel is closed (a join_op: the goroutine failed; one that is
+---waited for: it failed, and the value is the error); "cancelled" with i nil
 function M.select(ops)
-  local plain, due, seconds = survey(ops)
+  local plain, due, seconds, waits = survey(ops)
+  if waits then return select_waiting(ops) end
   local tickets = load(ops, plain)
   local rc = C.tdl_select_start(state.host, state.id, cases, #ops, due and deadline(seconds) or FOREVER)
   if not plain then release(ops, #ops) end
@@ -175,12 +207,13 @@ function M.select(ops)
 end
 
 --- Carries out one of the operations if any can go ahead now; never waits.
----@param ops treadle.Op[]
+---@param ops treadle.Op[] but none of a connection, descriptor or process
 ---@return integer|nil i nil when nothing is ready
 ---@return any value
 ---@return boolean|nil ok as for select
 function M.try_select(ops)
-  local plain, due, seconds = survey(ops)
+  local plain, due, seconds, waits = survey(ops)
+  if waits then misuse "try_select takes channels, goroutines and times only" end
   park.need_run()
   local tickets = load(ops, plain)
   local rc = C.tdl_select(cases, #ops, NOWAIT)
