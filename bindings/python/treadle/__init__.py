@@ -33,6 +33,7 @@ from ._loop import Loop, new_event_loop, run
 from ._scope import Scope, scope, timeout
 from ._server import Server, ServerStats, serve
 from ._system import Process, Signals, lookup, lookup_name, process, raw_mode, signals
+from ._tlsconn import TLSConn, TLSListener, dial, listen, start_tls
 from ._treadle import (
     Case,
     Chan,
@@ -59,7 +60,6 @@ from ._treadle import (
     WaitGroup,
     adopt,
     after_op,
-    dial,
     dial_udp,
     dial_unixgram,
     dump,
@@ -67,7 +67,6 @@ from ._treadle import (
     fault_set,
     fd,
     go,
-    listen,
     listen_udp,
     listen_unixgram,
     metric,
@@ -119,6 +118,8 @@ __all__ = [
     "SharedChan",
     "Signals",
     "SingleFlight",
+    "TLSConn",
+    "TLSListener",
     "TcpInfo",
     "Ticker",
     "Timer",
@@ -160,6 +161,7 @@ __all__ = [
     "serve",
     "signals",
     "sleep",
+    "start_tls",
     "timeout",
     "try_select",
     "watchdog",
