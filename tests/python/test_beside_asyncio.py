@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import io
 import logging
 import os
 import re
@@ -369,6 +370,7 @@ async def test_datagram_protocol_raises(notes, method):
     await protocol.lost
 
 
+@pytest.mark.skipif(sys.version_info[:2] == (3, 13), reason="asyncio's own counts there what it has sent wrongly")
 @pytest.mark.parametrize("method", ["", "pause_writing", "resume_writing", "datagram_received", "connection_lost"])
 @same
 async def test_unix_datagrams_wait(notes, method, tmp_path):
@@ -517,6 +519,138 @@ async def test_write_pipe_over_a_socket(notes):
     theirs.send(b"anything")
     await protocol.lost
     theirs.close()
+
+
+# -- Sockets and files ---------------------------------------------------------
+
+
+async def outcome(notes, name, awaitable):
+    try:
+        notes.note(name, "gave", await awaitable)
+    except Exception as exc:
+        notes.note(name, "raised", type(exc).__name__, str(exc), type(exc.__cause__).__name__)
+
+
+@pytest.mark.parametrize("address", [("127.0.0.1", 1), ("127.0.0.1",), ("127.0.0.1", "x"), ("127.0.0.1", 70_000), None, "text", 5])
+@same
+async def test_sock_connect_fails(notes, address):
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        await outcome(notes, "connect", loop.sock_connect(sock, address))
+        await outcome(notes, "again", loop.sock_connect(sock, ("127.0.0.1", 1)))
+
+
+@same
+async def test_sock_connect(notes):
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as sock:
+        sock.setblocking(False)
+        address = server.getsockname()
+        await outcome(notes, "connect", loop.sock_connect(sock, address))
+        await outcome(notes, "again", loop.sock_connect(sock, address))
+        peer, _ = server.accept()
+        with peer:
+            await outcome(notes, "sendall", loop.sock_sendall(sock, b"x"))
+            notes.note(peer.recv(5))
+    await outcome(notes, "closed", loop.sock_connect(sock, address))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.setblocking(False)
+        await outcome(notes, "unix", loop.sock_connect(sock, "/nonexistent/socket"))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.setblocking(False)
+        await outcome(notes, "no path", loop.sock_connect(sock, ("127.0.0.1", 1)))
+    await outcome(notes, "no socket", loop.sock_connect(5, ("127.0.0.1", 1)))
+
+
+@same
+async def test_connecting_is_cancelled(notes):
+    """The socket may be closed then, and its number be another's."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        waiting = []
+        for _ in range(4):
+            sock = socket.socket()
+            sock.setblocking(False)
+            waiting.append((sock, asyncio.ensure_future(loop.sock_connect(sock, server.getsockname()))))
+        await asyncio.sleep(0.005)
+        for sock, task in waiting:
+            task.cancel()
+        results = await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
+        notes.note(type(results[-1]).__name__)
+        for sock, _ in waiting:
+            sock.close()
+    a, b = socket.socketpair()
+    with a, b:
+        a.setblocking(False)
+        b.send(b"x")
+        await outcome(notes, "recv", loop.sock_recv(a, 5))
+
+
+@pytest.mark.parametrize("way", ["loop.sendfile", "loop.sock_sendfile"])
+@same
+async def test_sending_a_file(notes, way, tmp_path):
+    loop = asyncio.get_running_loop()
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 2000)
+    (tmp_path / "empty").write_bytes(b"")
+    transport, protocol, peer = await socket_pair(notes)
+    target, send = transport, loop.sendfile
+    if way == "loop.sock_sendfile":
+        transport.abort()
+        await protocol.lost
+        peer.close()
+        target, peer = socket.socketpair()
+        target.setblocking(False)
+        peer.setblocking(False)
+        send = loop.sock_sendfile
+    received = 0
+
+    async def receive():
+        nonlocal received
+        while True:
+            data = await loop.sock_recv(peer, 100_000)
+            if not data:
+                return
+            received += len(data)
+
+    reading = asyncio.create_task(receive())
+    with open(path, "rb") as file, open(path) as text, open(tmp_path / "empty", "rb") as empty:
+        await outcome(notes, "all", send(target, file))
+        notes.note("at", file.tell())
+        await outcome(notes, "part", send(target, file, 1000, 70_000))
+        notes.note("at", file.tell())
+        await outcome(notes, "over the end", send(target, file, 510_000, 70_000))
+        notes.note("at", file.tell())
+        await outcome(notes, "behind the end", send(target, file, 600_000))
+        await outcome(notes, "empty", send(target, empty))
+        await outcome(notes, "offset", send(target, file, -1))
+        await outcome(notes, "offset", send(target, file, "x"))
+        await outcome(notes, "count", send(target, file, 0, 0))
+        await outcome(notes, "count", send(target, file, 0, "x"))
+        await outcome(notes, "text", send(target, text))
+        await outcome(notes, "no file", send(target, io.BytesIO(b"abc"), fallback=False))
+        await outcome(notes, "no file", send(target, io.BytesIO(b"abc")))
+        await outcome(notes, "no socket", send(5, file))
+        await asyncio.sleep(0.002)
+        notes.note("received", received)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        sending = asyncio.ensure_future(send(target, file))
+        await asyncio.sleep(0.002)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        notes.note("cancelled", sending.cancelled())
+        sending = asyncio.ensure_future(send(target, file, fallback=False))
+        await asyncio.sleep(0.002)
+        peer.close()
+        await outcome(notes, "gone", sending)
+        await asyncio.sleep(0.01)
+        target.close()
+        await asyncio.sleep(0.002)
+        await outcome(notes, "closed", send(target, file, fallback=False))
 
 
 # -- Debug mode and warnings --------------------------------------------------

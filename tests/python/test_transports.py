@@ -4,6 +4,7 @@ connection promises beyond what CPython's own tests ask (see conformance)."""
 
 import asyncio
 import contextvars
+import errno
 import gc
 import logging
 import os
@@ -753,6 +754,90 @@ def test_a_factory_that_raises_loses_one_connection_only():
         await server.wait_closed()
 
     run(main(), debug=True)
+
+
+@pytest.mark.parametrize("close", [False, True])
+def test_accepting_without_descriptors(close, monkeypatch):
+    """It is said once, and the listener is there again after a pause."""
+    monkeypatch.setattr(asyncio.constants, "ACCEPT_RETRY_DELAY", 0.05)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        told = []
+        loop.set_exception_handler(lambda loop, context: told.append(context))
+        server = await loop.create_server(Recorder, "127.0.0.1", 0)
+        client = socket.socket()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = max(map(int, os.listdir("/proc/self/fd")))
+        spare = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))
+        try:
+            while True:
+                try:
+                    spare.append(os.dup(0))
+                except OSError:
+                    break
+            client.connect(server.sockets[0].getsockname())
+            while not told:
+                await asyncio.sleep(0.001)
+            assert [context["message"] for context in told] == ["socket.accept() out of system resource"]
+            assert told[0]["exception"].errno == errno.EMFILE
+            assert told[0]["socket"].fileno() == server.sockets[0].fileno()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in spare:
+                os.close(fd)
+        del told[:]
+        if close:
+            server.close()
+            await asyncio.sleep(0.08)
+        else:
+            client.settimeout(0)
+            while len(loop._transports) == 0:
+                await asyncio.sleep(0.001)
+            for transport in list(loop._transports.values()):
+                transport.close()
+            server.close()
+        assert told == []
+        client.close()
+        await asyncio.sleep(0.002)
+
+    run(main())
+
+
+def test_sendfile_lets_others_run(tmp_path):
+    """A peer that takes everything at once does not keep the loop."""
+    path = tmp_path / "file"
+    with open(path, "wb") as file:
+        file.truncate(64 << 20)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def drain():
+                with server.accept()[0] as peer:
+                    return sum(iter(lambda: len(peer.recv(1 << 20)), 0))
+
+            draining = asyncio.ensure_future(asyncio.to_thread(drain))
+            with socket.socket() as sock, open(path, "rb") as file:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, server.getsockname())
+                turns = 0
+
+                async def count():
+                    nonlocal turns
+                    while True:
+                        turns += 1
+                        await asyncio.sleep(0)
+
+                counting = asyncio.create_task(count())
+                assert await loop.sock_sendfile(sock, file) == 64 << 20
+                counting.cancel()
+            assert await draining == 64 << 20
+            assert turns >= 15
+
+    run(main())
 
 
 def certificate(tmp_path):

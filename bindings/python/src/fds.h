@@ -17,6 +17,7 @@ typedef struct sockop {
     int fd;                      /* while it waits: where */
     uint8_t kind, state;
     bool linked;
+    bool begun; /* connect: it goes on by itself */
 } sockop;
 
 struct ploop_entry {
@@ -39,6 +40,10 @@ int entry_wanted(const ploop_entry *e);
 
 /* sock.c: the entry of a waiter is ready. */
 void sockop_ready(sockop *o);
+/* sock_kernel.c: attempts, as in sock.c */
+int try_connect(sockop *o, int fd, PyObject **result);
+int try_sendfile(sockop *o, int fd, PyObject **result);
+PyObject *sock_accept_next(PyObject *module, PyObject *fd);
 void sockops_free(ploop *l);
 int sockops_traverse(ploop *l, visitproc visit, void *arg);
 

@@ -65,6 +65,8 @@ LOOP_METHOD(sock_recvfrom);
 LOOP_METHOD(sock_recvfrom_into);
 LOOP_METHOD(sock_sendto);
 LOOP_METHOD(sock_accept);
+LOOP_METHOD(sock_connect_op);
+LOOP_METHOD(sock_sendfile_op);
 
 /* loopcall.c */
 int ready_push(ploop *l, PyObject *handle); /* takes it */

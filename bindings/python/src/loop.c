@@ -542,6 +542,8 @@ static PyMethodDef loop_methods[] = {
 #define SOCK(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL | METH_KEYWORDS, "See asyncio."}
     SOCK(sock_recv), SOCK(sock_recv_into), SOCK(sock_sendall), SOCK(sock_recvfrom),
     SOCK(sock_recvfrom_into), SOCK(sock_sendto), SOCK(sock_accept),
+    {"_connect_op", (PyCFunction)(void (*)(void))sock_connect_op, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"_sendfile_op", (PyCFunction)(void (*)(void))sock_sendfile_op, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_fd_list", fds_list, METH_NOARGS, NULL},
     NOARGS("_open", loop_open_method, NULL),
     {"_enter", (PyCFunction)loop_enter, METH_O, NULL},

@@ -21,7 +21,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { RECV, RECV_INTO, SENDALL, RECVFROM, RECVFROM_INTO, SENDTO, ACCEPT, NKINDS };
+enum { RECV, RECV_INTO, SENDALL, RECVFROM, RECVFROM_INTO, SENDTO, ACCEPT, CONNECT, SENDFILE, NKINDS };
 enum { NEW, WAITING, REFUSED, RUNNING, OVER }; /* REFUSED: its future was cancelled before the event */
 enum { SOCKOPS = 64 }; /* free ones that are kept */
 
@@ -36,6 +36,8 @@ static const struct {
     [RECVFROM_INTO] = {"sock_recvfrom_into", 2, 3, 0},
     [SENDTO] = {"sock_sendto", 3, 3, 1},
     [ACCEPT] = {"sock_accept", 1, 1, 0},
+    [CONNECT] = {"sock_connect", 2, 2, 1},
+    [SENDFILE] = {"sock_sendfile", 2, 2, 1},
 };
 
 /* -- Attempts: 1 and *result; 0: it would block; -1: exception ------------- */
@@ -225,7 +227,16 @@ attempt(sockop *o, PyObject **result)
     o->fd = fd;
     if (o->kind <= RECV_INTO)
         return try_recv(o, fd, result);
-    return o->kind == SENDALL ? try_sendall(o, fd, result) : try_method(o, result);
+    switch (o->kind) {
+    case SENDALL:
+        return try_sendall(o, fd, result);
+    case CONNECT:
+        return try_connect(o, fd, result);
+    case SENDFILE:
+        return try_sendfile(o, fd, result);
+    default:
+        return try_method(o, result);
+    }
 }
 
 /* -- Waiting -------------------------------------------------------------- */
@@ -534,7 +545,14 @@ static PyMethodDef sockop_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyObject *
+sockop_sent(sockop *o, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSsize_t(o->pos);
+}
+
 static PyGetSetDef sockop_getset[] = {
+    {"sent", (getter)sockop_sent, NULL, "How many bytes are sent.", NULL},
     {"__name__", (getter)sockop_name, NULL, NULL, NULL},
     {"__qualname__", (getter)sockop_name, NULL, NULL, NULL},
     {"cr_running", (getter)sockop_running, NULL, NULL, NULL},
@@ -628,3 +646,5 @@ METHOD(sock_recvfrom, RECVFROM)
 METHOD(sock_recvfrom_into, RECVFROM_INTO)
 METHOD(sock_sendto, SENDTO)
 METHOD(sock_accept, ACCEPT)
+METHOD(sock_connect_op, CONNECT)
+METHOD(sock_sendfile_op, SENDFILE)

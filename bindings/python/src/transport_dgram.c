@@ -18,20 +18,10 @@
 #include "structmember.h"
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stddef.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 enum { PACKETS = 16, PACKET_ROOM = 64 * 1024, UNIX_PACKET_ROOM = 256 * 1024, KNOWN = 64 };
-
-typedef union {
-    struct sockaddr sa;
-    struct sockaddr_in in;
-    struct sockaddr_in6 in6;
-    struct sockaddr_un un;
-    char bytes[128];
-} address;
 
 typedef struct {
     PyObject *object;
@@ -55,7 +45,7 @@ typedef struct {
 struct ploop_dgrams {
     struct mmsghdr headers[PACKETS];
     struct iovec parts[PACKETS];
-    address from[PACKETS];
+    tr_address from[PACKETS];
     char room[PACKETS * PACKET_ROOM];
 };
 
@@ -80,8 +70,8 @@ host_and_port(int family, const void *host, in_port_t port, const struct sockadd
 }
 
 /* As the socket module has it. */
-static PyObject *
-address_object(const address *a, socklen_t n)
+PyObject *
+tr_address_object(const tr_address *a, socklen_t n)
 {
     size_t before = offsetof(struct sockaddr_un, sun_path);
     if (n == 0)
@@ -100,7 +90,7 @@ address_object(const address *a, socklen_t n)
 }
 
 static known_address *
-known_place(dgobj *d, const address *a, socklen_t n)
+known_place(dgobj *d, const tr_address *a, socklen_t n)
 {
     if (n > sizeof d->known->to || (a->sa.sa_family != AF_INET && a->sa.sa_family != AF_INET6))
         return NULL;
@@ -113,13 +103,13 @@ known_place(dgobj *d, const address *a, socklen_t n)
 }
 
 static PyObject *
-sender(dgobj *d, const address *a, socklen_t n)
+sender(dgobj *d, const tr_address *a, socklen_t n)
 {
     known_address *k = known_place(d, a, n);
     if (k == NULL)
-        return address_object(a, n);
+        return tr_address_object(a, n);
     if (k->object == NULL || k->n != n || memcmp(&k->to, a, n) != 0) {
-        PyObject *object = address_object(a, n);
+        PyObject *object = tr_address_object(a, n);
         if (object == NULL)
             return NULL;
         Py_XSETREF(k->object, object);
@@ -146,7 +136,7 @@ small_int(PyObject *tuple, Py_ssize_t i, unsigned long most, unsigned long *valu
 
 /* Where to send. Its length; 0: an address for the socket module to understand. */
 static socklen_t
-destination(dgobj *d, PyObject *object, address *a)
+destination(dgobj *d, PyObject *object, tr_address *a)
 {
     if (d->last != NULL && d->last->object == object) {
         memcpy(a, &d->last->to, d->last->n);
@@ -399,7 +389,7 @@ send_by_method(dgobj *d, PyObject *data, PyObject *to)
 static int
 send_one(dgobj *d, PyObject *data, PyObject *to)
 {
-    address a;
+    tr_address a;
     socklen_t n = 0;
     if (!d->plain || (!d->has_peer && (n = destination(d, to, &a)) == 0))
         return send_by_method(d, data, to);
@@ -500,7 +490,7 @@ send_batch(dgobj *d)
     trobj *t = &d->t;
     struct mmsghdr headers[PACKETS] = {0};
     struct iovec parts[PACKETS];
-    address to[PACKETS];
+    tr_address to[PACKETS];
     int n = 0;
     for (; d->plain && n < PACKETS && (uint32_t)n < t->q_len; n++) {
         trchunk *c = tr_first(t, (uint32_t)n);

@@ -21,7 +21,7 @@ import os
 import socket
 import sys
 import warnings
-from asyncio import base_events, constants, trsock, unix_events
+from asyncio import base_events, constants, exceptions, trsock, unix_events
 from asyncio.log import logger
 from typing import Any
 
@@ -32,6 +32,10 @@ from . import _treadle
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # Seconds after which a datagram goes again to a unix socket whose queue was full.
 _RETRY_DELAY = 0.005
+# Of these the addresses are known to _treadle._accept.
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+# So much of a file goes to a socket that takes everything before others have their turn.
+_SENDFILE_AT_ONCE = 4 * 1024 * 1024
 # The protocols of a stream that is TCP: 0 is what socket.socket() says by itself.
 _TCP = (0, socket.IPPROTO_TCP)
 # Server._attach and _detach have a parameter from CPython 3.13 on.
@@ -366,6 +370,10 @@ class Transports(asyncio.SelectorEventLoop):
     _add_reader: Any
     _remove_reader: Any
     _start_serving: Any
+    _accept_connection2: Any
+    _ensure_resolved: Any
+    _connect_op: Any
+    _sendfile_op: Any
 
     def _make_socket_transport(
         self,
@@ -491,6 +499,52 @@ class Transports(asyncio.SelectorEventLoop):
                 transp.resume_reading()
             self._transports[transp._sock_fd] = transp
 
+    async def sock_connect(self, sock: Any, address: Any) -> None:
+        """Connects a socket."""
+        if type(sock) is not socket.socket:
+            await super().sock_connect(sock, address)
+            return
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            resolved = await self._ensure_resolved(
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
+            )
+            address = resolved[0][4]
+        await self._connect_op(sock, address)
+
+    async def _sock_sendfile_native(self, sock: Any, file: Any, offset: int, count: Any) -> int:
+        if type(sock) is not socket.socket:
+            return await super()._sock_sendfile_native(  # type: ignore[misc,no-any-return]
+                sock, file, offset, count
+            )
+        try:
+            fd = file.fileno()
+            size = os.fstat(fd).st_size
+        except (AttributeError, OSError):  # io.UnsupportedOperation is one
+            raise exceptions.SendfileNotAvailableError("not a regular file") from None
+        total = 0
+        try:
+            while (part := min((count or size) - total, _SENDFILE_AT_ONCE)) > 0:
+                op = self._sendfile_op(sock, (fd, offset + total, part))
+                try:
+                    await op
+                finally:
+                    total += op.sent
+                if op.sent < part:
+                    break
+                await asyncio.sleep(0)
+        except OSError as exc:
+            if not total:
+                raise exceptions.SendfileNotAvailableError("os.sendfile call failed") from None
+            if exc.errno == errno.ENOTCONN:
+                raise ConnectionError("socket is not connected", errno.ENOTCONN) from exc
+            raise
+        finally:
+            if total:
+                os.lseek(fd, offset + total, os.SEEK_SET)
+        return total
+
     # -- Accepting -----------------------------------------------------------
 
     def _accept_connection(
@@ -499,14 +553,24 @@ class Transports(asyncio.SelectorEventLoop):
     ) -> None:
         """Takes what waits at a listener; as asyncio's, without a task for each
         connection that needs no handshake."""
-        if sslcontext is not None:
+        if sslcontext is not None and len(timeouts) > 2:  # with a context, as from 3.15 on
             super()._accept_connection(  # type: ignore[misc]
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts
             )
             return
+        fd = sock.fileno()
+        family, kind, proto = int(sock.family), int(sock.type), sock.proto
+        known = family in _FAMILIES and type(sock) is socket.socket
         for _ in range(backlog):
             try:
-                conn, address = sock.accept()
+                if known:
+                    pair = _treadle._accept(fd)
+                    if pair is None:
+                        return
+                    number, address = pair
+                    conn = socket.socket(family, kind, proto, number)
+                else:
+                    conn, address = sock.accept()
             except ConnectionAbortedError:  # this one has gone again
                 continue
             except (BlockingIOError, InterruptedError):
@@ -522,18 +586,29 @@ class Transports(asyncio.SelectorEventLoop):
                         "socket": trsock.TransportSocket(sock),
                     }
                 )
-                self._remove_reader(sock.fileno())
+                self._remove_reader(fd)
                 self.call_later(
-                    constants.ACCEPT_RETRY_DELAY, self._start_serving, protocol_factory,
+                    constants.ACCEPT_RETRY_DELAY, self._serve_again, protocol_factory,
                     sock, sslcontext, server, backlog, *timeouts,
                 )
                 return
             if self._debug:
                 logger.debug("%r got a new connection from %r: %r", server, address, conn)
             conn.setblocking(False)
+            if sslcontext is not None:
+                self.create_task(
+                    self._accept_connection2(
+                        protocol_factory, conn, {"peername": address}, sslcontext, server, *timeouts
+                    )
+                )
+                continue
             # From CPython 3.15 on the last one is the context in which the server was made.
             context = timeouts[2].copy() if len(timeouts) > 2 and timeouts[2] else None
             self._serve(protocol_factory, conn, address, server, context)
+
+    def _serve_again(self, protocol_factory: Any, sock: Any, *args: Any) -> None:
+        if sock.fileno() >= 0:  # it was not closed meanwhile
+            self._start_serving(protocol_factory, sock, *args)
 
     def _serve(
         self, protocol_factory: Any, conn: Any, address: Any, server: Any,
