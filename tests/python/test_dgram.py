@@ -269,6 +269,7 @@ def test_bad_input(drive):
     drive(main)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # pytest would keep what they are about
 def test_nothing_is_left():
     before = fds()
 

@@ -101,10 +101,12 @@ future_result(mod_state *st, PyObject *future)
 void
 future_over(ploop *l, PyObject *future)
 {
-    if (l->closed || !is_plain(l->st, future))
-        Py_DECREF(future);
-    else
-        Py_XSETREF(l->idle_futures[l->idle_next++ % PLOOP_IDLE], future);
+    if (!l->closed && is_plain(l->st, future)) {
+        PyObject **place = &l->idle_futures[l->idle_next++ % PLOOP_IDLE], *before = *place;
+        *place = future;
+        future = before;
+    }
+    Py_XDECREF(future);
 }
 
 void

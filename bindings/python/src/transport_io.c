@@ -438,6 +438,19 @@ write_views(trobj *t, PyObject **items, Py_buffer *views, Py_ssize_t n)
     Py_RETURN_NONE;
 }
 
+/* What asyncio's way of putting the pieces together says of one. */
+static void
+not_bytes(PyObject *piece, Py_ssize_t i)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    PyErr_Format(PyExc_TypeError, "sequence item %zd: expected a bytes-like object, %.80s found", i,
+                 Py_TYPE(piece)->tp_name);
+#else
+    (void)i;
+    PyErr_Format(PyExc_TypeError, "memoryview: a bytes-like object is required, not '%.200s'", Py_TYPE(piece)->tp_name);
+#endif
+}
+
 PyObject *
 tr_writelines(trobj *t, PyObject *list)
 {
@@ -461,8 +474,11 @@ tr_writelines(trobj *t, PyObject *list)
     }
     bool any = false;
     for (; got < n; got++) {
-        if (PyObject_GetBuffer(items[got], &views[got], PyBUF_SIMPLE) < 0)
+        if (PyObject_GetBuffer(items[got], &views[got], PyBUF_SIMPLE) < 0) {
+            if (PyErr_ExceptionMatches(PyExc_TypeError))
+                not_bytes(items[got], got);
             goto out;
+        }
         any |= views[got].len > 0;
     }
     if (!any) {

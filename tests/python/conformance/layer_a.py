@@ -22,9 +22,11 @@ else:
     from treadle import new_event_loop
 
 
-class Events(
-    test_events.UnixEventLoopTestsMixin, test_events.SubprocessTestsMixin, test_utils.TestCase
-):
+# One class with the tests for every system from CPython 3.15 on.
+EventsMixin = getattr(test_events, "UnixEventLoopTestsMixin", test_events.EventLoopTestsMixin)
+
+
+class Events(EventsMixin, test_events.SubprocessTestsMixin, test_utils.TestCase):
     def create_event_loop(self):
         return new_event_loop()
 
