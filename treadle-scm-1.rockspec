@@ -98,6 +98,7 @@ build = {
          ["treadle.time"] = "bindings/lua/treadle/time.lua",
          ["treadle.timer"] = "bindings/lua/treadle/timer.lua",
          ["treadle.tls"] = "bindings/lua/treadle/tls.lua",
+         ["treadle.trace"] = "bindings/lua/treadle/trace.lua",
          ["treadle.tune"] = "bindings/lua/treadle/tune.lua",
          ["treadle.value"] = "bindings/lua/treadle/value.lua",
          ["treadle.watch"] = "bindings/lua/treadle/watch.lua",

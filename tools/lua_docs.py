@@ -22,6 +22,7 @@ PAGES = {  # page: what it is; its files, and what comes before the names of the
     "treadle.sim": ("Simulation: a virtual clock, and an order that a seed decides.", {"sim": ""}),
     "treadle.guest": ("Goroutines as guests of another loop.", {"guest": ""}),
     "treadle.luv": ("Goroutines as guests of a libuv loop: luv's, or Neovim's.", {"luv": ""}),
+    "treadle.trace": ("Where LuaJIT's compiler gave a trace up, and why.", {"trace": ""}),
     "treadle.compat.ngx": ("OpenResty's ngx, without nginx.", {
         "compat/ngx/init": "", "compat/ngx/tcp": "socket.", "compat/ngx/udp": "socket.", "compat/ngx/thread": "thread.",
         "compat/ngx/semaphore": "semaphore.", "compat/ngx/timer": "timer.", "compat/ngx/re": "re.", "compat/ngx/clock": "",

@@ -3,30 +3,15 @@
 local helper = require "helper"
 
 local watch = [[
-  local vmdef, jutil = require "jit.vmdef", require "jit.util"
-  local aborts, starts = {}, 0
-  jit.attach(function(what, trace, func, pc, code, reason)
-    if what == "start" then starts = starts + 1 end
-    if what ~= "abort" then return end
-    local info = jutil.funcinfo(func, pc)
-    local where = tostring(info.source or info.loc or "?")
-    if where:find "/treadle/%w+%.lua" then
-      local text = vmdef.traceerr[code] or code
-      if type(reason) == "function" then
-        local f = jutil.funcinfo(reason)
-        reason = f.loc or (f.ffid and vmdef.ffnames[f.ffid]) or "?"
-      end
-      text = text:find "%%" and text:format(reason) or text
-      local key = where:match "treadle/.*" .. ":" .. (info.currentline or 0) .. ": " .. text
-      aborts[key] = (aborts[key] or 0) + 1
-    end
-  end, "trace")
+  local trace = require "treadle.trace"
+  trace.start()
   function report()
-    local list = {}
-    for key, n in pairs(aborts) do list[#list + 1] = n .. " x " .. key end
-    table.sort(list)
-    print(starts > 0 and "traced" or "nothing was traced")
-    for _, line in ipairs(list) do print(line) end
+    local list, started = trace.stop()
+    print(started > 0 and "traced" or "nothing was traced")
+    for _, abort in ipairs(list) do
+      local where = abort.where:match "/(treadle/%w+%.lua:%d+)$"
+      if where then print(abort.count .. " x " .. where .. ": " .. abort.reason) end
+    end
   end
 ]]
 
@@ -192,6 +177,23 @@ describe("the compiler", function()
       assert.same({}, bad)
     end)
   end
+
+  it("says where it gave traces up, and why", function()
+    local out = helper.script [[
+      local trace = require "treadle.trace"
+      print(pcall(trace.stop))
+      trace.start()
+      print(pcall(trace.start))
+      local all = {}
+      for i = 1, 1000 do all[i] = function() return i end end
+      local list, started = trace.stop()
+      assert(started > 0 and #list == 1 and list[1].count > 0, #list)
+      print(trace.report(list, started))
+      for i = 1, 1000 do all[i] = function() return i end end -- not counted any more
+    ]]
+    assert.matches("false\t[^\n]*trace.stop without trace.start\nfalse\t[^\n]*called already\n", out)
+    assert.matches("%d+ traces begun, given up at 1 places\n +%d+  [^\n]*:6: NYI: bytecode FNEW\n$", out)
+  end)
 
   it("off, overeager or with a strained collector, all works the same", function()
     local prefix = "collectgarbage('setpause', 0) collectgarbage('setstepmul', 1000) "
