@@ -20,7 +20,7 @@ local tonumber = tonumber
 local CFRAME = 20 -- in 32-bit words: lua_State.cframe, where pointers have 64 bits
 local RESUMED = 1
 
-local words_type = ffi.typeof "const uint32_t *"
+local words_type = ffi.typeof "const int32_t *"
 
 local M = {}
 

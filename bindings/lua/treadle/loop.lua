@@ -40,9 +40,10 @@ local function drain(timeout, flags)
   local n = C.tdl_host_poll_opts(state.host, events, BATCH, timeout, flags)
   at = 0
   state.turn = state.turn + 1
+  local from, whose, results = events, who, result -- as locals they are loaded once, and not for each event
   for i = 1, n do
-    local event = events[i - 1]
-    who[i], result[i] = tonumber(event.task), event.result
+    local event = from[i - 1]
+    whose[i], results[i] = tonumber(event.task), event.result
   end
   count = n
   return n
