@@ -263,7 +263,8 @@ describe("select", function()
     treadle.yield()
     waiting:cancel()
     assert.same({ nil, nil, "cancelled" }, { waiting:join() })
-    treadle.sleep(0.001)
+    local limit = treadle.now() + 10
+    while treadle.num_goroutines() ~= before and treadle.now() < limit do treadle.sleep(0.001) end
     assert.equal(before, treadle.num_goroutines())
     raises(function() treadle.try_select { out:readable_op() } end, "select_spec.lua:%d+: treadle: try_select takes channels")
     process:close()
