@@ -137,7 +137,7 @@ describe("a guest", function()
       vim.cmd("Ask 127.0.0.1:" .. server:getsockname().port .. " first second third")
       local function text() return table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, true), " ") end
       vim.wait(10000, function() return text():find "THIRD" end, 10)
-      io.stdout:write(text(), ticks >= 6 and " ticked" or " stood still", "\n")
+      io.stdout:write(text(), ticks >= 2 and " ticked" or " stood still", "\n")
       vim.cmd "Ask 127.0.0.1:1 nobody"
       local told
       vim.notify = function(message) told = message end
