@@ -200,7 +200,7 @@ static int64_t file_by_hand(tdl_op *op, copy *k) {
         if (n == 0) return 0;
         int64_t r = k->offset >= 0 ? tdl_sys.pread(k->file, k->block->data, n, k->offset)
                                    : tdl_sys.read(k->file, k->block->data, n);
-        if (r == -EINTR) continue;
+        if (r == -EINTR || (r == -EAGAIN && tdl_sys.owed && tdl_sys.owed())) continue; /* an injected one: it is there */
         if (r <= 0) return r;
         k->block->end = (size_t)r;
         if (k->offset >= 0) k->offset += r;
