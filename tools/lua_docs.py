@@ -82,6 +82,7 @@ class Block:
 def blocks(path: pathlib.Path) -> list[Block]:
     found, comment, begun = [], [], 0
     for number, line in enumerate([*path.read_text().splitlines(), ""], 1):
+        line = line.removeprefix("  ") if line.startswith(("  ---", "  function class:")) else line
         if line.startswith("---"):
             if not comment:
                 begun = number
@@ -137,14 +138,14 @@ class Page:
 
     def write(self, directory: pathlib.Path) -> None:
         out = [f"--- {self.what}", f"-- @module {self.name}", "", *self.functions, *self.tables]
-        for name, lines in self.classes.items():
+        for lines in self.classes.values():
             out += [*lines, ""]
         (directory / f"{self.name}.lua").write_text("\n".join(out) + "\n")
 
 
 def add(page: Page, path: pathlib.Path, exported: dict[str, str] | None, prefix: str = "") -> None:
     """Puts what a file has on the page; exported: its functions' names for users, None: as they are, with the prefix."""
-    names: dict[str, str] = {}  # of a class, by the variable
+    names = {cls: cls for cls in page.classes}  # of a class, by the variable: some get more methods in another file
     for b in blocks(path):
         cls = b.of("class")
         if cls:
@@ -161,6 +162,10 @@ def add(page: Page, path: pathlib.Path, exported: dict[str, str] | None, prefix:
         if not code or code[3].startswith("__") or code[3] in INTERNAL:
             continue
         owner, dot, name, arguments = code.groups()
+        if owner == "class":  # option.lua mixes them into these
+            for cls in ("Conn", "Listener", "Dgram"):
+                page.classes[cls] += function(f"{cls}:{name}", b, arguments)
+            continue
         if owner in names:
             page.classes[names[owner]] += function(f"{names[owner]}{dot}{name}", b, arguments)
         elif owner in ("fs", "tty", "req") and dot == ".":
@@ -178,12 +183,10 @@ def main() -> int:
     main_page = Page("treadle", "Goroutines, channels, select and network I/O for LuaJIT.")
     init = (LUA / "init.lua").read_text()
     modules = dict(re.findall(r'local (\w+) = require "treadle\.(\w+)"', init))
-    public: dict[str, dict[str, str]] = {name: {} for name in re.findall(r'require "treadle\.(\w+)"', init)}
+    public: dict[str, dict[str, str]] = {name: {} for name in ["task", "conn", *re.findall(r'require "treadle\.(\w+)"', init)]}
     for shown, local, name in re.findall(r"^  (\w+) = (\w+)\.(\w+),", init, re.M):
         if local in modules:
             public[modules[local]][name] = shown
-    public["task"] = {}
-    public["conn"] = {}
     documented: set[str] = set()
     for module, exported in public.items():
         before = len(main_page.functions)
@@ -193,6 +196,7 @@ def main() -> int:
         for name, shown in exported.items():
             if shown not in documented and shown not in ("_VERSION", "fs", "tty"):
                 problems.append(f"bindings/lua/treadle/{module}.lua: treadle.{shown} is no documented function M.{name}")
+    add(main_page, LUA / "option.lua", {})
     main_page.write(source)
     for name, (what, files) in PAGES.items():
         page = Page(name, what)
