@@ -521,14 +521,102 @@ async def test_write_pipe_over_a_socket(notes):
     theirs.close()
 
 
-# -- Sockets and files ---------------------------------------------------------
-
-
 async def outcome(notes, name, awaitable):
     try:
         notes.note(name, "gave", await awaitable)
     except Exception as exc:
         notes.note(name, "raised", type(exc).__name__, str(exc), type(exc.__cause__).__name__)
+
+
+# -- Servers -------------------------------------------------------------------
+
+
+@same
+async def test_server_bad_input(notes):
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as dgram, socket.create_server(("127.0.0.1", 0)) as taken:
+        for name, kwargs in (
+            ("nothing", {}),
+            ("no socket", {"sock": 5}),
+            ("a datagram socket", {"sock": dgram}),
+            ("both", {"host": "127.0.0.1", "port": 0, "sock": dgram}),
+            ("a port that is taken", {"host": "127.0.0.1", "port": taken.getsockname()[1]}),
+            ("a timeout without TLS", {"host": "127.0.0.1", "port": 0, "ssl_handshake_timeout": 5}),
+            ("no context", {"host": "127.0.0.1", "port": 0, "ssl": True}),
+        ):
+            await outcome(notes, name, loop.create_server(asyncio.Protocol, **kwargs))
+        for name, kwargs in (
+            ("nothing", {}),
+            ("no socket", {"sock": dgram}),
+            ("both", {"host": "127.0.0.1", "port": 1, "sock": dgram}),
+            ("a host name without TLS", {"host": "127.0.0.1", "port": 1, "server_hostname": "x"}),
+            ("nobody", {"host": "127.0.0.1", "port": 1}),
+        ):
+            await outcome(notes, name, loop.create_connection(asyncio.Protocol, **kwargs))
+        for name, kwargs in (
+            ("nothing", {}),
+            ("no socket", {"sock": taken}),
+            ("both", {"local_addr": ("127.0.0.1", 0), "sock": dgram}),
+            ("no pair", {"local_addr": "127.0.0.1"}),
+        ):
+            await outcome(notes, name, loop.create_datagram_endpoint(asyncio.DatagramProtocol, **kwargs))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="Python 3.13 and later")
+@pytest.mark.parametrize("method", ["close_clients", "abort_clients"])
+@same
+async def test_server_and_its_clients(notes, method):
+    loop = asyncio.get_running_loop()
+    protocols = []
+
+    def factory():
+        protocols.append(Told(notes))
+        return protocols[-1]
+
+    server = await loop.create_server(factory, "127.0.0.1", 0, keep_alive=True)
+    notes.note(server.sockets[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+    clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(3)]
+    while len(protocols) < 3 or not all(p.seen for p in protocols):
+        await asyncio.sleep(0.001)
+    protocols[0].transport.write(BIG * 10)
+    server.close()
+    notes.note("serving", server.is_serving())
+    getattr(server, method)()
+    notes.note([p.transport.is_closing() for p in protocols])
+    for client in clients:
+        client.settimeout(20)
+        received = 0
+        try:
+            while data := await asyncio.to_thread(client.recv, 1 << 20):
+                received += len(data)
+        except ConnectionResetError:
+            notes.note("reset")
+        notes.note("all came", received in (0, len(BIG) * 10))
+        client.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("listens", [False, True])
+@same
+async def test_server_unix(notes, listens, tmp_path):
+    loop = asyncio.get_running_loop()
+    path = str(tmp_path / f"s{len(os.listdir(tmp_path))}")
+    if listens:
+        with socket.socket(socket.AF_UNIX) as before:
+            before.bind(path)
+    server = await loop.create_unix_server(lambda: Told(notes), path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        client.send(b"x")
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)
+    server.close()
+    await server.wait_closed()
+    notes.note(os.path.exists(path))
+    await outcome(notes, "too long", loop.create_unix_server(lambda: Told(notes), path + "x" * 200))
+
+
+# -- Sockets and files ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("address", [("127.0.0.1", 1), ("127.0.0.1",), ("127.0.0.1", "x"), ("127.0.0.1", 70_000), None, "text", 5])

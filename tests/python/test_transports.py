@@ -840,6 +840,25 @@ def test_sendfile_lets_others_run(tmp_path):
     run(main())
 
 
+@pytest.mark.parametrize("unix", [False, True])
+def test_a_server_on_a_listener_of_treadle(unix, tmp_path):
+    async def main():
+        place = ("unix", str(tmp_path / "s")) if unix else ("tcp", "127.0.0.1:0")
+        async with await treadle.listen(*place) as listener:
+            server = await asyncio.get_running_loop().create_server(Recorder, sock=listener)
+            async with server:
+                conn = await treadle.dial(place[0], listener.address)
+                while not server.sockets or len(asyncio.get_running_loop()._transports) == 0:
+                    await asyncio.sleep(0.001)
+                conn.close()
+                for transport in list(asyncio.get_running_loop()._transports.values()):
+                    transport.abort()
+            assert not listener.closed
+            assert not unix or os.path.exists(place[1])
+
+    run(main())
+
+
 def certificate(tmp_path):
     """A key and a certificate, signed by itself."""
     import subprocess

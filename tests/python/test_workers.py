@@ -152,6 +152,26 @@ def test_shared_listener():
 
 
 @needs
+@pytest.mark.parametrize("native", [True, False])
+def test_listener_of_treadle(native):
+    ready = treadle.SharedChan(2)
+
+    async def main():
+        async with await treadle.listen("tcp", "127.0.0.1:0") as listener:
+            workers = treadle.workers(2, f.serve_listener, listener, native, ready)
+            for _ in range(2):
+                await ready.recv()
+            return workers, listener.port
+
+    before = fds()
+    workers, port = treadle.run(main())
+    assert [f.ask(port) for _ in range(20)] == [b"HELLO\n"] * 20
+    workers.stop()
+    workers.join(20)
+    assert fds() == before
+
+
+@needs
 def test_shards():
     """A listener of each worker, at one address."""
     ready = treadle.SharedChan(2)

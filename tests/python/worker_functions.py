@@ -65,6 +65,18 @@ async def serve(listener, ready):
         await server.serve_forever()
 
 
+async def serve_listener(listener, native, ready):
+    """The same from a listener of treadle's, by goroutines or by asyncio."""
+    if not native:
+        async with await asyncio.start_server(answer, sock=listener) as server:
+            await ready.send(1)
+            await server.serve_forever()
+    await ready.send(1)
+    async for conn in listener:
+        async with conn:
+            await conn.write((await conn.readline()).upper())
+
+
 async def answer(reader, writer):
     writer.write((await reader.readline()).upper())
     writer.close()

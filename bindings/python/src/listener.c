@@ -37,6 +37,26 @@ net_listen(PyObject *module, PyObject *args, PyObject *kwargs)
     return op_value(st, (PyObject *)self);
 }
 
+/* _adopt_listener(fd): a listener of this loop; the descriptor is its own from then on. */
+PyObject *
+net_adopt_listener(PyObject *module, PyObject *fd)
+{
+    mod_state *st = state_of(module);
+    int number = PyLong_AsInt(fd);
+    if ((number == -1 && PyErr_Occurred()) || host_get(st) == NULL)
+        return NULL;
+    listenerobj *self = (listenerobj *)st->ListenerType->tp_alloc(st->ListenerType, 0);
+    if (self == NULL)
+        return NULL;
+    int rc = tdl_listener_adopt(number, &self->core);
+    if (rc < 0) {
+        self->core = NULL;
+        Py_DECREF(self);
+        return raise_code(st, rc, "adopt");
+    }
+    return (PyObject *)self;
+}
+
 PyObject *
 net_dial(PyObject *module, PyObject *args, PyObject *kwargs)
 {

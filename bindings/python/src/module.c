@@ -203,6 +203,7 @@ static PyMethodDef functions[] = {
     {"_code_text", fn_code_text, METH_O, NULL},
     {"_host", fn_host, METH_NOARGS, NULL},
     {"_stop_watchdogs", watch_stop_all, METH_NOARGS, NULL},
+    {"_adopt_listener", net_adopt_listener, METH_O, NULL},
     {"_accept", sock_accept_next, METH_O, NULL},
     {"_tls_use", tls_use, METH_VARARGS, NULL},
     {"_streams_use", streams_use, METH_VARARGS, NULL},

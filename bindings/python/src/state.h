@@ -400,6 +400,7 @@ extern PyType_Spec conn_spec, lines_spec, listener_spec;
 bool conn_check(PyObject *object);
 PyObject *conn_wrap(mod_state *st, tdl_conn *c);
 PyObject *net_listen(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *net_adopt_listener(PyObject *module, PyObject *fd);
 PyObject *net_dial(PyObject *module, PyObject *args, PyObject *kwargs);
 int deadline_arg(PyObject *when, int64_t *ns);
 /* Of each operation, for settimeout, as the core wants it; 0: None. */

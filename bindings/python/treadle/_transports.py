@@ -545,6 +545,24 @@ class Transports(asyncio.SelectorEventLoop):
                 os.lseek(fd, offset + total, os.SEEK_SET)
         return total
 
+    async def create_server(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, *, sock: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """A server; its socket may be a treadle.Listener, which stays whose it is."""
+        if isinstance(sock, _treadle.Listener):
+            sock = socket.socket(fileno=os.dup(sock.fileno()))
+            try:
+                if sock.family != socket.AF_UNIX:
+                    return await super().create_server(protocol_factory, host, port, sock=sock, **kwargs)
+                if sys.version_info >= (3, 13):
+                    kwargs.setdefault("cleanup_socket", False)
+                return await self.create_unix_server(protocol_factory, sock=sock, **kwargs)
+            except BaseException:
+                sock.close()
+                raise
+        return await super().create_server(protocol_factory, host, port, sock=sock, **kwargs)
+
     # -- Accepting -----------------------------------------------------------
 
     def _accept_connection(

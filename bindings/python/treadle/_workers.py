@@ -83,8 +83,9 @@ def _create(interpreters: Any) -> Any:
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.BytesIO, listeners: bool) -> None:
         super().__init__(file)
+        self.listeners = listeners  # do they go over, or are they refused?
         self.copies: list[int] = []  # descriptors that are whose who reads this
 
     def persistent_id(self, obj: Any) -> Any:
@@ -93,12 +94,25 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, socket.socket):
             self.copies.append(os.dup(obj.fileno()))
             return "socket", self.copies[-1]
+        if isinstance(obj, _treadle.Listener) and self.listeners:
+            self.copies.append(os.dup(obj.fileno()))
+            return "listener", self.copies[-1]
         if isinstance(obj, (_treadle.Listener, _treadle.Conn, _treadle.Chan)):
             raise TypeError(
                 f"a {type(obj).__name__} belongs to one loop and cannot go to a worker; "
-                f"what can are SharedChan, sockets and what can be pickled"
+                f"what can are SharedChan, listeners, sockets and what can be pickled"
             )
         return None
+
+
+class _Handed:
+    """A listener on its way to a worker that is a thread."""
+
+    def __init__(self, listener: _treadle.Listener) -> None:
+        self.fd = os.dup(listener.fileno())
+
+    def take(self) -> _treadle.Listener:
+        return _treadle._adopt_listener(self.fd)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -106,6 +120,8 @@ class _Unpickler(pickle.Unpickler):
         kind, value = pid
         if kind == "chan":
             return _treadle.SharedChan._from_address(value)
+        if kind == "listener":
+            return _treadle._adopt_listener(value)
         return socket.socket(fileno=value)
 
     def find_class(self, module: str, name: str) -> Any:
@@ -122,9 +138,9 @@ def _file(data: bytes) -> int:
     return fd
 
 
-def _dump(value: Any) -> bytes:
+def _dump(value: Any, listeners: bool = False) -> bytes:
     data = io.BytesIO()
-    pickler = _Pickler(data)
+    pickler = _Pickler(data, listeners)
     try:
         pickler.dump(value)
     except BaseException:
@@ -216,9 +232,11 @@ def _serve(given: int, answer: int, control: int) -> None:
     try:
         sys.path[:], whence, rest = pickle.loads(data)
         main = _find(*whence)
-        args, kwargs = _load(rest)
-        kind, value = _outcome(lambda: main(*args, **kwargs), control)
-        del args, kwargs
+        def start() -> Coroutine[Any, Any, Any]:
+            args, kwargs = _load(rest)  # within the loop: listeners are of it
+            return main(*args, **kwargs)  # type: ignore[no-any-return]
+
+        kind, value = _outcome(start, control)
     except BaseException as error:
         kind, value = "error", error
     text = ""
@@ -234,8 +252,8 @@ def _serve(given: int, answer: int, control: int) -> None:
         else:
             why, text = f"what the worker returned cannot be sent: {error}", ""
         said = _dump(("error", RuntimeError(why), text))
-    with open(answer, "wb", closefd=False) as f:
-        f.write(said)
+    with open(answer, "wb", closefd=False) as out:
+        out.write(said)
 
 
 # -- Outside --------------------------------------------------------------------------------
@@ -250,7 +268,7 @@ class Workers(Generic[T]):
         self._left = n
         self._futures: list[concurrent.futures.Future[T | None]] = []
         if _free_threaded():
-            jobs = [lambda: self._in_thread(main, args, kwargs)] * n
+            jobs = [self._in_thread(main, args, kwargs) for _ in range(n)]
         else:
             interpreters = _interpreters()
             whence = _whence(main)
@@ -268,14 +286,29 @@ class Workers(Generic[T]):
         running = sum(not f.done() for f in self._futures)
         return f"<treadle.Workers: {len(self._futures)}, {running} running>"
 
-    def _in_thread(self, main: Any, args: Any, kwargs: Any) -> tuple[str, Any]:
-        return _outcome(lambda: main(*args, **kwargs), self._reading)
+    def _in_thread(self, main: Any, args: Any, kwargs: Any) -> Callable[[], tuple[str, Any]]:
+        """What is given goes over as it is, but that each worker has a listener of its own."""
+        given = [_Handed(value) if isinstance(value, _treadle.Listener) else value for value in args]
+        named = {
+            name: _Handed(value) if isinstance(value, _treadle.Listener) else value
+            for name, value in kwargs.items()
+        }
+
+        def start() -> Coroutine[Any, Any, Any]:
+            taken = [value.take() if isinstance(value, _Handed) else value for value in given]
+            by_name = {
+                name: value.take() if isinstance(value, _Handed) else value
+                for name, value in named.items()
+            }
+            return main(*taken, **by_name)  # type: ignore[no-any-return]
+
+        return lambda: _outcome(start, self._reading)
 
     def _in_interpreter(
         self, interpreters: Any, whence: Any, args: Any, kwargs: Any
     ) -> Callable[[], tuple[str, Any]]:
         """Packs now, so that what cannot go over is said to the caller."""
-        given = _file(pickle.dumps((sys.path, whence, _dump((args, kwargs)))))
+        given = _file(pickle.dumps((sys.path, whence, _dump((args, kwargs), True))))
 
         def job() -> tuple[str, Any]:
             answer = os.memfd_create("treadle-worker")
