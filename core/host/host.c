@@ -313,3 +313,15 @@ int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v) {
     }
     return TDL_EAGAIN;
 }
+
+int tdl_chan_waiter_local(tdl_chan *ch, const void **at) {
+    if (!ch || !ch->local || !at) return TDL_EINVAL;
+    if (tdl_chan_check(ch)) return tdl_chan_refuses(ch);
+    const tdl_node *n = *at;
+    bool senders = n && n->queue == &ch->sendq;
+    n = n ? n->next : ch->recvq.head;
+    if (!n && !senders) n = ch->sendq.head;
+    if (!n) return TDL_EAGAIN;
+    *at = n;
+    return (int)TDL_CONTAINER(n->op, tdl_g, op)->task;
+}

@@ -185,6 +185,16 @@ int tdl_task_cancel(tdl_host *h, uint32_t task) {
     return g->pending ? tdl_op_cancel(&g->op) : 0;
 }
 
+int tdl_task_waits(tdl_host *h, uint32_t task) {
+    int r = tdl_host_check(h);
+    if (r < 0) return r;
+    tdl_g *g = tdl_task_find(h, task);
+    if (!g) return TDL_EINVAL;
+    if (!g->pending) return 0;
+    uint32_t s = at_load_rlx(&g->op.state); /* what others may do at this moment is the caller's affair */
+    return s == OP_OWN || s == OP_ARMED || s == OP_PARKED;
+}
+
 int tdl_yield_start(tdl_host *h, uint32_t task) {
     int code;
     tdl_op *op = tdl_task_op(h, task, &code);

@@ -1532,6 +1532,9 @@ TDL_API int  tdl_task_set_name(tdl_host *h, uint32_t task, const char *name);
  * none is pending or it has already ended (then its event still comes, with
  * what it got). Host thread. */
 TDL_API int  tdl_task_cancel(tdl_host *h, uint32_t task);
+/* Does an operation wait on the task that nothing has ended yet? 1; 0 also when its
+ * event is on the way. Host thread. */
+TDL_API int  tdl_task_waits(tdl_host *h, uint32_t task);
 /* Waits for tdl_task_ready, or the deadline (TDL_ETIMEDOUT). Always pending. */
 TDL_API int  tdl_task_park_start(tdl_host *h, uint32_t task, int64_t deadline);
 /* Ends a task's park with a result >= 0. 1; 0 when the task is not parked so,
@@ -1689,6 +1692,11 @@ TDL_API tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
  * those of waiting senders) without taking it, for a garbage collector's
  * traversal: nothing is retained. 0; TDL_EAGAIN beyond the last. */
 TDL_API int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
+/* The tasks that wait on a local channel, one at a time, for the same purpose: *at is
+ * NULL for the first, and then what the call before left there, while nothing else is
+ * done with the channel. A task that waits in several cases of a select comes for each.
+ * The task; TDL_EAGAIN beyond the last. */
+TDL_API int tdl_chan_waiter_local(tdl_chan *ch, const void **at);
 
 /* -- Simulation ----------------------------------------------------------- */
 

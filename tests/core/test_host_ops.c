@@ -232,6 +232,48 @@ TEST(local_only, "H8 a local channel carries references, shows them to a collect
     CHECK_RC(tdl_host_close(h), 0);
 }
 
+TEST(local_waiters, "H8 a local channel shows a collector who waits on it, until the wait has been ended") {
+    tdl_host   *h = NULL;
+    tdl_val     v = { .type = TDL_REF, .u.i = 7 };
+    tdl_event   events[4];
+    const void *at = NULL;
+    CHECK_RC(tdl_host_open("waiters", &h), 0);
+    tdl_chan *ch = tdl_chan_new_local(h, 0), *other = tdl_chan_new_local(h, 0), *shared = tdl_chan_new(1);
+    uint32_t  t[3];
+    for (int i = 0; i < 3; i++) t[i] = (uint32_t)tdl_task_new(h, 0);
+    CHECK_INT(tdl_chan_waiter_local(ch, &at), TDL_EAGAIN);
+    CHECK_INT(tdl_chan_waiter_local(shared, &at), TDL_EINVAL);
+    CHECK_INT(tdl_chan_waiter_local(NULL, &at), TDL_EINVAL);
+    CHECK_INT(tdl_task_waits(h, t[0]), 0);
+    CHECK_INT(tdl_task_waits(h, 999), TDL_EINVAL);
+    CHECK_RC(tdl_chan_recv_start(h, t[0], ch, TDL_FOREVER), TDL_PENDING);
+    CHECK_RC(tdl_chan_recv_start(h, t[1], ch, TDL_FOREVER), TDL_PENDING);
+    tdl_case k[2] = { { .chan = ch, .op = TDL_RECV }, { .chan = other, .op = TDL_SEND, .val = &v } };
+    CHECK_RC(tdl_select_start(h, t[2], k, 2, TDL_FOREVER), TDL_PENDING);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(tdl_chan_waiter_local(ch, &at), t[i]);
+        CHECK_INT(tdl_task_waits(h, t[i]), 1);
+    }
+    CHECK_INT(tdl_chan_waiter_local(ch, &at), TDL_EAGAIN);
+    at = NULL;
+    CHECK_INT(tdl_chan_waiter_local(other, &at), t[2]); /* the sender's queue is the second */
+    CHECK_INT(tdl_chan_waiter_local(other, &at), TDL_EAGAIN);
+    CHECK_RC(tdl_chan_try_send(ch, &v), 0);
+    CHECK_INT(tdl_task_waits(h, t[0]), 0); /* its event is on the way */
+    at = NULL;
+    CHECK_INT(tdl_chan_waiter_local(ch, &at), t[1]);
+    CHECK_RC(tdl_chan_close(ch), 0);
+    for (int i = 0; i < 3; i++) CHECK_INT(tdl_task_waits(h, t[i]), 0);
+    at = NULL;
+    CHECK_INT(tdl_chan_waiter_local(ch, &at), TDL_EAGAIN);
+    CHECK_INT(tdl_host_poll(h, events, 4, -1), 3);
+    for (int i = 0; i < 3; i++) CHECK_RC(tdl_task_free(h, t[i]), 0);
+    tdl_chan_free(ch);
+    tdl_chan_free(other);
+    tdl_chan_free(shared);
+    CHECK_RC(tdl_host_close(h), 0);
+}
+
 /* -- Select -------------------------------------------------------------------------------------- */
 
 static int select_both(actor *a, int result) {

@@ -671,6 +671,7 @@ int tdl_task_new(tdl_host *h, int run);
 int tdl_task_free(tdl_host *h, uint32_t task);
 int tdl_task_set_name(tdl_host *h, uint32_t task, const char *name);
 int tdl_task_cancel(tdl_host *h, uint32_t task);
+int tdl_task_waits(tdl_host *h, uint32_t task);
 int tdl_task_park_start(tdl_host *h, uint32_t task, int64_t deadline);
 int tdl_task_ready(tdl_host *h, uint32_t task, int result);
 typedef struct tdl_worker_options {
@@ -786,6 +787,7 @@ int tdl_watch_next_start(tdl_host *h, uint32_t task, tdl_watch *w, char *buf, si
 int64_t deadline);
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
+int tdl_chan_waiter_local(tdl_chan *ch, const void **at);
 typedef struct tdl_sim_options {
 uint32_t size;
 int32_t strategy;

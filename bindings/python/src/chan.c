@@ -258,6 +258,7 @@ chan_traverse(chanobj *ch, visitproc visit, void *arg)
         for (uint32_t i = 0; tdl_chan_peek_local(ch->core, i, &v) == 0; i++)
             if (v.type == TDL_REF)
                 Py_VISIT((PyObject *)(intptr_t)v.u.i);
+        return chan_visit_waiters(ch->host, ch->core, visit, arg);
     }
     return 0;
 }

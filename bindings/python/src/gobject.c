@@ -342,6 +342,8 @@ g_traverse(gobj *g, visitproc visit, void *arg)
     Py_VISIT(g->group);
     Py_VISIT(g->wakeup);
     Py_VISIT(g->dict);
+    if (g->waiting != NULL && g->busy && !op_check(g->waiting) && host_waits_alone(g->host, g->task))
+        Py_VISIT(g); /* the slot's: see collect.c */
     return 0;
 }
 
@@ -382,6 +384,7 @@ g_finalize(gobj *g)
             PyErr_WriteUnraisable((PyObject *)g);
         Py_XDECREF(done);
     }
+    g_collect(g);
     PyErr_SetRaisedException(exc);
 }
 

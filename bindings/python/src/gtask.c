@@ -152,6 +152,7 @@ g_shed(gobj *g)
         if (task == NO_TASK || host_slot_set(h, task, (PyObject *)g) < 0)
             return -1;
     }
+    op_let_go(op);
     h->slots[g->task] = (PyObject *)op; /* the reference of g->waiting */
     g->waiting = NULL;
     op->g = NULL;
@@ -164,7 +165,7 @@ g_shed(gobj *g)
 }
 
 /* Takes result or error. The caller holds a reference to g. */
-static void
+void
 g_finish(gobj *g, PyObject *result, PyObject *error)
 {
     pyhost *h = g->host;
@@ -180,14 +181,18 @@ g_finish(gobj *g, PyObject *result, PyObject *error)
         g->error_tb = PyException_GetTraceback(error);
         g->unseen = !cancelled;
     }
+    bool parting = g->busy && g->waiting != NULL && g_op(g) == NULL && h->core != NULL;
     if (g->busy && g_op(g) != NULL)
         g_shed(g);
+    else if (parting) /* collected while it waited for a future: g_event ends that */
+        tdl_task_cancel(h->core, g->task);
     else if (h->core != NULL && g->task < h->nslots && h->slots[g->task] == (PyObject *)g) {
         host_task_free(h, g->task);
         h->slots[g->task] = NULL;
         Py_DECREF(g);
     }
-    g->task = NO_TASK;
+    if (!parting)
+        g->task = NO_TASK;
     if (!g->unseen)
         g_unlink(g);
     if (g->registered) {
@@ -429,9 +434,18 @@ int
 g_event(gobj *g, int32_t code)
 {
     pyhost *h = g->host;
-    if (!g->busy || G_ENDED(g))
+    if (!g->busy)
         return 0;
     g->busy = false;
+    if (G_ENDED(g)) {
+        uint32_t task = g->task;
+        h->pending--;
+        g->task = NO_TASK;
+        host_task_free(h, task);
+        h->slots[task] = NULL;
+        Py_DECREF(g);
+        return 0;
+    }
     opobj *op = g_op(g);
     PyObject *waiting = g->waiting, *exc = NULL;
     g->waiting = NULL;
@@ -505,6 +519,14 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
     g->state = G_DONE; /* until it has a task */
     g->task = host_task_new(h, !eager);
     PyObject_GC_Track(g);
+#ifndef Py_GIL_DISABLED
+    if (PyCoro_CheckExact(coro) && PyObject_GC_IsTracked(coro)) {
+        /* The collector ends them in the order in which they are tracked: g_collect, which
+         * closes the coroutine as it would run, comes before the coroutine's own end. */
+        PyObject_GC_UnTrack(coro);
+        PyObject_GC_Track(coro);
+    }
+#endif
     if (g->task == NO_TASK || host_slot_set(h, g->task, (PyObject *)g) < 0) {
         Py_DECREF(g);
         return NULL;

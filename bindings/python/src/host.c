@@ -482,9 +482,7 @@ host_traverse(pyhost *h, visitproc visit, void *arg)
     Py_VISIT(h->timer);
     Py_VISIT(h->kicker);
     Py_VISIT(h->deferred);
-    for (uint32_t t = 0; t < h->nslots; t++)
-        Py_VISIT(h->slots[t]);
-    return 0;
+    return host_visit_slots(h, visit, arg);
 }
 
 static int

@@ -186,6 +186,7 @@ op_begin(opobj *op, PyObject **result, bool alone)
     }
     op->counted = true;
     h->pending++;
+    op_hold(op);
     *result = Py_NewRef((PyObject *)op);
     return PYGEN_NEXT;
 }
@@ -322,6 +323,7 @@ op_complete(opobj *op, uint32_t task, int32_t code)
 {
     pyhost *h = op->host;
     Py_INCREF(op);
+    op_let_go(op);
     if (op->counted) {
         op->counted = false;
         h->pending--;
@@ -723,6 +725,8 @@ op_traverse(opobj *op, visitproc visit, void *arg)
     Py_VISIT(op->error);
     Py_VISIT(op->callbacks);
     Py_VISIT(op->cancel_msg);
+    if (op->kind == OP_JOIN && op->g != NULL && host_waits_alone(op->host, op->g->task))
+        Py_VISIT(op->g); /* the slot's: see collect.c */
     return 0;
 }
 

@@ -12,7 +12,8 @@
  *  - A core task belongs to one G or to one op ("spare" ones to the host), and
  *    host->slots[task] says to which. While an operation of the core is
  *    pending on a task, the slot owns a reference, and exactly one event will
- *    come for it: the task is freed at that event and never before.
+ *    come for it: the task is freed at that event and never before. Who the
+ *    collector sees that reference with, collect.c says.
  *  - A reference that a local channel carries is counted once for the channel:
  *    added before the send starts, given back if it fails. */
 #ifndef TDLPY_STATE_H
@@ -205,6 +206,7 @@ struct opobj {
     bool abandoned;   /* nobody wants the result */
     bool cancelled;   /* the core was told to end it so */
     bool counted;     /* in host->pending, with a slot */
+    bool closed_in;   /* it waits on local channels alone: see collect.c */
     bool shed;        /* its task was a G's, and may be known as the owner of locks */
     PyObject *cancel_msg;
 };
@@ -228,6 +230,14 @@ int32_t op_start(opobj *op, pyhost *h, uint32_t task);
 PyObject *op_result(opobj *op, uint32_t task, int32_t code);
 void op_discard(opobj *op); /* a result that nobody took is put back */
 const char *op_name(int kind);
+
+/* collect.c: what a wait can be ended by, for the collector. */
+bool host_waits_alone(pyhost *h, uint32_t task);
+int host_visit_slots(pyhost *h, visitproc visit, void *arg);
+int chan_visit_waiters(pyhost *h, tdl_chan *ch, visitproc visit, void *arg);
+void op_hold(opobj *op);
+void op_let_go(opobj *op);
+void g_collect(gobj *g);
 
 /* -- Goroutines ---------------------------------------------------------- */
 
@@ -266,6 +276,7 @@ bool g_check(PyObject *object);
 PyObject *g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *context,
                   PyObject *group);
 int g_event(gobj *g, int32_t code);
+void g_finish(gobj *g, PyObject *result, PyObject *error);
 bool g_cancel(gobj *g, PyObject *msg);
 PyObject *g_result(gobj *g);
 void g_join_remove(gobj *g, opobj *op);
