@@ -48,8 +48,8 @@ static bool was_reset(tdl_conn *c) {
 
 int tdl_conn_make_served(tdl_conn **out, struct tdl_server *s, tdl_poller *poller, int fd, int kind, int family) {
     /* a unix stream's read also stops behind a message with descriptors */
-    static const tdl_pd_kind tcp_kind = {.short_drains = true, .failed = failed}, other_kind;
-    static const tdl_pd_kind tcp_served = {.short_drains = true, .announced = true, .failed = failed,
+    static const tdl_pd_kind tcp_kind = {.short_drains = true, .streams = true, .failed = failed}, other_kind;
+    static const tdl_pd_kind tcp_served = {.short_drains = true, .streams = true, .announced = true, .failed = failed,
                                            .closing = tdl_served_closing, .arrived = tdl_served_arrived};
     static const tdl_pd_kind other_served = {
         .announced = true, .closing = tdl_served_closing, .arrived = tdl_served_arrived};
@@ -118,7 +118,7 @@ static int64_t take_packet(int fd, void *buf, size_t n) {
 }
 
 static inline int64_t take_socket(tdl_conn *c, void *buf, size_t n) {
-    int64_t r = tdl_sys.recv(c->pd->fd, buf, n);
+    int64_t r = tdl_pd_take(c->pd, buf, n);
     return TDL_UNLIKELY(r == 0) && was_reset(c) ? -ECONNRESET : r;
 }
 

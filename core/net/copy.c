@@ -110,7 +110,9 @@ static int64_t read_attempt(tdl_op *op) {
         give_pair(k->pair);
         k->pair[0] = -1;
     }
-    if (k->pair[0] >= 0 && !have) {
+    int received = tdl_pd_received(c->pd); /* by the back end: goes through memory */
+    if (received == 0 && !have && k->pair[0] >= 0) return TDL_EAGAIN;
+    if (k->pair[0] >= 0 && !have && received < 0) {
         do
             r = tdl_sys.splice(c->pd->fd, k->pair[1], at_most(k, ROUND));
         while (r == -EINTR);
@@ -312,6 +314,7 @@ int64_t tdl_conn_copy_op(tdl_op *op, tdl_conn *to, tdl_conn *from, int64_t n) {
     copy *k = begin(op, to, from, n);
     if (!k) return TDL_ENOMEM;
     if (takes_splice(to) && takes_splice(from) && !take_pair(k->pair)) k->pair[0] = -1;
+    if (k->pair[0] >= 0) tdl_pd_plain(from->pd);
     return go_on(op, half(op, k));
 }
 

@@ -53,6 +53,7 @@ int tdl_conn_adopt(int fd, tdl_conn **out) {
         return tdl_fd_code(r);
     }
     (*out)->blocking = blocking != 0;
+    tdl_pd_plain((*out)->pd); /* others may read from the socket */
     return 0;
 }
 

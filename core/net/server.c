@@ -358,10 +358,8 @@ static bool more(tdl_conn *c) {
     if (tdl_buffer_len(&c->in)) return true;
     if (c->kind == CONN_TLS && tdl_tls_pending(c)) return true;
     if (tdl_pd_take_ready(c->pd, PD_READ) <= 0) return false;
-    int r;
-    do
-        r = tdl_sys.poll(c->pd->fd, POLLIN);
-    while (r == -EINTR);
+    int r = tdl_pd_received(c->pd);
+    while (r < 0 && (r = tdl_sys.poll(c->pd->fd, POLLIN)) == -EINTR) {}
     if (r == 0 && tdl_sys.owed && tdl_sys.owed()) r = 1; /* an injected one: no event will follow */
     if (r != 0) tdl_pd_put_ready(c->pd, PD_READ);
     return r != 0;

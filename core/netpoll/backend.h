@@ -33,7 +33,8 @@ enum { TDL_POLL_BATCH = 128 };
 typedef struct tdl_backend {
     const char *name;
     bool by_owner;
-    /* 0, or a negated errno when the system has it not or forbids it; why says more. */
+    /* 0, or a negated errno when the system has it not or forbids it; why says more, with 0
+     * what of it does not work. */
     int (*probe)(char *why, size_t size);
     int (*open)(tdl_poller *p);
     void (*close)(tdl_poller *p);
@@ -47,6 +48,20 @@ typedef struct tdl_backend {
     /* Waits until the system has let go of what was removed, as far as another
      * thread has to do it; with no lock held. The poller stays meanwhile. NULL: nothing to wait for. */
     void (*settle)(tdl_poller *p, struct tdl_pd *pd, uint64_t token);
+
+    /* Streams for which the back end receives by itself: those that it lets join (true), instead of
+     * add. NULL: none. All under the descriptor's lock.
+     * receive instead of want (true: it asked for something), and forget instead of remove; one that is
+     * PD_LOST is received for again when somebody waits. take: bytes that have come, as
+     * recv; TDL_PENDING: there are none and none are on the way, so the system is to be asked.
+     * received: 1: there are some; 0: they are on the way, and their event, or that of the end
+     * of receiving, comes; -1: neither. plain: no more of that; what is on the way comes. */
+    bool (*join)(tdl_poller *p, struct tdl_pd *pd);
+    bool (*receive)(tdl_poller *p, struct tdl_pd *pd, int dir);
+    int64_t (*take)(tdl_poller *p, struct tdl_pd *pd, void *buf, size_t n);
+    int (*received)(tdl_poller *p, struct tdl_pd *pd);
+    void (*plain)(tdl_poller *p, struct tdl_pd *pd);
+    void (*forget)(tdl_poller *p, struct tdl_pd *pd, uint64_t token);
 
     /* Of a host: level-triggered, or edge-triggered with TDL_EDGE. Where the system knows
      * levels only, an edge follows its first one when rewant has asked for it; NULL:

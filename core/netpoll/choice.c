@@ -71,7 +71,7 @@ static const tdl_backend *choose(int *code) {
     char why[160] = "";
     int r = b->probe(why, sizeof why);
     if (r >= 0) {
-        snprintf(choice.reason, REASON, "asked for by %s", by);
+        snprintf(choice.reason, REASON, "asked for by %s%s%s", by, *why ? "; " : "", why);
         return b;
     }
     if (strict) {

@@ -99,9 +99,13 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
     pd->timeout = 0;
     pd->open = 1;
     link_pd(pd);
+    const tdl_backend *back = poller->back;
+    bool inbox = fd >= 0 && kind->streams && back->join && tdl_sys.short_drains && back->join(poller, pd);
+    pd->dir[PD_READ].inbox = inbox;
+    if (inbox) pd->dir[PD_WRITE].ready = 1; /* no event will tell of it */
     tdl_unlock(&pd->lock);
     int r = 0;
-    if (fd >= 0) {
+    if (fd >= 0 && !inbox) {
         r = poller->back->add(poller, fd, tdl_pd_token(pd));
         if (r >= 0 && poller->back->by_owner) tdl_poller_retime(poller);
     }
@@ -145,7 +149,10 @@ static leftover take_out(tdl_pd *pd) {
     if (!p) return left;
     tdl_timer_disarm(&pd->timer);
     if (left.fd >= 0) {
-        p->back->remove(p, left.fd, left.token);
+        if (pd->dir[PD_READ].inbox)
+            p->back->forget(p, pd, left.token);
+        else
+            p->back->remove(p, left.fd, left.token);
         if (p->back->settle) {
             left.poller = p;
             at_add_seq(&p->wakers, 1); /* before it is off the list: the poller stays */
@@ -249,12 +256,20 @@ int tdl_pd_close(tdl_pd *pd) {
     return 0;
 }
 
+static int may_disown(const tdl_pd *pd) {
+    bool busy = pd->users > 1 || pd->dir[PD_READ].held || pd->dir[PD_READ].keep;
+    return pd->closed ? TDL_ECLOSED : busy ? TDL_EBUSY : 0;
+}
+
 int tdl_pd_disown(tdl_pd *pd) {
     int no = tdl_refused(pd->bubble);
     if (no < 0) return no;
     tdl_lock_take(&pd->lock);
-    bool busy = pd->users > 1 || pd->dir[PD_READ].held || pd->dir[PD_READ].keep;
-    int r = pd->closed ? TDL_ECLOSED : busy ? TDL_EBUSY : 0;
+    int r = may_disown(pd);
+    if (r == 0 && pd->dir[PD_READ].inbox) {
+        r = tdl_pd_end_receiving(pd);
+        if (r == 0) r = may_disown(pd); /* the lock was given up */
+    }
     leftover left = {.fd = -1};
     if (r == 0) {
         pd->closed = 1;
@@ -404,9 +419,17 @@ void tdl_pd_set_timeout(tdl_pd *pd, int64_t ns) {
 /* Somebody is about to wait for an event; with the lock. */
 static inline void want(tdl_pd *pd, int dir) {
     tdl_poller *p = pd->poller;
-    if (!p || !p->back->want || pd->fd < 0) return;
-    p->back->want(p, pd->fd, tdl_pd_token(pd), dir);
-    if (pd->cross) p->back->want(p, pd->fd, tdl_pd_token(pd), !dir);
+    if (!p || pd->fd < 0) return;
+    if (pd->dir[PD_READ].inbox) {
+        bool asked = p->back->receive(p, pd, dir);
+        if (pd->cross) asked |= p->back->receive(p, pd, !dir);
+        if (!asked) return;
+    } else if (p->back->want) {
+        p->back->want(p, pd->fd, tdl_pd_token(pd), dir);
+        if (pd->cross) p->back->want(p, pd->fd, tdl_pd_token(pd), !dir);
+    } else {
+        return;
+    }
     if (p->back->by_owner) tdl_poller_retime(p);
 }
 
@@ -504,6 +527,7 @@ int tdl_pd_change(tdl_pd *pd, int (*change)(void *arg), void *arg) {
     int r = pd->closed ? TDL_ECLOSED : busy ? TDL_EBUSY : 0;
     if (r == 0) {
         r = change(arg);
+        if (pd->dir[PD_READ].inbox && pd->poller) pd->poller->back->plain(pd->poller, pd); /* both directions may read now */
         pd->dir[PD_READ].ready = pd->dir[PD_WRITE].ready = 1;
     }
     tdl_unlock(&pd->lock);
@@ -641,21 +665,6 @@ void tdl_pd_abandon(tdl_op *op) {
 
 /* -- Several descriptors ------------------------------------------------------------- */
 
-int tdl_pd_take_ready(tdl_pd *pd, int dir) {
-    tdl_direction *d = &pd->dir[dir];
-    tdl_lock_take(&pd->lock);
-    int r = pd->closed ? TDL_ECLOSED : d->ready || d->hup;
-    if (r > 0) d->ready = 0;
-    tdl_unlock(&pd->lock);
-    return r;
-}
-
-void tdl_pd_put_ready(tdl_pd *pd, int dir) {
-    tdl_lock_take(&pd->lock);
-    pd->dir[dir].ready = 1;
-    tdl_unlock(&pd->lock);
-}
-
 int tdl_pd_enlist(tdl_pd *pd, int dir, tdl_op *op, bool publish) {
     tdl_direction *d = &pd->dir[dir];
     tdl_lock_take(&pd->lock);
@@ -720,6 +729,12 @@ static tdl_pd *meant(uint64_t token) {
     return &table.chunk[index / CHUNK][index % CHUNK];
 }
 
+tdl_pd *tdl_pd_lock(uint64_t token) {
+    tdl_pd *pd = meant(token);
+    tdl_lock_take(&pd->lock);
+    return pd;
+}
+
 void tdl_pd_note(uint64_t token, bool ended) {
     uint16_t seq = (uint16_t)(token >> 32);
     at_store_rlx(&meant(token)->ended, ended ? seq : (uint16_t)~seq);
@@ -755,8 +770,7 @@ void tdl_pd_event(uint64_t token, int what) {
         tdl_unlock(&pd->lock); /* of the fd's previous life */
         return;
     }
-    if (what & PD_LOST && pd->poller && pd->poller->back->add(pd->poller, pd->fd, token) < 0)
-        what |= PD_READABLE | PD_WRITABLE | PD_HUP; /* the attempt will tell why */
+    if (TDL_UNLIKELY(what & PD_LOST) && pd->poller) what |= tdl_pd_ask_again(pd, token);
     if (what & PD_HUP) pd->dir[PD_READ].hup = 1;
     if (what & PD_URGENT) at_store_rlx(&pd->short_drains, 0);
     if ((what & PD_READABLE) || TDL_UNLIKELY(pd->cross)) became_ready(&pd->dir[PD_READ], &reader);

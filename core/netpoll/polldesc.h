@@ -41,6 +41,7 @@ typedef struct tdl_direction {
     uint8_t waiting, ready, hup;
     uint8_t keep; /* bytes are buffered: written by who owns the direction */
     uint8_t held; /* the owner's op is over, but it keeps the direction */
+    uint8_t inbox; /* of reading: bytes come by tdl_pd_take. From the opening on */
     int64_t deadline; /* 0: none */
     int64_t retry;    /* 0: none; else no event will come, and an attempt is worth it then */
 } tdl_direction;
@@ -50,6 +51,7 @@ typedef struct tdl_pd tdl_pd;
 /* What a kind of descriptor has that others have not; all may be left 0. */
 typedef struct tdl_pd_kind {
     bool short_drains; /* see tdl_pd */
+    bool streams;      /* bytes are read by tdl_pd_take, or what it says is heeded */
     bool announced;    /* the first event tells what is there: no attempt before it */
     /* called once, with no lock held, when it is being closed, by whomever:
      * before those who wait are woken, and with operations perhaps still in
@@ -128,6 +130,15 @@ void tdl_pd_nudge(tdl_pd *pd);
 /* Calls change(arg) under the descriptor's lock, while nobody uses either
  * direction; both are worth an attempt then. What it returns; TDL_ECLOSED; TDL_EBUSY. */
 int tdl_pd_change(tdl_pd *pd, int (*change)(void *arg), void *arg);
+/* An attempt to read a stream's bytes, as recv: where the back end receives by itself, from what
+ * has come. */
+int64_t tdl_pd_take(tdl_pd *pd, void *buf, size_t n);
+/* Are there such bytes? 1; 0: not yet, but an event follows, and nobody is to ask the
+ * socket; -1: the socket knows. */
+int tdl_pd_received(tdl_pd *pd);
+/* The socket is going to be used by itself: the back end receives no more, but for what
+ * is on its way. */
+void tdl_pd_plain(tdl_pd *pd);
 
 /* Has the direction an owner? What `failed` did for one who has left is seen then. */
 bool tdl_pd_busy(tdl_pd *pd, int dir);
@@ -175,6 +186,14 @@ enum { PD_READ_BIT = 1, PD_WRITE_BIT = 2 };
 void tdl_pd_set_deadline(tdl_pd *pd, int which, int64_t when);
 void tdl_pd_set_timeout(tdl_pd *pd, int64_t ns);
 
+/* -- Between polldesc.c and stream.c; with the lock ------------------------------- */
+
+/* What the back end receives comes to its end, and nothing is left of it: 0; or TDL_EBUSY,
+ * TDL_ECLOSED. The lock is given up meanwhile. */
+int tdl_pd_end_receiving(tdl_pd *pd);
+/* It is no longer registered (PD_LOST); what is to be told for that. */
+int tdl_pd_ask_again(tdl_pd *pd, uint64_t token);
+
 /* -- For the back end ------------------------------------------------------------ */
 
 static inline uint64_t tdl_pd_token(tdl_pd *pd) { return (uint64_t)pd->seq << 32 | pd->index; }
@@ -187,6 +206,8 @@ enum {
     PD_LOST = 16, /* it is no longer registered, and is to be again */
 };
 void tdl_pd_event(uint64_t token, int what);
+/* The descriptor that was or is the token's, locked. */
+tdl_pd *tdl_pd_lock(uint64_t token);
 /* Notes that the back end's request for what token means begins, or has ended; and has
  * it? The note is of 16 bits: an older one may be taken for it, or hide it. */
 void tdl_pd_note(uint64_t token, bool ended);

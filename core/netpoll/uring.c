@@ -14,7 +14,7 @@
  *
  * Who guards what:
  *   ring.sq_lock    the submission queue's tail and its entries.
- *   ring.cq_lock    the completion queue's head.
+ *   ring.cq_lock    the completion queue's head. A stream's descriptor is locked under it.
  *   wake_owner      the owner's: which thread has asked for the eventfd's events; NULL
  *                   by whoever sees that request's end, which has also woken the owner.
  *   wake_gen        the owner's. Both relaxed: who reaps knows at least its own request.
@@ -27,15 +27,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/io_uring.h>
 #include <linux/time_types.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "netpoll/backend.h"
-#include "netpoll/polldesc.h"
+#include "netpoll/uring.h"
 
 #ifndef POLLRDHUP
 #define POLLRDHUP 0x2000
@@ -43,39 +41,6 @@
 
 enum { ENTRIES = 256, COMPLETIONS = 2048 };
 enum { SETTLE_AT_MOST = 200000000 }; /* ns */
-
-/* What a request's user_data says, besides a poll descriptor's token. Above it, for
- * the wake-up and the watchers, is a number that tells an old request. */
-#define LOW(data) ((uint32_t)(data))
-enum { LOW_NOTHING = 0xfffffffeu, LOW_WATCH = 0x80000000u, LOW_WAKE = 0xffffffffu };
-#define NOTHING ((uint64_t)LOW_NOTHING)
-
-struct watch {
-    int fd; /* -1: free */
-    uint32_t gen;
-    uint32_t events; /* of poll(2) */
-    bool edge;
-    bool due; /* to be asked for before the next wait */
-};
-
-typedef _Atomic uint32_t *shared; /* with the system: acquire and release, as io_uring(7) says */
-
-struct ring {
-    tdl_lock sq_lock, cq_lock;
-    int fd;
-    shared sq_head, sq_tail, sq_flags, cq_head, cq_tail;
-    uint32_t sq_mask, sq_entries, cq_mask;
-    struct io_uring_sqe *sqes;
-    struct io_uring_cqe *cqes;
-    void *rings;
-    size_t rings_size, sqes_size;
-    _Atomic uint32_t wake_gen;
-    _Atomic(const void *) wake_owner;
-    struct watch *watches;
-    uint32_t nwatches, ndue;
-};
-
-static struct ring *ring_of(tdl_poller *p) { return p->state; }
 
 /* Which thread this is. */
 static const void *me(void) {
@@ -127,16 +92,21 @@ static void tear_down(struct ring *r) {
     tdl_sys.close(r->fd);
 }
 
+/* Does the ring receive for streams? Written by the probe, before any poller is opened. */
+static bool receives;
+
 static int open_ring(tdl_poller *p) {
     int rc;
     struct ring *r = tdl_alloc_zeroed(sizeof *r);
     if (!r) return TDL_ENOMEM;
     tdl_lock_init(&r->sq_lock, RANK_BACKEND);
-    tdl_lock_init(&r->cq_lock, RANK_BACKEND);
+    tdl_lock_init(&r->cq_lock, RANK_REAP);
     if ((rc = setup(r)) < 0) goto no_ring;
     if ((rc = p->wakefd = tdl_sys.eventfd()) < 0) goto no_eventfd;
     p->fd = r->fd;
     p->state = r;
+    r->npd = &p->npd;
+    if (receives) tdl_uring_open_blocks(r);
     return 0;
 no_eventfd:
     tear_down(r);
@@ -148,12 +118,14 @@ no_ring:
 /* Files are let go before this returns: the system ends a ring's requests some
  * time after it is closed, and a port would be taken until then. */
 static void close_ring(tdl_poller *p) {
-    struct ring *r = ring_of(p);
+    struct ring *r = tdl_ring_of(p);
     struct io_uring_sync_cancel_reg all = {
         .fd = -1, .flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL, .timeout = {1, 0}};
+    tdl_uring_stop_blocks(r);
     tdl_sys.uring_register(r->fd, IORING_REGISTER_SYNC_CANCEL, &all, 1);
     tdl_sys.close(p->wakefd);
     tear_down(r);
+    tdl_uring_close_blocks(r);
     tdl_sys.release(r->watches);
     tdl_sys.release(r);
     p->state = NULL;
@@ -171,6 +143,7 @@ static int probe(char *why, size_t size) {
     struct ring r = {0};
     int rc = setup(&r);
     if (rc >= 0) {
+        receives = tdl_uring_can_receive(&r, why, size) >= 0;
         tear_down(&r);
         return 0;
     }
@@ -198,7 +171,7 @@ static int enter(struct ring *r, unsigned submit, unsigned min, unsigned flags, 
 
 /* Takes the lock; the next entry, zeroed; NULL (and no lock) when there is no room
  * and the system takes none. */
-static struct io_uring_sqe *begin(struct ring *r) {
+struct io_uring_sqe *tdl_ring_begin(struct ring *r) {
     tdl_lock_take(&r->sq_lock);
     for (int i = 0; waiting(r) == r->sq_entries; i++) {
         if (enter(r, r->sq_entries, 0, 0, NULL, 0) < 0 && i > 100) {
@@ -211,7 +184,7 @@ static struct io_uring_sqe *begin(struct ring *r) {
     return e;
 }
 
-static void end(struct ring *r) {
+void tdl_ring_end(struct ring *r) {
     at_store_rel(r->sq_tail, at_load_rlx(r->sq_tail) + 1); /* with the entry, to the system */
     tdl_unlock(&r->sq_lock);
 }
@@ -224,29 +197,29 @@ static uint32_t poll_mask(uint32_t events) {
 #endif
 }
 
-static int ask(struct ring *r, int fd, uint32_t events, bool multi, uint64_t data) {
-    struct io_uring_sqe *e = begin(r);
+int tdl_ring_ask(struct ring *r, int fd, uint32_t events, bool multi, uint64_t data) {
+    struct io_uring_sqe *e = tdl_ring_begin(r);
     if (!e) return -EAGAIN;
     e->opcode = IORING_OP_POLL_ADD;
     e->fd = fd;
     e->len = multi ? IORING_POLL_ADD_MULTI : 0;
     e->poll32_events = poll_mask(events);
     e->user_data = data;
-    end(r);
+    tdl_ring_end(r);
     return 0;
 }
 
-static void cancel(struct ring *r, uint64_t data) {
-    struct io_uring_sqe *e = begin(r);
+void tdl_ring_cancel(struct ring *r, uint64_t data) {
+    struct io_uring_sqe *e = tdl_ring_begin(r);
     if (!e) return; /* its events will be of no interest */
     e->opcode = IORING_OP_ASYNC_CANCEL; /* POLL_REMOVE fails beside an event */
     e->addr = data;
     e->user_data = NOTHING;
-    end(r);
+    tdl_ring_end(r);
 }
 
 /* What is left after so many failures (no memory) goes with the next wait. */
-static void submit(struct ring *r) {
+void tdl_ring_submit(struct ring *r) {
     uint32_t n;
     for (int i = 0; i < 100 && (n = waiting(r)) != 0; i++)
         if (enter(r, n, 0, 0, NULL, 0) < 0) tdl_sys.yield();
@@ -257,28 +230,29 @@ static void submit(struct ring *r) {
 static int add(tdl_poller *p, int fd, uint64_t token) {
     int rc = tdl_sys.pollable(fd);
     if (rc < 0) return rc;
-    TDL_TSAN_RELEASE(p); /* to who fetches its events: the kernel orders that */
+    TDL_TSAN_RELEASE(tdl_ring_of(p)); /* to who takes its completions: the kernel orders that */
+    TDL_TSAN_RELEASE(p);
     tdl_pd_note(token, false);
-    return ask(ring_of(p), fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI, true, token);
+    return tdl_ring_ask(tdl_ring_of(p), fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI, true, token);
 }
 
 static void remove_pd(tdl_poller *p, int fd, uint64_t token) {
     (void)fd;
-    cancel(ring_of(p), token);
-    submit(ring_of(p));
+    tdl_ring_cancel(tdl_ring_of(p), token);
+    tdl_ring_submit(tdl_ring_of(p));
 }
 
 /* Is the request's last completion there, or has it been seen? */
 static bool has_ended(struct ring *r, tdl_pd *pd, uint64_t token) {
-    bool yes = tdl_pd_ended(pd, token);
-    if (yes) return true;
+    if (tdl_pd_ended(pd, token)) return true;
     tdl_lock_take(&r->cq_lock);
     uint32_t head = at_load_rlx(r->cq_head), tail = at_load_acq(r->cq_tail); /* what the system wrote before it */
-    for (; head != tail && !yes; head++) {
+    uint32_t left = tdl_uring_dying(pd, token);
+    for (; head != tail && left; head++) {
         const struct io_uring_cqe *c = &r->cqes[head & r->cq_mask];
-        yes = c->user_data == token && !(c->flags & IORING_CQE_F_MORE);
+        left -= (c->user_data & ~LOW_STREAM) == token && !(c->flags & IORING_CQE_F_MORE);
     }
-    yes |= tdl_pd_ended(pd, token); /* it was taken meanwhile */
+    bool yes = left == 0 || tdl_pd_ended(pd, token);
     tdl_unlock(&r->cq_lock);
     return yes;
 }
@@ -287,7 +261,7 @@ static bool has_ended(struct ring *r, tdl_pd *pd, uint64_t token) {
  * that thread is next in the system: one that sleeps is woken for it, one that computes
  * has its tick. */
 static void settle(tdl_poller *p, tdl_pd *pd, uint64_t token) {
-    struct ring *r = ring_of(p);
+    struct ring *r = tdl_ring_of(p);
     int64_t nap = 10000, until = 0;
     while (!has_ended(r, pd, token)) {
         int64_t now = tdl_sys.now();
@@ -317,7 +291,7 @@ static void set_events(struct watch *w, int readiness) {
 }
 
 static int watch(tdl_poller *p, int fd, uint32_t watcher, int readiness) {
-    struct ring *r = ring_of(p);
+    struct ring *r = tdl_ring_of(p);
     int rc = tdl_sys.pollable(fd);
     if (rc < 0) return rc;
     for (uint32_t i = 0; i < r->nwatches; i++)
@@ -341,13 +315,13 @@ static int watch(tdl_poller *p, int fd, uint32_t watcher, int readiness) {
 static void forget(struct ring *r, uint32_t watcher) {
     struct watch *w = &r->watches[watcher];
     if (w->due) r->ndue--;
-    if (!w->due) cancel(r, watch_data(watcher, w));
+    if (!w->due) tdl_ring_cancel(r, watch_data(watcher, w));
     w->due = false;
     w->gen++;
 }
 
 static int rewatch(tdl_poller *p, int fd, uint32_t watcher, int readiness) {
-    struct ring *r = ring_of(p);
+    struct ring *r = tdl_ring_of(p);
     (void)fd;
     forget(r, watcher);
     set_events(&r->watches[watcher], readiness);
@@ -356,11 +330,11 @@ static int rewatch(tdl_poller *p, int fd, uint32_t watcher, int readiness) {
 }
 
 static void unwatch(tdl_poller *p, int fd, uint32_t watcher) {
-    struct ring *r = ring_of(p);
+    struct ring *r = tdl_ring_of(p);
     (void)fd;
     forget(r, watcher);
     r->watches[watcher].fd = -1;
-    submit(r);
+    tdl_ring_submit(r);
 }
 
 /* What was told is asked for again: at once, if it is still so. */
@@ -368,7 +342,7 @@ static void ask_due(struct ring *r) {
     for (uint32_t i = 0; r->ndue && i < r->nwatches; i++) {
         struct watch *w = &r->watches[i];
         if (!w->due) continue;
-        if (ask(r, w->fd, w->events, w->edge, watch_data(i, w)) < 0) return;
+        if (tdl_ring_ask(r, w->fd, w->events, w->edge, watch_data(i, w)) < 0) return;
         w->due = false;
         r->ndue--;
     }
@@ -379,20 +353,20 @@ static void ask_due(struct ring *r) {
 /* The thread that will wait asks for the eventfd's events itself: it would else wait
  * for another one's to post them. */
 static void heed_wake(tdl_poller *p) {
-    struct ring *r = ring_of(p);
+    struct ring *r = tdl_ring_of(p);
     if (TDL_LIKELY(at_load_rlx(&r->wake_owner) == me())) return;
     uint32_t gen = at_load_rlx(&r->wake_gen);
-    if (gen) cancel(r, (uint64_t)gen << 32 | LOW_WAKE);
+    if (gen) tdl_ring_cancel(r, (uint64_t)gen << 32 | LOW_WAKE);
     if (++gen == 0) gen = 1;
     at_store_rlx(&r->wake_gen, gen);
-    if (ask(r, p->wakefd, POLLIN, true, (uint64_t)gen << 32 | LOW_WAKE) == 0) at_store_rlx(&r->wake_owner, me());
+    if (tdl_ring_ask(r, p->wakefd, POLLIN, true, (uint64_t)gen << 32 | LOW_WAKE) == 0) at_store_rlx(&r->wake_owner, me());
 }
 
 static void kick(tdl_poller *p) { tdl_sys.eventfd_write(p->wakefd); }
 
 /* -- Events ------------------------------------------------------------------------------- */
 
-static uint32_t meaning(const struct io_uring_cqe *c) {
+uint32_t tdl_ring_meaning(const struct io_uring_cqe *c) {
     if (c->res == -ECANCELED) return PD_LOST; /* with its thread */
     if (c->res < 0) return PD_READABLE | PD_WRITABLE | PD_HUP;
     uint32_t e = (uint32_t)c->res, what = 0;
@@ -408,7 +382,7 @@ static bool watched(struct ring *r, const struct io_uring_cqe *c, tdl_poll_event
     uint32_t watcher = LOW(c->user_data) & ~LOW_WATCH;
     struct watch *w = watcher < r->nwatches ? &r->watches[watcher] : NULL;
     if (!w || w->fd < 0 || (uint32_t)(c->user_data >> 32) != w->gen) return false;
-    uint32_t what = meaning(c);
+    uint32_t what = tdl_ring_meaning(c);
     if (!(c->flags & IORING_CQE_F_MORE)) set_due(r, w);
     *out = (tdl_poll_event){DATA_WATCH | watcher, what & (PD_READABLE | PD_WRITABLE | PD_HUP)};
     return out->what != 0;
@@ -425,8 +399,12 @@ static bool translate(struct ring *r, const struct io_uring_cqe *c, tdl_poll_eve
         return true;
     }
     if (LOW(data) & LOW_WATCH) return watched(r, c, out);
+    if (LOW(data) & LOW_STREAM) {
+        tdl_uring_stream(r, c, out);
+        return true;
+    }
     if (!(c->flags & IORING_CQE_F_MORE)) tdl_pd_note(data, true);
-    *out = (tdl_poll_event){data, meaning(c)};
+    *out = (tdl_poll_event){data, tdl_ring_meaning(c)};
     return true;
 }
 
@@ -434,6 +412,7 @@ static int reap(struct ring *r, tdl_poll_event *events, int max) {
     int n = 0;
     tdl_lock_take(&r->cq_lock);
     uint32_t head = at_load_rlx(r->cq_head), tail = at_load_acq(r->cq_tail); /* what the system wrote before it */
+    TDL_TSAN_ACQUIRE(r);
     for (; head != tail && n < max; head++) n += translate(r, &r->cqes[head & r->cq_mask], &events[n]);
     at_store_rel(r->cq_head, head); /* they have been read */
     tdl_unlock(&r->cq_lock);
@@ -451,7 +430,7 @@ static int doze(struct ring *r, int64_t timeout_ns) {
 }
 
 static int fetch(tdl_poller *p, tdl_poll_event *events, int max, int64_t timeout_ns) {
-    struct ring *r = ring_of(p);
+    struct ring *r = tdl_ring_of(p);
     if (p->on_watch) ask_due(r);
     int rc = 0;
     int64_t until = timeout_ns > 0 ? tdl_sys.now() + timeout_ns : 0;
@@ -474,15 +453,18 @@ static int fetch(tdl_poller *p, tdl_poll_event *events, int max, int64_t timeout
 static int fd_of(tdl_poller *p) { return p->fd; }
 
 static bool prepare(tdl_poller *p) {
-    struct ring *r = ring_of(p);
+    struct ring *r = tdl_ring_of(p);
     ask_due(r);
     heed_wake(p);
-    submit(r);
+    tdl_ring_submit(r);
     return any(r);
 }
 
 const tdl_backend tdl_backend_uring = {
     .name = "uring", .by_owner = true, .probe = probe, .open = open_ring, .close = close_ring,
-    .add = add, .remove = remove_pd, .settle = settle, .watch = watch, .rewatch = rewatch, .unwatch = unwatch,
+    .add = add, .remove = remove_pd, .settle = settle,
+    .join = tdl_uring_join, .receive = tdl_uring_receive, .take = tdl_uring_take, .received = tdl_uring_received,
+    .plain = tdl_uring_plain, .forget = tdl_uring_forget,
+    .watch = watch, .rewatch = rewatch, .unwatch = unwatch,
     .fetch = fetch, .kick = kick, .fd = fd_of, .prepare = prepare,
 };

@@ -36,6 +36,7 @@ static const char *const names[RANKS] = {
     [RANK_JUDGEMENT] = "judgement",
     [RANK_BLOCKED] = "who waits for a lock",
     [RANK_TLS] = "TLS stream",
+    [RANK_REAP] = "completions",
     [RANK_PD] = "poll descriptor",
     [RANK_PIPE] = "in-memory pipe",
     [RANK_PARK] = "parked tasks",

@@ -28,6 +28,7 @@ typedef enum tdl_rank {
     RANK_BLOCKED, /* who waits for a lock */
     RANK_TLS,    /* a TLS stream: held over OpenSSL's work, and wanted by another only
                     where two threads read and write one connection at a time */
+    RANK_REAP,   /* a poller's completions, which are taken in order */
     RANK_PD,     /* a poll descriptor */
     RANK_PIPE,   /* an in-memory pipe */
     RANK_PARK,   /* a host's parked tasks */

@@ -21,7 +21,7 @@ sys/random.h sys/auxv.h sys/sysinfo.h sys/vfs.h linux/futex.h linux/membarrier.h
 linux/time_types.h linux/errqueue.h linux/filter.h linux/seccomp.h linux/sockios.h linux/tcp.h
 linux/openat2.h linux/fs.h linux/rseq.h""".split()
 
-OURS = {"netpoll/epoll.c", "netpoll/uring.c", "sys/sys.c"}
+OURS = {"netpoll/epoll.c", "netpoll/uring.c", "netpoll/uring_recv.c", "sys/sys.c"}
 LEFT = {
     "host/host.c",      # prctl: timer slack
     "net/sockopt.c",    # the layout of TCP_INFO
