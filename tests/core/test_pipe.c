@@ -132,11 +132,17 @@ TEST_G(large, "D29 large writes go through pipes of any capacity whole and in or
     free(out);
 }
 
+typedef struct counter {
+    tdl_conn *c;
+    int64_t   total;
+} counter;
+
 static void reads_to_end(void *arg) {
-    int64_t *total = arg, n;
+    counter *k = arg;
     char    *buf = malloc(1 << 20);
-    tdl_conn *c = *(tdl_conn **)(void *)(total + 1);
-    while ((n = tdl_conn_read(c, buf, 1 << 20)) > 0) *total += n;
+    int64_t  n;
+    while ((n = tdl_conn_read(k->c, buf, 1 << 20)) > 0) k->total += n;
+    CHECK_RC(n, 0);
     free(buf);
 }
 
@@ -149,22 +155,19 @@ TEST_G(more_than_2_gb, "D29 one write of more than 2 GB, and so is its result (o
     void     *zeros = mmap(NULL, n, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     tdl_conn *a;
     crew      c;
-    struct {
-        int64_t   total;
-        tdl_conn *b;
-    } reader = { 0, NULL };
+    counter   reader = { NULL, 0 };
     if (zeros == MAP_FAILED) {
         check_skip("there is no address space for it");
         return;
     }
-    REQUIRE(tdl_pipe_new(1 << 20, &a, &reader.b) == 0);
+    REQUIRE(tdl_pipe_new(1 << 20, &a, &reader.c) == 0);
     crew_open(&c);
     crew_go(&c, reads_to_end, &reader);
     CHECK_RC(tdl_conn_write(a, zeros, n), n);
     tdl_conn_free(a);
     crew_close(&c);
     CHECK_INT(reader.total, n);
-    tdl_conn_free(reader.b);
+    tdl_conn_free(reader.c);
     munmap(zeros, n);
 }
 

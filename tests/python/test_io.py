@@ -222,7 +222,7 @@ def test_read_until(drive):
         assert await far.read_until(b"\r\n\r\n") == b"head\r\n\r\n"
         assert await far.read_until(bytearray(b";"), limit=5) == b"body;"
         await near.write(b"12345678")
-        with pytest.raises(treadle.TooLong, match="no separator within 8 bytes"):
+        with pytest.raises(treadle.TooLong, match=rf"read_until {far.peername}: no separator within 8 bytes"):
             await far.read_until(b"xy", 8)
         assert await far.readexactly(8) == b"12345678"  # still there
         far.set_read_deadline(treadle.now() + 0.005)

@@ -267,6 +267,16 @@ incomplete_read(mod_state *st, const char *bytes, size_t n, int64_t expected)
     return NULL;
 }
 
+static void
+raise_too_long(opobj *op, tdl_conn *c)
+{
+    char address[160] = "";
+    if (tdl_conn_peername(c, address, sizeof address) < 0)
+        address[0] = '\0';
+    PyErr_Format(STATE(op)->TooLong, "%s%s%s: no %s within %lld bytes", op_name(op->kind), address[0] ? " " : "",
+                 address, op->kind == OP_UNTIL ? "separator" : "newline", (long long)op->num);
+}
+
 /* The bytes are copied and skipped here, before anybody else can run: between
  * the event and the skip the op holds the connection's read side, if its
  * outcome says that bytes are buffered (another may hold it otherwise). */
@@ -303,8 +313,7 @@ fill_result(opobj *op, uint32_t task, int32_t code)
         else
             result = PyBytes_FromStringAndSize(NULL, 0);
     } else if (code == TDL_ETOOLONG) {
-        PyErr_Format(st->TooLong, "no %s within %lld bytes", op->kind == OP_UNTIL ? "separator" : "newline",
-                     (long long)op->num);
+        raise_too_long(op, c);
     } else {
         raise_net(st, code, op_name(op->kind), op->target);
     }
