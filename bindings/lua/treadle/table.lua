@@ -39,7 +39,7 @@ end
 
 local function load_module()
   local path = package.searchpath("MessagePack", package.path)
-  local chunk = path and loadfile(path)
+  local chunk = package.preload.MessagePack or path and loadfile(path)
   if not chunk then misuse "a table needs the module MessagePack to cross a shared channel (Debian: lua-messagepack)" end
   local module = chunk "MessagePack"
   local packers = module.packers
