@@ -155,7 +155,7 @@ static int64_t read_attempt(tdl_op *op) {
         int64_t r = tdl_conn_take(c, op->u.io.buf, n);
         if (r == -EINTR) continue;
         if (r == -EAGAIN) return TDL_EAGAIN;
-        op->u.io.drained = r > 0 && (size_t)r < n && at_load_rlx(&c->pd->short_drains);
+        op->u.io.drained = r > 0 && (size_t)r < n && tdl_conn_drained(c);
         return r;
     }
 }

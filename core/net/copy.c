@@ -135,7 +135,7 @@ static int64_t read_attempt(tdl_op *op) {
             r = tdl_conn_take(c, k->block->data, n);
         while (r == -EINTR);
         if (r == -EAGAIN) return TDL_EAGAIN;
-        op->u.io.drained = r > 0 && (size_t)r < n && at_load_rlx(&c->pd->short_drains);
+        op->u.io.drained = r > 0 && (size_t)r < n && tdl_conn_drained(c);
     }
     if (r > 0) k->block->end = (size_t)r;
     return r;

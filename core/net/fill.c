@@ -97,7 +97,7 @@ static int64_t fill_attempt(tdl_op *op) {
         c->pd->dir[PD_READ].keep = tdl_buffer_len(b) != 0;
         op->u.io.drained = drained;
         if (n <= 0) return n == -EAGAIN ? TDL_EAGAIN : r;
-        drained = (size_t)n < room && at_load_rlx(&c->pd->short_drains);
+        drained = (size_t)n < room && tdl_conn_drained(c);
     }
 }
 

@@ -114,6 +114,11 @@ int64_t tdl_dgram_send_batch_op(tdl_op *op, tdl_dgram *d, tdl_packet *packets, i
 int64_t tdl_conn_take(tdl_conn *c, void *buf, size_t n);
 int64_t tdl_conn_put(tdl_conn *c, const void *buf, size_t n);
 int64_t tdl_conn_take_socket(tdl_conn *c, void *buf, size_t n); /* of the socket that is under TLS, too */
+/* After a read that was shorter than asked for: would another find nothing? See tdl_pd. */
+bool tdl_tls_drained(tdl_conn *c);
+static inline bool tdl_conn_drained(tdl_conn *c) {
+    return at_load_rlx(&c->pd->short_drains) && (TDL_LIKELY(c->kind != CONN_TLS) || tdl_tls_drained(c));
+}
 /* An op on n = 0 bytes, which is done at once on what is open. */
 int tdl_pd_nothing(tdl_pd *pd);
 

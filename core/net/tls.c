@@ -37,6 +37,7 @@ static int bio_read(BIO *b, char *buf, int n) {
         do
             r = tdl_conn_take_socket(s->conn, buf, (size_t)n);
         while (r == -EINTR);
+        s->short_last = r == -EAGAIN || (r > 0 && r < n);
         if (r > 0) return (int)r;
         if (r == 0) s->in_error = TDL_ETLSEOF;
         if (r < 0 && r != -EAGAIN) s->in_error = (int)r;
@@ -188,6 +189,7 @@ static int64_t do_handshake(stream *s, work *w) {
 
 static int64_t do_read(stream *s, work *w) {
     size_t got = 0;
+    s->short_last = 0; /* an earlier look says nothing: what came since may have been this attempt's event */
     int64_t r = handshake(s);
     if (r < 0) return r;
     tdl_ossl.ERR_clear_error();
@@ -201,6 +203,7 @@ static int64_t do_read(stream *s, work *w) {
         got += (size_t)n;
     } while (got < w->n && tdl_ossl.SSL_has_pending(s->ssl));
     if (tdl_buffer_len(&s->out)) flush(s); /* an answer, or an alert */
+    s->drained = s->short_last && !s->crossed && !tdl_buffer_len(&s->early) && !tdl_ossl.SSL_has_pending(s->ssl);
     return got ? (int64_t)got : r;
 }
 
@@ -286,6 +289,7 @@ static int64_t attempt(tdl_conn *c, int64_t (*fn)(stream *, work *), const void 
 }
 
 int64_t tdl_tls_take(tdl_conn *c, void *buf, size_t n) { return attempt(c, do_read, buf, n, true); }
+bool tdl_tls_drained(tdl_conn *c) { return c->tls->drained; }
 int64_t tdl_tls_put(tdl_conn *c, const void *buf, size_t n) { return attempt(c, do_write, buf, n, false); }
 int64_t tdl_tls_flush(tdl_conn *c) { return attempt(c, do_flush, NULL, 0, false); }
 
@@ -474,8 +478,6 @@ static int take_over(void *arg) {
     c->kind = CONN_TLS;
     c->pd->dir[PD_READ].keep = 0;
     c->pd->cross = 1;
-    /* OpenSSL may hold what a short read has left */
-    at_store_rlx(&c->pd->short_drains, 0);
     at_or_seq(&c->marks, MARK_TLS); /* pairs with tdl_conn_tls */
     return 0;
 }
@@ -522,6 +524,7 @@ int64_t tdl_tls_putv(tdl_conn *c, const struct iovec *v, int n) { return (void)c
 int64_t tdl_tls_written(tdl_conn *c, int64_t n) { return (void)c, (void)n, TDL_ENOTLS; }
 int64_t tdl_tls_write(tdl_op *op, tdl_conn *c) { return (void)op, (void)c, TDL_ENOTLS; }
 bool tdl_tls_pending(tdl_conn *c) { return (void)c, false; }
+bool tdl_tls_drained(tdl_conn *c) { return (void)c, false; }
 int tdl_tls_notify(tdl_conn *c) { return (void)c, TDL_ENOTLS; }
 void tdl_tls_closing(tdl_conn *c) { (void)c; }
 void tdl_tls_gone(struct tdl_tls_stream *s) { (void)s; }

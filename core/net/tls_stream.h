@@ -27,7 +27,7 @@
 #include "net/tls.h"
 #include "net/tls_lib.h"
 
-enum { TLS_WHY = 256, TLS_RECORD = 16384, TLS_OUT_MAX = 32768 };
+enum { TLS_WHY = 384, TLS_RECORD = 16384, TLS_OUT_MAX = 32768 };
 
 #ifdef TDL_HAVE_TLS
 
@@ -55,6 +55,8 @@ struct tdl_tls_stream {
     tdl_buffer early, out;
     int broken, in_error, out_error;
     uint8_t done, notified, crossed;
+    uint8_t short_last; /* in this attempt, the last look at the socket has emptied it */
+    uint8_t drained;    /* and nothing was left here after the last read. Of who owns the read direction */
     char why[TLS_WHY];
 };
 

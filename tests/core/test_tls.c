@@ -222,6 +222,40 @@ TEST_G(large, "Q2 large transfers both ways at once, between goroutines and betw
     both_ways("tcp", SCALE(8 << 20), 1, 0);
 }
 
+static void sprinkles(void *arg) {
+    one_way *o = arg;
+    uint64_t state = o->seed;
+    char     bytes[300] = {0};
+    for (size_t done = 0, m; done < o->n; done += m) {
+        m = 1 + random_next(&state) % sizeof bytes;
+        if (m > o->n - done) m = o->n - done;
+        CHECK_RC(tdl_conn_write(o->c, bytes, m), m);
+        if (random_next(&state) % 8 == 0) tdl_yield();
+    }
+}
+
+TEST_G(records, "Q2 many small records: what comes while others are still being taken apart is not missed") {
+    tdl_tls *ct = client_of(0), *st = server_of("server", 0);
+    for (int round = 0; round < 6; round++) {
+        tdl_conn *c, *s;
+        crew      w;
+        tls_pair("tcp", ct, st, "localhost", &c, &s);
+        tdl_conn_set_read_deadline(s, tdl_now() + 15 * CHECK_SLOWDOWN * TDL_SECOND);
+        one_way o = {c, SCALE(60000), (uint64_t)round, 0};
+        char    buf[2000];
+        crew_open(&w);
+        crew_start(&w, round % 2, sprinkles, &o);
+        for (size_t got = 0; got < o.n;) {
+            int64_t r = tdl_conn_read(s, buf, round % 4 < 2 ? 7 : sizeof buf);
+            if (!CHECK(r > 0)) break;
+            got += (size_t)r;
+        }
+        crew_close(&w);
+        both_free(c, s);
+    }
+    tls_free(ct, st);
+}
+
 TEST_G(unread, "Q3 whether something has come that nobody has read is told; tickets are nothing") {
     tdl_tls  *ct = client_of(0), *st = server_of("server", 0);
     tdl_conn *c, *s;
