@@ -63,7 +63,7 @@ describe("select", function()
       end
     end, asked, said)
     local seen = {}
-    for _ = 1, 500 do
+    for _ = 1, 200 do
       local ch = treadle.shared_chan(1)
       ch:send(7)
       asked:send(ch)
@@ -74,7 +74,7 @@ describe("select", function()
     end
     asked:close()
     worker:join()
-    assert.equal(500, (seen["item 7"] or 0) + (seen["end"] or 0), "some found neither")
+    assert.equal(200, (seen["item 7"] or 0) + (seen["end"] or 0), "some found neither")
   end))
 end)
 
@@ -86,7 +86,7 @@ describe("what is written before a send", function()
       local lib = require "treadle"
       local words = require "ffi".cast("volatile int64_t *", address)
       local wrong = 0
-      for i = 1, 2000 do
+      for i = 1, 400 do
         local n
         if i % 2 == 0 then n = from:recv() else n = select(2, lib.select { from:recv_op(), lib.after_op(1000) }) end
         if words[0] ~= n then wrong = wrong + 1 end
@@ -95,7 +95,7 @@ describe("what is written before a send", function()
       end
       return wrong
     end, ffi.cast("void *", memory), there, back)
-    for i = 1, 2000 do
+    for i = 1, 400 do
       memory[0] = i
       there:send(i)
       assert.equal(i, back:recv())
