@@ -86,12 +86,17 @@ describe("rounds of everything", function()
 
   it("reach a plateau of memory", function()
     for _ = 1, 15 do one_round() end
-    helper.collect()
-    local lua, resident = collectgarbage "count", helper.resident()
-    for _ = 1, 40 do one_round() end
-    helper.collect()
-    assert.is_true(collectgarbage "count" < lua + 200, "the Lua heap grew")
-    assert.is_true(helper.resident() < resident + 4096, "resident memory grew")
+    local heap, memory
+    for _ = 1, 3 do -- what leaks grows each time, what the compiler makes of the test does not
+      helper.collect()
+      local lua, resident = collectgarbage "count", helper.resident()
+      for _ = 1, 40 do one_round() end
+      helper.collect()
+      heap, memory = collectgarbage "count" - lua, helper.resident() - resident
+      if heap < 200 and memory < 4096 then break end
+    end
+    assert.is_true(heap < 200, "the Lua heap grew")
+    assert.is_true(memory < 4096, "resident memory grew")
   end)
 
   it("that fail in every way leave nothing behind", function()
