@@ -96,12 +96,42 @@ TRANSPORTS = """
         while got < 4 << 20:
             got += len(await loop.sock_recv(a, 1 << 20))
         await send
+        read = asyncio.ensure_future(loop.sock_recv(b, 10))
+        await asyncio.sleep(0)
+        await loop.sock_sendall(a, b"x")
+        assert await read == b"x"
+        b.close()  # and so it is, though it was watched
+        assert await loop.sock_recv(a, 10) == b""
         a.close()
-        b.close()
+
+    class Keep(asyncio.DatagramProtocol):
+        def __init__(self):
+            self.came = asyncio.Queue()
+
+        def datagram_received(self, data, addr):
+            self.came.put_nowait(data)
+
+    async def datagrams():
+        loop = asyncio.get_running_loop()
+        server, there = await loop.create_datagram_endpoint(Keep, local_addr=("127.0.0.1", 0))
+        client, here = await loop.create_datagram_endpoint(Keep, remote_addr=server.get_extra_info("sockname"))
+        for i in range(100):
+            client.sendto(b"%d" % i)
+            if i % 7 == 6:
+                assert [await there.came.get() for _ in range(7)] == [b"%d" % n for n in range(i - 6, i + 1)]
+        client.close()
+        server.close()
+
+    async def processes():
+        process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+        data = bytes(range(256)) * 4096
+        assert (await process.communicate(data))[0] == data
 
     async def main():
         await asyncio.wait_for(streams(), 60)
         await asyncio.wait_for(socks(), 60)
+        await asyncio.wait_for(datagrams(), 60)
+        await asyncio.wait_for(processes(), 60)
         print("done")
 
     with asyncio.Runner(loop_factory=treadle.Loop) as runner:

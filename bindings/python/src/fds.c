@@ -10,7 +10,8 @@
  *      a reader or writer is there: level-triggered, for those and for who waits;
  *      else, for a sock_ method: edge-triggered for both directions, and it stays so
  *      while e->sock (a weak reference) is the socket that uses the number, so that
- *      no call of the kernel's is needed for the next wait.
+ *      no call of the kernel's is needed for the next wait. Not so with io_uring, where a
+ *      socket that is watched is not gone when its owner closes it: there it ends with the wait.
  *  - A closed descriptor leaves the kernel's set by itself, so `how` may say more than
  *    is so when the number has a new owner. Whoever comes with another socket, and
  *    ploop_fd_add, therefore has the old registration removed first.
@@ -197,7 +198,7 @@ entry_sync(ploop *l, ploop_entry *e)
         e->counted = counted;
         l->nwatched += counted ? 1 : -1;
     }
-    if (e->reader == NULL && e->writer == NULL && e->sock != NULL)
+    if (e->reader == NULL && e->writer == NULL && e->sock != NULL && (wanted || !l->holds_fds))
         how = TDL_READABLE | TDL_WRITABLE | TDL_EDGE;
     if (how == e->how)
         return 0;
@@ -279,6 +280,7 @@ int
 fds_open(ploop *l)
 {
     l->unsynced = false;
+    l->holds_fds = strcmp(tdl_netpoll_name(), "uring") == 0;
     for (int i = 0; i < l->nentries; i++)
         if (l->entries[i] != NULL && entry_sync(l, l->entries[i]) < 0 && errno != EBADF) {
             PyErr_SetFromErrno(PyExc_OSError);

@@ -118,6 +118,7 @@ struct ploop {
     bool running;     /* in run_forever */
     bool sleeping;    /* waits without the GIL, or is about to */
     bool fresh;       /* the first turn of a run asks the kernel */
+    bool holds_fds;   /* what the host's back end watches stays open */
     bool asks_edges;  /* the host's back end wants to be asked for each: tdl_host_watch_want */
     bool unsynced;    /* there are entries that fds_open has to register */
     PyObject *thread_id; /* an int, or NULL: asyncio's None */
