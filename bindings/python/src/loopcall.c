@@ -204,11 +204,37 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kw
     return call_soon((ploop *)self, args, n, kwnames, "call_soon");
 }
 
+/* From CPython 3.14 on its handles are asyncio's own: to cancel one waits for its callback. */
+static PyObject *
+thread_safe(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char method[] = "call_soon_threadsafe";
+    call c;
+    if (parse_call(l, method, args, n, kwnames, 0, &c) < 0 || loop_check_open(l) < 0)
+        return NULL;
+    PyObject *stack = l->debug ? PyObject_CallMethod((PyObject *)l, "_debug_call", "Os", c.callback, method) : NULL;
+    PyObject *more = l->debug && stack == NULL ? NULL : PyTuple_New(c.n), *handle = NULL;
+    for (Py_ssize_t i = 0; more != NULL && i < c.n; i++)
+        PyTuple_SET_ITEM(more, i, Py_NewRef(c.args[i]));
+    if (more != NULL)
+        handle = PyObject_CallFunctionObjArgs(l->st->ThreadSafeHandle, c.callback, more, (PyObject *)l,
+                                              c.context == NULL ? Py_None : c.context, NULL);
+    if (handle != NULL && stack != NULL && PyObject_SetAttrString(handle, "_source_traceback", stack) < 0)
+        Py_CLEAR(handle);
+    Py_XDECREF(stack);
+    Py_XDECREF(more);
+    if (handle != NULL && ready_push(l, Py_NewRef(handle)) < 0)
+        Py_CLEAR(handle);
+    return handle;
+}
+
 PyObject *
 loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     ploop *l = (ploop *)self;
-    PyObject *handle = call_soon(l, args, n, kwnames, "call_soon_threadsafe");
+    PyObject *handle = l->st->ThreadSafeHandle != NULL
+                           ? thread_safe(l, args, n, kwnames)
+                           : call_soon(l, args, n, kwnames, "call_soon_threadsafe");
     if (handle != NULL)
         loop_wake_up(l);
     return handle;

@@ -290,6 +290,7 @@ import_asyncio(mod_state *st)
         {"asyncio", "iscoroutine", FIELD(iscoroutine), false},
         {"asyncio", "current_task", FIELD(current_task), false},
         {"asyncio.events", "_get_running_loop", FIELD(get_running_loop), false},
+        {"asyncio.events", "_ThreadSafeHandle", FIELD(ThreadSafeHandle), true}, /* CPython 3.14 */
         {"asyncio.tasks", "_register_task", FIELD(register_task), false},
         {"asyncio.tasks", "_unregister_task", FIELD(unregister_task), false},
         {"asyncio.tasks", "_swap_current_task", FIELD(swap_current_task), true},
@@ -425,7 +426,7 @@ module_exec(PyObject *module)
     X(SockOpType) X(SocketType) X(SelectorLoopType)                                        \
     X(ErrGroupType) X(SingleFlightType) X(ConnType) X(LinesType) X(ListenerType)           \
     X(ChannelClosed) X(Closed) X(DeadlockError) X(TooLong) X(CancelledError) X(InvalidStateError)     \
-    X(IncompleteReadError) X(TaskType) X(get_running_loop) X(current_tasks)                \
+    X(IncompleteReadError) X(TaskType) X(get_running_loop) X(ThreadSafeHandle) X(current_tasks)                \
     X(current_task) X(swap_current_task) X(register_task) X(unregister_task)               \
     X(iscoroutine) X(recancel) X(packb) X(unpackb) X(empty_kw_context)
 

@@ -46,6 +46,7 @@ struct mod_state {
     PyObject *CancelledError, *InvalidStateError, *IncompleteReadError;
     PyObject *TaskType, *FutureType, *SocketType, *SelectorLoopType;
     PyObject *get_running_loop; /* returns None when there is none */
+    PyObject *ThreadSafeHandle; /* what call_soon_threadsafe makes, or NULL */
     PyObject *current_tasks;    /* asyncio's dict, NULL from 3.14 on */
     PyObject *current_task, *swap_current_task;
     PyObject *register_task, *unregister_task;

@@ -567,6 +567,10 @@ dg_event(ploop_fd *f, unsigned ready)
         ploop_later_add(t->l, &t->again);
         reads = false;
     }
+    if (reads && t->l->nready > 0) { /* asyncio's come behind what was ready before */
+        ploop_at_end(t->l, &t->again);
+        reads = false;
+    }
     double start;
     if (!reads && !writes)
         return;

@@ -342,8 +342,18 @@ write_bytes(trobj *t, PyObject *data, const char *from, Py_ssize_t n)
 PyObject *
 tr_write(trobj *t, PyObject *data)
 {
-    if (!PyBytes_CheckExact(data) && tr_check_data(data) < 0)
+    if (!PyBytes_CheckExact(data) && tr_check_data(data) < 0) {
+        if (!t->is_pipe) { /* the text is not the same in all of asyncio's versions */
+            PyObject *text = PyErr_GetRaisedException();
+            PyObject *r = PyObject_CallMethod((PyObject *)t, "_refuse", "O", data);
+            Py_XDECREF(r);
+            if (r == NULL)
+                Py_DECREF(text);
+            else
+                PyErr_SetRaisedException(text);
+        }
         return NULL;
+    }
     if (t->eof) {
         PyErr_SetString(PyExc_RuntimeError, "Cannot call write() after write_eof()");
         return NULL;

@@ -21,7 +21,7 @@ import os
 import socket
 import sys
 import warnings
-from asyncio import base_events, constants, exceptions, trsock, unix_events
+from asyncio import base_events, constants, exceptions, selector_events, trsock, unix_events
 from asyncio.log import logger
 from typing import Any
 
@@ -179,6 +179,10 @@ class SocketTransport(_Common, _treadle._StreamTransport):
         if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.proto in _TCP:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._begin(waiter)
+
+    def _refuse(self, data: Any) -> None:
+        """Raises what asyncio says of such data."""
+        selector_events._SelectorSocketTransport.write(self, data)  # type: ignore[attr-defined]
 
     def _on_eof(self) -> None:
         if self._loop.get_debug():
@@ -472,6 +476,12 @@ class Transports(asyncio.SelectorEventLoop):
         )
         # Paused, so that no data comes before connection_made.
         transport.pause_reading()
+        if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
+            # What the reader has already is for the protocol of TLS, too.
+            reader: Any = getattr(protocol, "_stream_reader", None)
+            if reader is not None and reader._buffer:
+                ssl_protocol._incoming.write(reader._buffer)
+                reader._buffer.clear()
         transport.set_protocol(ssl_protocol)
         made = self.call_soon(ssl_protocol.connection_made, transport)
         resumed = self.call_soon(transport.resume_reading)
@@ -481,6 +491,7 @@ class Transports(asyncio.SelectorEventLoop):
             transport.close()
             made.cancel()
             resumed.cancel()
+            del waiter  # the error has this frame: no circle
             raise
         return ssl_protocol._app_transport
 
