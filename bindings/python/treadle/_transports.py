@@ -15,6 +15,7 @@ connection_lost is called by the loop only, once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import errno
 import os
@@ -552,8 +553,9 @@ class Transports(asyncio.SelectorEventLoop):
                 raise ConnectionError("socket is not connected", errno.ENOTCONN) from exc
             raise
         finally:
-            if total:
-                os.lseek(fd, offset + total, os.SEEK_SET)
+            if count or size:  # also when nothing was left to send, as asyncio's newer versions do
+                with contextlib.suppress(OSError):
+                    os.lseek(fd, offset + total, os.SEEK_SET)
         return total
 
     async def create_server(
