@@ -7,7 +7,7 @@
 #include "loop.h"
 
 /* Room for the slots that asyncio's classes have at the head of the memory. */
-#if PY_VERSION_HEX < 0x030e0000
+#if PY_VERSION_HEX < 0x030e0000 && !defined(Py_GIL_DISABLED)
 enum { PHANDLE_BASE = 96 };
 #else
 enum { PHANDLE_BASE = 128 };
