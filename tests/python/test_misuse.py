@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import ssl
+import sys
 import threading
 import warnings
 
@@ -534,6 +535,8 @@ def callbacks_that_raise(seen):
 
 @pytest.mark.parametrize("name", CASES)
 def test_as_asyncio(name):
+    if name == "second_loop" and (3, 13) <= sys.version_info < (3, 13, 3):
+        pytest.skip("asyncio's own loop forgets that it runs when it is told to run again")
     theirs, their_warnings = observe(asyncio.SelectorEventLoop, CASES[name])
     ours, our_warnings = observe(treadle.new_event_loop, CASES[name])
     assert ours == theirs
