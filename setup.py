@@ -21,9 +21,9 @@ from setuptools.command.build_ext import build_ext
 HERE = Path(__file__).resolve().parent
 SONAME = "libtreadle.so.0"
 CORE_FLAGS = [
-    "-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-omit-frame-pointer", "-pthread",
+    "-std=gnu11", "-O2", "-fPIC", "-fno-plt", "-fvisibility=hidden", "-fno-omit-frame-pointer", "-pthread",
 ]
-EXTENSION_FLAGS = ["-std=gnu11", "-O2", "-fvisibility=hidden", "-Wno-missing-field-initializers"]
+EXTENSION_FLAGS = ["-std=gnu11", "-O2", "-fno-plt", "-fvisibility=hidden", "-Wno-missing-field-initializers"]
 
 
 def core_sources():

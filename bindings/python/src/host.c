@@ -15,7 +15,7 @@
  *    the loop (KeyboardInterrupt, SystemExit) loses none. */
 #include "handle.h"
 
-_Thread_local pyhost *tl_running;
+NEAR_THREAD _Thread_local pyhost *tl_running;
 static _Thread_local char tl_identity;
 
 const void *

@@ -171,7 +171,8 @@ static int
 turn(ploop *l)
 {
     l->turn++;
-    loop_run_later(l); /* before the events: what they add is for the next turn */
+    if (l->later.next != &l->later)
+        loop_run_later(l); /* before the events: what they add is for the next turn */
     int rc = poll_events(l);
     if (rc == 0)
         rc = leave_with_fatal(l);
@@ -179,7 +180,8 @@ turn(ploop *l)
         rc = due_timers(l);
     if (rc == 0)
         rc = run_ready(l);
-    loop_run_at_end(l);
+    if (l->at_end.next != &l->at_end)
+        loop_run_at_end(l);
     return leave_with_fatal(l) < 0 ? -1 : rc;
 }
 

@@ -98,7 +98,7 @@ typedef struct { double when; uint64_t seq; phandle *handle; } ploop_timer;
  * strong. */
 typedef struct { PyObject *what, *arg, *context; } ploop_ready;
 
-enum { PLOOP_BOUND = 16, PLOOP_IDLE = 4 };
+enum { PLOOP_BOUND = 32, PLOOP_WAYS = 4, PLOOP_IDLE = 4 };
 typedef struct { PyObject *name, *method; } ploop_bound;
 
 /* A descriptor that add_reader, add_writer or a sock_ method uses; see fds.h. */

@@ -308,10 +308,10 @@ loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwna
 
 /* asyncio's tasks and futures get call_soon and get_debug from the loop each time that
  * they call it, which makes an object each time. */
-static inline ploop_bound * /* the first of two places that may have it */
+static inline ploop_bound * /* the first of PLOOP_WAYS places that may have it */
 bound_at(ploop *l, PyObject *name)
 {
-    return &l->bound[((uint64_t)(uintptr_t)name * 0x9e3779b97f4a7c15u >> 32) % PLOOP_BOUND & ~1u];
+    return &l->bound[((uint64_t)(uintptr_t)name * 0x9e3779b97f4a7c15u >> 32) % (PLOOP_BOUND / PLOOP_WAYS) * PLOOP_WAYS];
 }
 
 void
@@ -336,8 +336,8 @@ remember(ploop *l, PyObject *name, PyObject *method)
         loop_forget_bound(l);
     l->bound_tag = tag;
     ploop_bound *b = bound_at(l, name);
-    if (b->name != NULL)
-        b++; /* who is there stays */
+    for (int i = 1; i < PLOOP_WAYS && b->name != NULL; i++)
+        b++; /* those that are there stay, but for the last */
     Py_XSETREF(b->method, Py_NewRef(method));
     Py_XSETREF(b->name, Py_NewRef(name));
 #else
@@ -350,10 +350,10 @@ loop_getattro(PyObject *self, PyObject *name)
 {
     ploop *l = (ploop *)self;
     ploop_bound *b = bound_at(l, name);
-    if (b->name != name)
-        b++;
-    if (b->name == name && l->bound_tag == Py_TYPE(self)->tp_version_tag)
-        return Py_NewRef(b->method);
+    if (l->bound_tag == Py_TYPE(self)->tp_version_tag)
+        for (int i = 0; i < PLOOP_WAYS; i++)
+            if (b[i].name == name)
+                return Py_NewRef(b[i].method);
     PyObject *value = PyObject_GenericGetAttr(self, name);
     if (value != NULL)
         remember(l, name, value);
@@ -489,8 +489,6 @@ void ploop_at_end(ploop *l, ploop_later *n) { node_link(&l->at_end, n); }
 void
 loop_run_later(ploop *l)
 {
-    if (l->later.next == &l->later)
-        return;
     ploop_later batch = l->later; /* what is added from here on is for the next turn */
     batch.next->prev = batch.prev->next = &batch;
     l->later.prev = l->later.next = &l->later;
@@ -504,8 +502,6 @@ loop_run_later(ploop *l)
 void
 loop_run_at_end(ploop *l)
 {
-    if (l->at_end.next == &l->at_end)
-        return;
     PyObject *exc = PyErr_GetRaisedException();
     while (l->at_end.next != &l->at_end) {
         ploop_later *n = l->at_end.next;

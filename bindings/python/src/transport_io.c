@@ -147,7 +147,12 @@ received(trobj *t, PyObject *data)
         }
     } else if (data != NULL) {
         Py_INCREF(call); /* a callback may set another protocol */
-        r = PyObject_CallOneArg(call, data);
+        if (PyMethod_Check(call)) {
+            PyObject *args[] = {PyMethod_GET_SELF(call), data};
+            r = PyObject_Vectorcall(PyMethod_GET_FUNCTION(call), args, 2, NULL);
+        } else {
+            r = PyObject_CallOneArg(call, data);
+        }
         Py_DECREF(call);
     }
     if (data != NULL)
