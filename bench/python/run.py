@@ -7,8 +7,8 @@
   memory  100,000 parked goroutines
   workers what two workers do of what one does (Python 3.12.4 and later)
 
-With --instructions, user instructions per echo instead (callgrind; the difference of
-two run lengths). Repetitions are interleaved, every figure is minimum / median /
+With --instructions, user instructions per echo and per operation of `micro` instead
+(callgrind; the difference of two run lengths). Repetitions are interleaved, every figure is minimum / median /
 maximum, each ratio is taken within a repetition, and a missed goal is no failure.
 """
 
@@ -224,6 +224,24 @@ def micro(loop: str, name: str, n: int) -> float:
     return numbers(pinned(0, [sys.executable, str(HERE / "micro.py"), loop, name, str(n)]), seconds=120)[0]
 
 
+def micro_instructions(loop: str, name: str) -> float:
+    few, many = 10_000, 30_000
+    counts = []
+    for n in (few, many):
+        callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable,
+                     str(HERE / "micro.py"), loop, name, str(n)]
+        try:
+            done = subprocess.run(callgrind, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True,
+                                  timeout=300)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{loop}, {name}: no end under callgrind") from None
+        found = re.search(r"Collected : (\d+)", done.stderr)
+        if not found:
+            raise Failed(f"{loop}, {name}: no count")
+        counts.append(int(found[1]))
+    return (counts[1] - counts[0]) / (many - few) / 1.1  # a tenth more to get warm
+
+
 # -- All ----------------------------------------------------------------------------------
 
 
@@ -259,7 +277,15 @@ def main() -> None:
             for row in rows:
                 for loop in loops:
                     row.add(loop, lambda: per_echo(loop, row.name, cert))
-            show(f"User instructions per echo of {SIZE} bytes", rows)
+            if rows:
+                show(f"User instructions per echo of {SIZE} bytes", rows)
+            small = [Row(name, "instructions") for name in [*MICRO, *NATIVE] if name in options.names]
+            for row in small:
+                own, others = NATIVE[row.name][:2] if row.name in NATIVE else (row.name, row.name)
+                for loop in loops:
+                    row.add(loop, lambda: micro_instructions(loop, own if loop == "treadle" else others))
+            if small:
+                show("User instructions per operation", small)
             return
         echo = [Row(kind, "µs", None, {"uvloop": ratio}) for kind, (_, ratio) in kinds.items()]
         small = [Row(name, "ns", None, goals) for name, (_, goals) in MICRO.items() if name in options.names]
