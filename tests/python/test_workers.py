@@ -2,9 +2,11 @@
 """workers(): coroutine functions in interpreters of their own."""
 
 import gc
+import os
 import pathlib
 import socket
 import sys
+import sysconfig
 
 import pytest
 import treadle
@@ -14,7 +16,7 @@ HERE = str(pathlib.Path(__file__).parent)
 sys.path.insert(0, HERE)
 import worker_functions as f  # noqa: E402
 
-able = sys.version_info >= (3, 12, 4) or not getattr(sys, "_is_gil_enabled", lambda: True)()
+able = sys.version_info >= (3, 12, 4)
 needs = pytest.mark.skipif(not able, reason="this Python has no workers")
 
 
@@ -217,3 +219,12 @@ def test_program(tmp_path):
     done = script(f"import os, sys; os.execv(sys.executable, [sys.executable, {str(program)!r}])")
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split("\n")) == ["", "mine (7,)", "worked", "worked"]
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has its lock")
+def test_without_the_lock():
+    """A free-threaded build turns its lock on for treadle, unless that was forbidden."""
+    out = script("import treadle", env={**os.environ, "PYTHON_GIL": "0"})
+    assert out.returncode != 0 and "ImportError: treadle needs its interpreter's lock" in out.stderr
+    out = script("import sys, treadle; print(sys._is_gil_enabled())", env={**os.environ, "PYTHON_GIL": "1"})
+    assert (out.stdout, out.stderr) == ("True\n", "")

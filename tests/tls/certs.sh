@@ -30,7 +30,13 @@ key ca.key
 openssl req -x509 -new -key ca.key -subj "/O=treadle/CN=tests" -days 30 -out ca.pem 2>/dev/null
 signed server "/O=treadle/CN=localhost" "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1" -days 30
 signed other "/O=treadle/CN=other.example" "subjectAltName=DNS:other.example,DNS:*.wild.example" -days 30
-signed expired "/O=treadle/CN=localhost" "subjectAltName=DNS:localhost" -days -1
+# Newer versions of openssl refuse a negative number of days, and take dates.
+yesterday="-days -1"
+if openssl x509 -help 2>&1 | grep -q not_after; then
+    yesterday="-not_before 20200101000000Z -not_after 20200102000000Z"
+fi
+# shellcheck disable=SC2086 # several words
+signed expired "/O=treadle/CN=localhost" "subjectAltName=DNS:localhost" $yesterday
 signed client "/O=treadle/CN=a client" "extendedKeyUsage=clientAuth" -days 30
 key alone.key
 openssl req -x509 -new -key alone.key -subj "/CN=localhost" -addext "subjectAltName=DNS:localhost" -days 30 \

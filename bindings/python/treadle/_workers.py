@@ -2,8 +2,8 @@
 """workers(): one coroutine function on several cores.
 
 A worker is a thread that runs an interpreter of its own, with its own lock (Python
-3.12.4 and later), or just a thread where the interpreter has no lock (free-threaded
-builds). Its loop and its goroutines are its own; what workers share is the core:
+3.12.4 and later, and free-threaded builds, whose interpreters have their lock turned on
+by treadle). Its loop and its goroutines are its own; what workers share is the core:
 SharedChan, and sockets by their descriptors.
 
 Invariants. A worker's thread creates its interpreter, runs it and destroys it, so
@@ -50,17 +50,12 @@ class WorkerTraceback(Exception):
 # -- What a build can do ----------------------------------------------------------------
 
 
-def _free_threaded() -> bool:
-    enabled: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)
-    return enabled is not None and not enabled()
-
-
 def _interpreters() -> Any:
     """The module that makes interpreters; RuntimeError where it or its like is missing."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < (3, 12):
         raise RuntimeError(
-            f"workers need Python 3.12.4 or a free-threaded build: "
+            f"workers need Python 3.12.4: "
             f"in Python {version} all interpreters share one lock"
         )
     if sys.version_info < (3, 12, 4):
@@ -103,16 +98,6 @@ class _Pickler(pickle.Pickler):
                 f"what can are SharedChan, listeners, sockets and what can be pickled"
             )
         return None
-
-
-class _Handed:
-    """A listener on its way to a worker that is a thread."""
-
-    def __init__(self, listener: _treadle.Listener) -> None:
-        self.fd = os.dup(listener.fileno())
-
-    def take(self) -> _treadle.Listener:
-        return _treadle._adopt_listener(self.fd)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -267,12 +252,9 @@ class Workers(Generic[T]):
         self._lock = threading.Lock()
         self._left = n
         self._futures: list[concurrent.futures.Future[T | None]] = []
-        if _free_threaded():
-            jobs = [self._in_thread(main, args, kwargs) for _ in range(n)]
-        else:
-            interpreters = _interpreters()
-            whence = _whence(main)
-            jobs = [self._in_interpreter(interpreters, whence, args, kwargs) for _ in range(n)]
+        interpreters = _interpreters()
+        whence = _whence(main)
+        jobs = [self._in_interpreter(interpreters, whence, args, kwargs) for _ in range(n)]
         self._reading, self._control = os.pipe()
         self._open = True
         for i, job in enumerate(jobs):
@@ -285,24 +267,6 @@ class Workers(Generic[T]):
     def __repr__(self) -> str:
         running = sum(not f.done() for f in self._futures)
         return f"<treadle.Workers: {len(self._futures)}, {running} running>"
-
-    def _in_thread(self, main: Any, args: Any, kwargs: Any) -> Callable[[], tuple[str, Any]]:
-        """What is given goes over as it is, but that each worker has a listener of its own."""
-        given = [_Handed(value) if isinstance(value, _treadle.Listener) else value for value in args]
-        named = {
-            name: _Handed(value) if isinstance(value, _treadle.Listener) else value
-            for name, value in kwargs.items()
-        }
-
-        def start() -> Coroutine[Any, Any, Any]:
-            taken = [value.take() if isinstance(value, _Handed) else value for value in given]
-            by_name = {
-                name: value.take() if isinstance(value, _Handed) else value
-                for name, value in named.items()
-            }
-            return main(*taken, **by_name)  # type: ignore[no-any-return]
-
-        return lambda: _outcome(start, self._reading)
 
     def _in_interpreter(
         self, interpreters: Any, whence: Any, args: Any, kwargs: Any
@@ -425,8 +389,8 @@ def workers(
     n: int, main: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
 ) -> Workers[T]:
     """Runs the coroutine function main(*args, **kwargs) on n workers, each on a core of its own
-    as far as there are some: in interpreters of their own, or in threads where
-    Python was built without its lock. RuntimeError where it can do neither.
+    as far as there are some, in interpreters of their own. RuntimeError where Python
+    cannot have them.
 
         with treadle.workers(4, serve, "127.0.0.1:8080") as w:
             ...
