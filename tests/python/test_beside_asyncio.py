@@ -722,7 +722,10 @@ async def test_sending_a_file(notes, way, tmp_path):
         await outcome(notes, "no file", send(target, io.BytesIO(b"abc"), fallback=False))
         await outcome(notes, "no file", send(target, io.BytesIO(b"abc")))
         await outcome(notes, "no socket", send(5, file))
-        await asyncio.sleep(0.002)
+        before = -1
+        while before != received:
+            before = received
+            await asyncio.sleep(0.01)
         notes.note("received", received)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
@@ -782,6 +785,7 @@ async def test_debug_mode(notes):
 @same(debug=True)
 async def test_debug_mode_wrong_thread(notes):
     loop = asyncio.get_running_loop()
+    loop.slow_callback_duration = 1000
 
     def elsewhere():
         notes.attempt("call_soon", loop.call_soon, print)
