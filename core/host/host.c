@@ -7,10 +7,10 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/prctl.h>
 
 #include "sync/chan.h"
 #include "sys/fault.h"
+#include "sys/os.h"
 #include "sys/sys.h"
 
 enum { BUDGET = 31 };
@@ -77,7 +77,7 @@ int tdl_host_open(const char *name, tdl_host **out) {
     m->host = h;
     m->host_poller = &h->poller;
     m->deny = TDL_EHOST;
-    prctl(PR_SET_TIMERSLACK, 1UL); /* its sleeps are our timers' */
+    tdl_os_exact_sleeps(); /* its sleeps are our timers' */
     *out = h;
     return 0;
 no_poller:

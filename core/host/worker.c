@@ -7,11 +7,11 @@
  * Invariants: the thread is detached, and holds the channel until its last
  * instruction here, so that whoever started it may be gone by then. It touches
  * nothing of its starter's. */
-#define _GNU_SOURCE /* pthread_setname_np */
 #include <pthread.h>
 #include <string.h>
 
 #include "sched/sched.h"
+#include "sys/os.h"
 #include "sys/sys.h"
 
 struct worker {
@@ -23,7 +23,7 @@ struct worker {
 static void *worker_main(void *arg) {
     struct worker *w = arg;
     pthread_detach(pthread_self());
-    if (w->name[0]) pthread_setname_np(pthread_self(), w->name);
+    if (w->name[0]) tdl_os_name_thread(w->name);
     tdl_val v;
     tdl_val_set_int(&v, w->o.entry(w->o.state, w->o.a, w->o.b, w->o.c));
     if (w->o.end) w->o.end(w->o.state);

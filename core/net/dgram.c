@@ -103,14 +103,14 @@ int tdl_dgram_dial(const char *network, const char *address, const char *from, t
 
 int tdl_dgram_adopt(int fd, tdl_dgram **out) {
     int type = 0, r = 0, family = 0;
-    socklen_t n = sizeof type, m = sizeof family;
+    socklen_t n = sizeof type;
     tdl_addr peer;
     if (!out) return TDL_EINVAL;
     *out = NULL;
     tdl_poller *poller = tdl_my_poller(&r);
     if (!poller) return r;
     if ((r = tdl_sys.getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n)) < 0) return r;
-    if ((r = tdl_sys.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &m)) < 0) return r;
+    if ((family = tdl_fd_family(fd)) < 0) return family;
     if (type != SOCK_DGRAM) return TDL_EINVAL;
     tdl_dgram *d = tdl_pool_take(&pool);
     if (!d) return TDL_ENOMEM;
@@ -278,10 +278,10 @@ int64_t tdl_dgram_send_op(tdl_op *op, tdl_dgram *d, const void *buf, size_t n, c
 
 enum { MOST = 32 }; /* datagrams in one system call: their headers lie on the stack, 2.5 KiB */
 
-static void gather(struct mmsghdr *m, struct iovec *parts, tdl_packet *p, int n, bool sending) {
+static void gather(struct tdl_mmsg *m, struct iovec *parts, tdl_packet *p, int n, bool sending) {
     memset(m, 0, (size_t)n * sizeof *m);
     for (int i = 0; i < n; i++) {
-        struct msghdr *h = &m[i].msg_hdr;
+        struct msghdr *h = &m[i].hdr;
         parts[i] = (struct iovec){p[i].data, p[i].size};
         h->msg_iov = &parts[i];
         h->msg_iovlen = 1;
@@ -297,7 +297,7 @@ static void gather(struct mmsghdr *m, struct iovec *parts, tdl_packet *p, int n,
 static int64_t recv_batch_attempt(tdl_op *op) {
     tdl_dgram *d = op->u.io.object;
     tdl_packet *p = (tdl_packet *)(void *)op->u.io.buf;
-    struct mmsghdr m[MOST];
+    struct tdl_mmsg m[MOST];
     struct iovec parts[MOST];
     int n = op->u.io.n < MOST ? (int)op->u.io.n : MOST, r;
     gather(m, parts, p, n, false);
@@ -306,8 +306,8 @@ static int64_t recv_batch_attempt(tdl_op *op) {
     while (r == -EINTR);
     if (r == -EAGAIN) return TDL_EAGAIN;
     for (int i = 0; i < r; i++) {
-        p[i].n = m[i].msg_len;
-        p[i].code = (int)received(&m[i].msg_hdr, 0, p[i].addr);
+        p[i].n = m[i].n;
+        p[i].code = (int)received(&m[i].hdr, 0, p[i].addr);
     }
     return r;
 }
@@ -328,7 +328,7 @@ int64_t tdl_dgram_recv_batch_op(tdl_op *op, tdl_dgram *d, tdl_packet *packets, i
 static int64_t send_batch_attempt(tdl_op *op) {
     tdl_dgram *d = op->u.io.object;
     tdl_packet *p = (tdl_packet *)(void *)op->u.io.buf;
-    struct mmsghdr m[MOST];
+    struct tdl_mmsg m[MOST];
     struct iovec parts[MOST];
     while (op->u.io.done < op->u.io.n) {
         size_t left = op->u.io.n - op->u.io.done;

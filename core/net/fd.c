@@ -25,14 +25,22 @@ int tdl_fd_prepare(int fd) {
 
 int tdl_fd_code(int r) { return r == -EPERM ? TDL_ENOPOLL : r; }
 
+int tdl_fd_family(int fd) {
+    struct sockaddr_storage sa = {.ss_family = AF_UNSPEC};
+    socklen_t n = sizeof sa;
+    int r = tdl_sys.getsockname(fd, (struct sockaddr *)&sa, &n);
+    return r < 0 ? r : sa.ss_family;
+}
+
 int tdl_fd_kind(int fd, int *family) {
     int type = 0, listens = 0;
-    socklen_t n = sizeof type, m = sizeof *family, k = sizeof listens;
+    socklen_t n = sizeof type, k = sizeof listens;
     *family = AF_UNSPEC;
     int r = tdl_sys.getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n);
     if (r == -ENOTSOCK) return CONN_FILE;
     if (r < 0) return r;
-    if ((r = tdl_sys.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, family, &m)) < 0) return r;
+    if ((r = tdl_fd_family(fd)) < 0) return r;
+    *family = r;
     if (tdl_sys.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &k) == 0 && listens) return TDL_EINVAL;
     if (type == SOCK_STREAM) return CONN_SOCKET;
     return type == SOCK_SEQPACKET ? CONN_PACKET : TDL_EINVAL;

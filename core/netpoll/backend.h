@@ -17,20 +17,17 @@
 #include "sched/poll.h"
 #include "treadle.h"
 
-/* An event: of a poll descriptor, data is its token and what of PD_READABLE …; of a
+/* An event (sys.h): of a poll descriptor, data is its token and what of PD_READABLE …; of a
  * watcher, DATA_WATCH | its number; DATA_WAKE: of the wake-up. A poll
  * descriptor's index is below 2^20 and its seq never 0. */
-typedef struct tdl_poll_event {
-    uint64_t data;
-    uint32_t what;
-} tdl_poll_event;
+typedef struct tdl_poll_event tdl_poll_event;
 
 #define DATA_WAKE  UINT64_C(0xffffffff)
 #define DATA_WATCH UINT64_C(0x80000000)
 
 enum { TDL_POLL_BATCH = 128 };
 
-typedef struct tdl_backend {
+struct tdl_backend {
     const char *name;
     bool by_owner;
     /* 0, or a negated errno when the system has it not or forbids it; why says more, with 0
@@ -82,7 +79,8 @@ typedef struct tdl_backend {
      * true when there is something already. */
     int (*fd)(tdl_poller *p);
     bool (*prepare)(tdl_poller *p);
-} tdl_backend;
+};
+typedef struct tdl_backend tdl_backend;
 
 extern const tdl_backend tdl_backend_epoll, tdl_backend_uring, tdl_backend_uv;
 

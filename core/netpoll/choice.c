@@ -17,7 +17,7 @@
 #include "treadle.h"
 
 static const tdl_backend *const known[] = {
-#ifdef __linux__
+#ifdef TDL_LINUX
     &tdl_backend_epoll, &tdl_backend_uring,
 #endif
     &tdl_backend_uv,
@@ -89,7 +89,7 @@ static const tdl_backend *choose(int *code) {
 
 const tdl_backend *tdl_backend_take(bool *counted, int *code) {
     *counted = false;
-    if (tdl_sys.bubble()) return known[0];
+    if (tdl_sys.bubble()) return tdl_sys.pollers;
     tdl_lock_take(&choice.lock);
     if (choice.users == 0) choice.back = choose(code);
     const tdl_backend *b = choice.back;

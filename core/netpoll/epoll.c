@@ -4,6 +4,9 @@
  * in it that is written to wake and never read: edge-triggered, each write is
  * an edge.
  */
+#include "sys/base.h"
+
+#ifdef TDL_LINUX
 #include "sys/sys.h"
 
 #include <errno.h>
@@ -108,3 +111,5 @@ const tdl_backend tdl_backend_epoll = {
     .add = add, .remove = remove_pd, .watch = watch, .rewatch = rewatch, .unwatch = unwatch,
     .fetch = fetch, .kick = kick, .fd = fd_of,
 };
+
+#endif

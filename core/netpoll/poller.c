@@ -11,6 +11,8 @@
  */
 #include "sys/sys.h"
 
+#include <errno.h>
+
 #include "netpoll/backend.h"
 #include "netpoll/polldesc.h"
 
@@ -44,6 +46,7 @@ void tdl_poller_close(tdl_poller *p) {
     at_store_seq(&p->sleeping, 0);
     while (at_load_seq(&p->wakers)) tdl_thread_yield();
     tdl_timers_destroy(&p->timers);
+    if (tdl_sys.told) tdl_sys.told(p, NULL, 0, 0, 0);
     p->back->close(p);
     if (p->counted) tdl_backend_give();
     tdl_sys.release(p->events);
@@ -57,8 +60,18 @@ void tdl_poller_announce(tdl_poller *p) { at_store_seq(&p->sleeping, 1); }
 
 void tdl_poller_retract(tdl_poller *p) { at_store_rlx(&p->sleeping, 0); }
 
-static int fetch(tdl_poller *p, int64_t timeout_ns) {
-    int n = p->back->fetch(p, p->events, TDL_POLL_BATCH, timeout_ns);
+/* With injected faults: events come late, and twice. */
+TDL_NOINLINE static int fetch_distorted(tdl_poller *p, tdl_poll_event *events, int64_t timeout_ns) {
+    int64_t wait = tdl_sys.limit(p, timeout_ns);
+    int n = p->back->fetch(p, events, TDL_POLL_BATCH, wait);
+    if (n < 0) return n;
+    n = tdl_sys.told(p, events, n, TDL_POLL_BATCH, timeout_ns != 0);
+    return n == 0 && wait != timeout_ns ? -EINTR : n; /* neither an event nor the time */
+}
+
+static int fetch(tdl_poller *p, tdl_poll_event *events, int64_t timeout_ns) {
+    int n = TDL_UNLIKELY(tdl_sys.told != NULL) ? fetch_distorted(p, events, timeout_ns)
+                                                : p->back->fetch(p, events, TDL_POLL_BATCH, timeout_ns);
     TDL_TSAN_ACQUIRE(p);
     return n;
 }
@@ -69,14 +82,14 @@ static int fetch(tdl_poller *p, int64_t timeout_ns) {
 static int fetch_in_time(tdl_poller *p, int64_t timeout_ns) {
     int64_t early = p->late < timeout_ns / 2 ? p->late : timeout_ns / 2;
     int64_t when = tdl_sys.now() + timeout_ns;
-    int n = fetch(p, timeout_ns - early);
+    int n = fetch(p, p->events, timeout_ns - early);
     if (n != 0) return n;
     int64_t now = tdl_sys.now(), late = now - (when - early);
     late = late < 0 ? 0 : late > SPIN_AT_MOST ? SPIN_AT_MOST : late;
     p->late += (late - p->late) / 8;
     for (; n == 0 && now < when; now = tdl_sys.now()) {
         at_pause();
-        n = fetch(p, 0);
+        n = fetch(p, p->events, 0);
     }
     return n;
 }
@@ -87,7 +100,7 @@ int tdl_poller_wait(tdl_poller *p, int64_t timeout_ns) {
         return p->nevents;
     }
     bool brief = timeout_ns > 0 && timeout_ns < TDL_MILLISECOND && !tdl_sys.simulated;
-    int n = brief ? fetch_in_time(p, timeout_ns) : fetch(p, timeout_ns);
+    int n = brief ? fetch_in_time(p, timeout_ns) : fetch(p, p->events, timeout_ns);
     p->nevents = n > 0 ? n : 0;
     tdl_poller_retract(p);
     return n;
@@ -113,8 +126,7 @@ void tdl_poller_dispatch(tdl_poller *p) {
 /* Whoever serves may take the owner's wake-up; so it wakes again. */
 int tdl_poller_serve(tdl_poller *p) {
     tdl_poll_event events[TDL_POLL_BATCH];
-    int n = p->back->fetch(p, events, TDL_POLL_BATCH, 0);
-    TDL_TSAN_ACQUIRE(p);
+    int n = fetch(p, events, 0);
     for (int i = 0; i < n; i++) {
         if (events[i].data == DATA_WAKE) tdl_poller_kick(p);
         dispatch_one(p, &events[i]);

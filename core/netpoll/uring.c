@@ -23,6 +23,9 @@
  * system at once. Its descriptor may be closed and its number used again then:
  * what is still on the way carries the old token.
  */
+#include "sys/base.h"
+
+#ifdef TDL_LINUX
 #include "sys/sys.h"
 
 #include <errno.h>
@@ -468,3 +471,5 @@ const tdl_backend tdl_backend_uring = {
     .watch = watch, .rewatch = rewatch, .unwatch = unwatch,
     .fetch = fetch, .kick = kick, .fd = fd_of, .prepare = prepare,
 };
+
+#endif

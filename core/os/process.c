@@ -2,7 +2,7 @@
  *
  * Processes. A child is started by posix_spawn, which shares the caller's memory
  * until the child has become the other program, and says why it could not; and is waited for through a
- * pidfd, on the loop's thread. uv_spawn forks the whole address space and takes the program's
+ * pidfd where there are such (os/exit.h), on the loop's thread. uv_spawn forks the whole address space and takes the program's
  * SIGCHLD; nobody's handler is touched here, and no other child of the program's is ever waited for.
  *
  * Under the process's lock: exited, code, waiters. The loop's thread reaps the
@@ -17,13 +17,14 @@
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "os/exit.h"
 #include "os/loop.h"
 #include "os/process.h"
 #include "sys/pool.h"
+#include "sys/os.h"
 #include "sys/sys.h"
 
 extern char **environ;
@@ -31,14 +32,13 @@ extern char **environ;
 struct tdl_process {
     tdl_lock lock;
     pid_t pid;
-    int pidfd;
     uint32_t flags;
     uint8_t exited;
     int code, signum; /* code < 0: it was waited for by somebody else */
     tdl_queue waiters;
     _Atomic uint32_t refs; /* the last one gives the memory back; seq */
     tdl_conn *pipe[3];     /* ours; whoever takes one owns it */
-    uv_poll_t poll;
+    tdl_exit exit;
     tdl_loop_call call;
 };
 
@@ -58,11 +58,7 @@ static void free_pipes(tdl_process *p) {
 
 /* -- Its end, on the loop's thread ------------------------------------------------------ */
 
-static void let_go(uv_handle_t *h) {
-    tdl_process *p = TDL_CONTAINER(h, tdl_process, poll);
-    close(p->pidfd);
-    unref(p);
-}
+static void let_go(tdl_exit *e) { unref(TDL_CONTAINER(e, tdl_process, exit)); }
 
 /* False: it lives. */
 static bool reap(tdl_process *p) {
@@ -83,23 +79,22 @@ static bool reap(tdl_process *p) {
     return true;
 }
 
-static void on_exit_of(uv_poll_t *h, int status, int events) {
-    (void)status;
-    (void)events;
-    tdl_process *p = TDL_CONTAINER(h, tdl_process, poll);
-    if (!reap(p)) return;
+static bool on_exit_of(tdl_exit *e) {
+    if (!reap(TDL_CONTAINER(e, tdl_process, exit))) return false;
     tdl_loop_active(-1);
-    uv_close((uv_handle_t *)h, let_go);
+    return true;
 }
 
 static void watch(tdl_loop_call *c, uv_loop_t *loop) {
     tdl_process *p = TDL_CONTAINER(c, tdl_process, call);
-    if (uv_poll_init(loop, &p->poll, p->pidfd) == 0 && uv_poll_start(&p->poll, UV_READABLE, on_exit_of) == 0) return;
+    p->exit.look = on_exit_of;
+    p->exit.over = let_go;
+    if (tdl_exit_watch(&p->exit, loop) == 0) return;
     /* out of memory for it: nobody is left waiting for what will not be told */
     kill(p->pid, SIGKILL);
     while (!reap(p)) usleep(1000);
     tdl_loop_active(-1);
-    close(p->pidfd);
+    tdl_exit_close(&p->exit);
     unref(p);
 }
 
@@ -127,7 +122,7 @@ static int descriptor_for(starting *s, tdl_process *p, int i, int32_t how) {
         r = open("/dev/null", (i == 0 ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
         return r < 0 ? -errno - 1 : keep_open(s, r);
     case TDL_STDIO_PIPE:
-        if (pipe2(ends, O_CLOEXEC) < 0) return -errno - 1;
+        if ((r = tdl_os_pipe_to_child(ends)) < 0) return r - 1;
         if ((r = tdl_conn_adopt(ends[i == 0], &p->pipe[i])) < 0) {
             close(ends[0]);
             close(ends[1]);
@@ -166,9 +161,7 @@ static int set_descriptors(starting *s, tdl_process *p, const tdl_process_option
         r = posix_spawn_file_actions_adddup2(&s->actions, from, i);
     }
     if (r == 0 && how[2] == TDL_STDIO_OUT && fd[1] < 0) r = posix_spawn_file_actions_adddup2(&s->actions, 1, 2);
-#if __GLIBC_PREREQ(2, 34)
-    if (r == 0) r = posix_spawn_file_actions_addclosefrom_np(&s->actions, 3);
-#endif
+    if (r == 0) r = tdl_os_spawn_closes(&s->actions, 3);
     if (r == 0 && o->cwd) r = posix_spawn_file_actions_addchdir_np(&s->actions, o->cwd);
     return -r;
 }
@@ -208,9 +201,8 @@ static int spawn(tdl_process *p, const char *file, const char *const *argv, cons
     posix_spawn_file_actions_destroy(&s.actions);
     posix_spawnattr_destroy(&s.attr);
     if (r < 0) return r;
-    p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
-    if (p->pidfd >= 0) return 0;
-    r = -errno; /* -ESRCH: the program ignores SIGCHLD, and it is gone */
+    if ((r = tdl_exit_open(&p->exit, p->pid)) == 0) return 0;
+    /* -ESRCH: the program ignores SIGCHLD, and it is gone */
     kill(p->pid, SIGKILL);
     waitpid(p->pid, NULL, 0);
     return r;

@@ -18,10 +18,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "sched/ops.h"
+#include "sys/os.h"
 #include "sys/sys.h"
 
 enum { BUCKETS = 1024, HOPS = 1000, SHOWN = 16 };
@@ -44,7 +44,7 @@ enum { TID_BITS = 22 }; /* the kernel's largest thread number has no more */
 uint64_t tdl_thread_who(tdl_op *op) {
     static _Atomic uint64_t threads;
     if (!op->who) {
-        uint64_t tid = (uint64_t)syscall(SYS_gettid) & (((uint64_t)1 << TID_BITS) - 1);
+        uint64_t tid = (uint64_t)tdl_os_thread_id() & (((uint64_t)1 << TID_BITS) - 1);
         op->who = UINT64_C(1) << 63 | (at_add_rlx(&threads, 1) + 1) << TID_BITS | tid;
     }
     return op->who;

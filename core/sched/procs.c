@@ -17,13 +17,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "sched/sched.h"
+#include "sys/os.h"
 #include "sys/sys.h"
 
 enum { V1, V2 };
@@ -281,18 +281,8 @@ int tdl_procs_cgroup(tdl_procs *p) {
 
 /* -- CPUs ------------------------------------------------------------------------ */
 
-/* More CPUs than fit into a cpu_set_t. */
-static TDL_NOINLINE int count_many(void) {
-    size_t size = CPU_ALLOC_SIZE(BIG_MASK_CPUS);
-    cpu_set_t *set = tdl_sys.alloc(size);
-    int n = set && sched_getaffinity(0, size, set) == 0 ? CPU_COUNT_S(size, set) : 1;
-    if (set) tdl_sys.release(set);
-    return n;
-}
-
 int tdl_procs_affinity(void) {
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : errno == EINVAL ? count_many() : 1;
+    int n = tdl_os_cpus();
     return n < 1 ? 1 : n;
 }
 

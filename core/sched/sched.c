@@ -12,13 +12,12 @@
 #endif
 #include "sched/sched.h"
 
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "sched/local.h"
 #include "sched/stack.h"
 #include "sched/switch.h"
+#include "sys/os.h"
 #include "sys/sys.h"
 
 #ifdef TDL_ASAN
@@ -288,10 +287,10 @@ TDL_NO_TSAN void *tdl_m_main(void *arg) {
     tdl_deadlock_rests();
     at_store_rlx(&m->busy, 1);
     if (!tdl_sys.simulated) {
-        m->tid = (int)syscall(SYS_gettid);
+        m->tid = tdl_os_thread_id();
         tdl_overflow_thread(m);
-        prctl(PR_SET_NAME, "treadle-worker");
-        prctl(PR_SET_TIMERSLACK, 1UL); /* a sleep of 50 us ends 6 us late instead of 53 */
+        tdl_os_name_thread("treadle-worker");
+        tdl_os_exact_sleeps(); /* a sleep of 50 us ends 6 us late instead of 53 */
     }
 #ifdef TDL_TSAN
     m->g0.fiber = __tsan_get_current_fiber();

@@ -22,11 +22,11 @@
 #endif
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "sched/own.h"
 #include "sched/sched.h"
+#include "sys/os.h"
 #include "sys/sys.h"
 
 enum {
@@ -181,7 +181,7 @@ static void *sysmon(void *arg) {
     static tdl_m self; /* who it is: nothing here may fail for want of memory */
     self.op.kind = OP_OF_THREAD;
     tdl_m_adopt(&self);
-    prctl(PR_SET_NAME, "treadle-sysmon");
+    tdl_os_name_thread("treadle-sysmon");
     for (int quiet = 0; !stopping();) {
         uint32_t heard = at_load_seq(&mon.bell);
         int64_t now = tdl_sys.now();

@@ -7,12 +7,12 @@
 #include "sim/sim.h"
 
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "sched/ops.h"
 #include "sched/stack.h"
 #include "sys/fault.h"
+#include "sys/os.h"
 
 #define Y2000 INT64_C(946684800000000000)
 
@@ -158,7 +158,7 @@ TDL_NO_TSAN int tdl_sim_end(tdl_sim_report *r) {
 }
 
 TDL_NO_TSAN static void take_dump(void) {
-    int fd = memfd_create("dump", MFD_CLOEXEC);
+    int fd = tdl_os_scratch_file();
     if (fd < 0) return;
     tdl_dump(fd);
     ssize_t n = pread(fd, tdl_sim.dump, DUMP - 1, 0);

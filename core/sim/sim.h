@@ -55,10 +55,9 @@ typedef struct tdl_vthread {
 #endif
 } tdl_vthread;
 
-/* A virtual epoll descriptor, and the eventfd that is in it. */
+/* A virtual poller's state (pollers.c). */
 typedef struct tdl_vpoller {
-    bool open, has_event, signalled;
-    uint64_t data; /* of the eventfd's event */
+    bool open, signalled;
 } tdl_vpoller;
 
 enum { SIM_MAX_THREADS = 1024, SIM_MAX_POLLERS = 1024, SIM_FD = 1 << 29 };
@@ -170,5 +169,6 @@ int64_t tdl_sim_wait_op(tdl_op *op);
 /* -- The table (system.c) ------------------------------------------------------------ */
 
 void tdl_sim_fill_table(struct tdl_sys *t);
+extern const struct tdl_backend tdl_sim_pollers;
 
 #endif

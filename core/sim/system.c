@@ -2,16 +2,13 @@
  *
  * The table of a simulation. Each entry serves the driver virtually, and any
  * other thread with what was there before.
- *
- * A virtual epoll descriptor knows one other: the eventfd of its poller, by
- * which it is woken. There are no sockets.
+ * Its pollers are in pollers.c; there are no sockets.
  */
 #define TDL_SIM_ITSELF
 #include "sim/sim.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/epoll.h>
 
 static const struct tdl_sys *outside(void) { return &tdl_sim.outside; }
 
@@ -94,70 +91,6 @@ static int sim_over(int waited) {
 
 static uint32_t sim_bubble(void) { return tdl_sim_mine() ? tdl_sim.number : 0; }
 
-/* -- Polling ----------------------------------------------------------------------------- */
-
-/* Descriptors: of poller i, SIM_FD + 2i is the epoll's, the next the eventfd's. */
-static bool is_virtual(int fd) { return fd >= SIM_FD; }
-
-TDL_NO_TSAN static tdl_vpoller *poller(int fd) { return &tdl_sim.pollers[(fd - SIM_FD) / 2]; }
-
-TDL_NO_TSAN static int sim_epoll_create(void) {
-    if (!tdl_sim_mine()) return outside()->epoll_create();
-    int i = 0;
-    while (i < SIM_MAX_POLLERS && tdl_sim.pollers[i].open) i++;
-    if (i == SIM_MAX_POLLERS) return -EMFILE;
-    tdl_sim.pollers[i] = (tdl_vpoller){.open = true};
-    return SIM_FD + 2 * i;
-}
-
-/* The eventfd of a poller is made right after it. */
-TDL_NO_TSAN static int sim_eventfd(void) {
-    if (!tdl_sim_mine()) return outside()->eventfd();
-    int i = 0;
-    while (i < SIM_MAX_POLLERS && !(tdl_sim.pollers[i].open && !tdl_sim.pollers[i].has_event)) i++;
-    if (i == SIM_MAX_POLLERS) return -EMFILE;
-    tdl_sim.pollers[i].has_event = true;
-    return SIM_FD + 2 * i + 1;
-}
-
-TDL_NO_TSAN static int sim_epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev) {
-    if (!is_virtual(epfd)) return outside()->epoll_ctl(epfd, op, fd, ev);
-    if (!is_virtual(fd)) return ev->events & EPOLLET ? -EOPNOTSUPP : 0; /* a host's watcher is never called */
-    if (op == EPOLL_CTL_ADD) poller(epfd)->data = ev->data.u64;
-    return 0;
-}
-
-TDL_NO_TSAN static int sim_epoll_wait(int epfd, struct epoll_event *evs, int max, int64_t timeout_ns) {
-    if (!is_virtual(epfd)) return outside()->epoll_wait(epfd, evs, max, timeout_ns);
-    if (!tdl_sim_mine()) return -EOPNOTSUPP;
-    tdl_vpoller *p = poller(epfd);
-    if (!p->signalled && timeout_ns != 0) {
-        bool never = timeout_ns < 0 || timeout_ns > TDL_FOREVER - tdl_sim.now;
-        if (tdl_vthread_wait(p, never ? TDL_FOREVER : tdl_sim.now + timeout_ns) && tdl_sim.reason && !p->signalled)
-            return -EDEADLK;
-    }
-    if (!p->signalled) return 0;
-    p->signalled = false;
-    evs[0] = (struct epoll_event){.events = EPOLLIN, .data.u64 = p->data};
-    return 1;
-}
-
-/* Also called by tdl_host_wake, on any thread: another one's wake-up from
- * outside the simulation is not heard. */
-TDL_NO_TSAN static int sim_eventfd_write(int fd) {
-    if (!is_virtual(fd)) return outside()->eventfd_write(fd);
-    if (!tdl_sim_mine()) return 0;
-    poller(fd)->signalled = true;
-    tdl_vthread_wake(poller(fd), 1);
-    return 8;
-}
-
-TDL_NO_TSAN static int sim_close(int fd) {
-    if (!is_virtual(fd)) return outside()->close(fd);
-    if ((fd - SIM_FD) % 2 == 0) poller(fd)->open = poller(fd)->has_event = false;
-    return 0;
-}
-
 /* -- Sockets: none ------------------------------------------------------------------------- */
 
 static int sim_socket(int domain, int type, int protocol) {
@@ -176,13 +109,8 @@ void tdl_sim_fill_table(struct tdl_sys *t) {
     t->stack = sim_stack;
     t->entropy = sim_entropy;
     t->membarrier = sim_membarrier;
-    t->epoll_create = sim_epoll_create;
-    t->epoll_ctl = sim_epoll_ctl;
-    t->epoll_wait = sim_epoll_wait;
-    t->eventfd = sim_eventfd;
-    t->eventfd_write = sim_eventfd_write;
+    t->pollers = &tdl_sim_pollers;
     t->socket = sim_socket;
-    t->close = sim_close;
     t->simulated = 1;
     t->enter = sim_enter;
     t->call = sim_call;

@@ -9,6 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Elsewhere, and where that is tried out, the files *_posix.c come in place of *_linux.c. */
+#if defined(__linux__) && !defined(TDL_PORTABLE)
+#define TDL_LINUX 1
+#endif
+
 #define TDL_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define TDL_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define TDL_CONTAINER(p, type, member)                                         \

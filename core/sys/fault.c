@@ -23,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -388,12 +387,12 @@ static int64_t fault_sendmsg(int fd, const struct msghdr *m) {
 
 static unsigned fewer_messages(unsigned n) { return n > 1 && strikes(SHORT) ? (unsigned)up_to(n - 1) : n; }
 
-static int fault_recvmmsg(int fd, struct mmsghdr *m, unsigned n) {
+static int fault_recvmmsg(int fd, struct tdl_mmsg *m, unsigned n) {
     int r = no_bytes(fd, false);
     return r < 0 ? r : tdl_sys_real.recvmmsg(fd, m, fewer_messages(n));
 }
 
-static int fault_sendmmsg(int fd, struct mmsghdr *m, unsigned n) {
+static int fault_sendmmsg(int fd, struct tdl_mmsg *m, unsigned n) {
     int r = no_bytes(fd, true);
     return r < 0 ? r : tdl_sys_real.sendmmsg(fd, m, fewer_messages(n));
 }
@@ -411,20 +410,21 @@ static struct {
     tdl_lock lock;
     _Atomic int n; /* written under the lock; relaxed reads: none, as a rule */
     struct {
-        int epfd;
+        const void *poller;
         int64_t due;
-        struct epoll_event ev;
+        struct tdl_poll_event ev;
     } of[MOST_LATE];
 } late = {.lock = TDL_LOCK_INIT(RANK_FAULT)};
 
 /* Descriptors' events, which have a sequence number: not wake-ups, nor those of a
- * watcher, which come again by themselves. */
-static bool may_be_late(const struct epoll_event *ev) { return ev->data.u64 >> 32 != 0; }
+ * watcher, which come again by themselves, nor what a back end tells of itself. */
+enum { READINESS = 15 };
+static bool may_be_late(const struct tdl_poll_event *ev) { return ev->data >> 32 != 0 && ev->what <= READINESS; }
 
-static bool keep(int epfd, const struct epoll_event *ev) {
+static bool keep(const void *poller, const struct tdl_poll_event *ev) {
     int n = at_load_rlx(&late.n);
     if (n == MOST_LATE) return false;
-    late.of[n].epfd = epfd;
+    late.of[n].poller = poller;
     late.of[n].due = tdl_sys_real.now() + 1 + (int64_t)(next() % LATE_NS);
     late.of[n].ev = *ev;
     at_store_rlx(&late.n, n + 1);
@@ -432,24 +432,24 @@ static bool keep(int epfd, const struct epoll_event *ev) {
 }
 
 /* How long until one that was kept is due; -1: none is. */
-static int64_t first_due(int epfd) {
+static int64_t first_due(const void *poller) {
     int64_t first = -1, now;
     if (at_load_rlx(&late.n) == 0) return -1;
     now = tdl_sys_real.now();
     tdl_lock_take(&late.lock);
     for (int i = 0; i < at_load_rlx(&late.n); i++) {
         int64_t ns = late.of[i].due - now;
-        if (late.of[i].epfd == epfd && (first < 0 || ns < first)) first = ns < 0 ? 0 : ns;
+        if (late.of[i].poller == poller && (first < 0 || ns < first)) first = ns < 0 ? 0 : ns;
     }
     tdl_unlock(&late.lock);
     return first;
 }
 
 /* Appends those that are due; forgets all when evs is NULL. */
-static int take_due(int epfd, struct epoll_event *evs, int n, int max) {
+static int take_due(const void *poller, struct tdl_poll_event *evs, int n, int max) {
     int64_t now = tdl_sys_real.now();
     for (int i = 0; i < at_load_rlx(&late.n);) {
-        if (late.of[i].epfd != epfd || (evs && (late.of[i].due > now || n == max))) {
+        if (late.of[i].poller != poller || (evs && (late.of[i].due > now || n == max))) {
             i++;
             continue;
         }
@@ -462,33 +462,26 @@ static int take_due(int epfd, struct epoll_event *evs, int n, int max) {
 }
 
 static int fault_epoll_wait(int epfd, struct epoll_event *evs, int max, int64_t timeout_ns) {
-    if (strikes(INTR)) return -EINTR;
-    int64_t due = first_due(epfd), wait = timeout_ns;
-    if (due >= 0 && (wait < 0 || due < wait)) wait = due;
-    int n = tdl_sys_real.epoll_wait(epfd, evs, max, wait);
-    if (n < 0) return n;
-    tdl_lock_take(&late.lock);
-    int stay = 0;
-    for (int i = 0; i < n; i++) {
-        bool kept = timeout_ns != 0 && may_be_late(&evs[i]) && strikes(LATE) && keep(epfd, &evs[i]);
-        if (!kept) evs[stay++] = evs[i];
-    }
-    bool fewer_came = stay < n;
-    n = take_due(epfd, evs, stay, max);
-    tdl_unlock(&late.lock);
-    for (int i = 0, came = n; i < came && n < max; i++)
-        if (may_be_late(&evs[i]) && strikes(TWICE)) evs[n++] = evs[i];
-    /* neither an event nor the time: the caller looks again */
-    return n == 0 && (fewer_came || wait != timeout_ns) ? -EINTR : n;
+    return strikes(INTR) ? -EINTR : tdl_sys_real.epoll_wait(epfd, evs, max, timeout_ns);
 }
 
-static int fault_close(int fd) {
-    if (at_load_rlx(&late.n)) {
-        tdl_lock_take(&late.lock);
-        take_due(fd, NULL, 0, 0);
-        tdl_unlock(&late.lock);
+static int64_t limit(const void *poller, int64_t timeout_ns) {
+    int64_t due = first_due(poller);
+    return due >= 0 && (timeout_ns < 0 || due < timeout_ns) ? due : timeout_ns;
+}
+
+static int told(const void *poller, struct tdl_poll_event *evs, int n, int max, int waited) {
+    int stay = 0, came = n;
+    tdl_lock_take(&late.lock);
+    for (int i = 0; i < n; i++) {
+        bool kept = waited && may_be_late(&evs[i]) && strikes(LATE) && keep(poller, &evs[i]);
+        if (!kept) evs[stay++] = evs[i];
     }
-    return tdl_sys_real.close(fd);
+    n = take_due(poller, evs, stay, max);
+    tdl_unlock(&late.lock);
+    for (int i = 0, once = n; i < once && n < max; i++)
+        if (may_be_late(&evs[i]) && strikes(TWICE)) evs[n++] = evs[i];
+    return n == 0 && stay < came ? -EINTR : n;
 }
 
 /* -- Putting it in place --------------------------------------------------------------------------- */
@@ -502,6 +495,8 @@ static void put_in_place(void) {
     t.futex_wait = fault_futex_wait;
     t.epoll_create = fault_epoll_create;
     t.epoll_wait = fault_epoll_wait;
+    t.limit = limit;
+    t.told = told;
     t.eventfd = fault_eventfd;
     t.uring_setup = fault_uring_setup;
     t.uring_enter = fault_uring_enter;
@@ -524,7 +519,6 @@ static void put_in_place(void) {
     t.pipe = fault_pipe;
     t.poll = fault_poll;
     t.dup = fault_dup;
-    t.close = fault_close;
     t.owed = owed;
     t.short_drains = 0;
     tdl_sys = t;

@@ -15,9 +15,21 @@
 #include <sys/socket.h>
 
 struct epoll_event;
+struct tdl_backend;
 struct iovec;
 struct io_uring_params;
-struct mmsghdr;
+
+/* What a poller hands out: netpoll/backend.h says what is in it. */
+struct tdl_poll_event {
+    uint64_t data;
+    uint32_t what;
+};
+
+/* A datagram of a batch; n: how many bytes came, or went. */
+struct tdl_mmsg {
+    struct msghdr hdr;
+    unsigned n;
+};
 
 struct tdl_sys {
     /* memory */
@@ -56,6 +68,13 @@ struct tdl_sys {
     int (*pollable)(int fd);                      /* 0; -EPERM as epoll says it of a regular file; -EBADF */
     int (*wait_readable)(int fd, int64_t timeout_ns); /* < 0: for ever. 1; 0: in vain */
 
+    /* What a poller was told, before it is handed out; both NULL: as it is. limit: how
+     * long a wait for it may last at most. told: n events of a wait that might have lasted
+     * (waited), with room for max, become as many as are returned; -EINTR: none has come,
+     * nor the time. events NULL: the poller is closed. */
+    int64_t (*limit)(const void *poller, int64_t timeout_ns);
+    int (*told)(const void *poller, struct tdl_poll_event *events, int n, int max, int waited);
+
     /* sockets */
     int (*socket)(int domain, int type, int protocol);
     int (*bind)(int fd, const struct sockaddr *sa, socklen_t n);
@@ -71,8 +90,8 @@ struct tdl_sys {
     int (*shutdown)(int fd, int how);
     int64_t (*recvmsg)(int fd, struct msghdr *m); /* descriptors that come are close-on-exec */
     int64_t (*sendmsg)(int fd, const struct msghdr *m);
-    int (*recvmmsg)(int fd, struct mmsghdr *m, unsigned n);
-    int (*sendmmsg)(int fd, struct mmsghdr *m, unsigned n);
+    int (*recvmmsg)(int fd, struct tdl_mmsg *m, unsigned n);
+    int (*sendmmsg)(int fd, struct tdl_mmsg *m, unsigned n);
     int64_t (*if_index)(const char *name);      /* of a network interface; -ENODEV */
     int (*if_name)(uint32_t index, char *name); /* IF_NAMESIZE bytes; 0 or -ENXIO */
 
@@ -106,6 +125,7 @@ struct tdl_sys {
     /* A host polls; others may run: 0, or by what code it has ended, once; or each
      * time when the host has waited in vain. */
     int (*over)(int waited);
+    const struct tdl_backend *pollers; /* of a simulation's threads: see netpoll/backend.h */
     uint32_t (*bubble)(void); /* which simulation the calling thread is in; 0: none */
 };
 

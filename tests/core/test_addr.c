@@ -273,7 +273,14 @@ TEST_G(tcp_info, "F8 TCP_INFO counts what was sent and has times that make sense
         CHECK_RC(tdl_conn_write(b, buf, 10), 10);
         net_read_full(a, buf, 10);
     }
-    CHECK_RC(tdl_conn_tcp_info(a, &i), 0);
+    int told = tdl_conn_tcp_info(a, &i);
+#ifdef TDL_PORTABLE
+    CHECK_RC(told, -EOPNOTSUPP);
+    tdl_conn_free(a);
+    tdl_conn_free(b);
+    return check_skip("TCP_INFO is Linux's");
+#endif
+    CHECK_RC(told, 0);
     CHECK_INT(i.state, 1);
 #ifndef __x86_64__ /* qemu-user hands out the first word of it only */
     if (i.mss == 0) {

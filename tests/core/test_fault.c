@@ -117,10 +117,10 @@ static int64_t interrupted_recvmsg(int fd, struct msghdr *m) {
 static int64_t interrupted_sendmsg(int fd, const struct msghdr *m) {
     return now_and_then() ? -EINTR : tdl_sys_real.sendmsg(fd, m);
 }
-static int interrupted_recvmmsg(int fd, struct mmsghdr *m, unsigned n) {
+static int interrupted_recvmmsg(int fd, struct tdl_mmsg *m, unsigned n) {
     return now_and_then() ? -EINTR : tdl_sys_real.recvmmsg(fd, m, n > 3 ? 3 : n);
 }
-static int interrupted_sendmmsg(int fd, struct mmsghdr *m, unsigned n) {
+static int interrupted_sendmmsg(int fd, struct tdl_mmsg *m, unsigned n) {
     return now_and_then() ? -EINTR : tdl_sys_real.sendmmsg(fd, m, n > 2 ? 2 : n);
 }
 static int64_t interrupted_read(int fd, void *b, size_t n) {
@@ -308,8 +308,8 @@ static int f_getsockname(int fd, struct sockaddr *sa, socklen_t *n) { return str
 
 static int64_t f_recvmsg(int fd, struct msghdr *m) { return strikes() ? -ENOBUFS : tdl_sys_real.recvmsg(fd, m); }
 static int64_t f_sendmsg(int fd, const struct msghdr *m) { return strikes() ? -ENOBUFS : tdl_sys_real.sendmsg(fd, m); }
-static int f_recvmmsg(int fd, struct mmsghdr *m, unsigned n) { return strikes() ? -ENOMEM : tdl_sys_real.recvmmsg(fd, m, n); }
-static int f_sendmmsg(int fd, struct mmsghdr *m, unsigned n) { return strikes() ? -ENOMEM : tdl_sys_real.sendmmsg(fd, m, n); }
+static int f_recvmmsg(int fd, struct tdl_mmsg *m, unsigned n) { return strikes() ? -ENOMEM : tdl_sys_real.recvmmsg(fd, m, n); }
+static int f_sendmmsg(int fd, struct tdl_mmsg *m, unsigned n) { return strikes() ? -ENOMEM : tdl_sys_real.sendmmsg(fd, m, n); }
 static int64_t f_read(int fd, void *b, size_t n) { return strikes() ? -EIO : tdl_sys_real.read(fd, b, n); }
 static int64_t f_write(int fd, const void *b, size_t n) { return strikes() ? -EPIPE : tdl_sys_real.write(fd, b, n); }
 static int f_poll(int fd, int events) { return strikes() ? -ENOMEM : tdl_sys_real.poll(fd, events); }

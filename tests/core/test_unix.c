@@ -151,6 +151,12 @@ TEST_G(credentials, "F8 each end knows the other's process, user and group") {
     int64_t                  pid, uid, gid;
     for (int i = 0; i < 2; i++) {
         net_pair(nets[i], &a, &b);
+#ifdef TDL_PORTABLE
+        CHECK_RC(tdl_conn_peercred(b, &pid, &uid, &gid), -EOPNOTSUPP); /* POSIX has no such thing */
+        tdl_conn_free(a);
+        tdl_conn_free(b);
+        continue;
+#endif
         CHECK_RC(tdl_conn_peercred(b, &pid, &uid, &gid), 0);
         CHECK_INT(pid, getpid());
         CHECK_INT(uid, getuid());

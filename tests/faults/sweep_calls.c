@@ -239,11 +239,11 @@ static int64_t f_sendmsg(int fd, const struct msghdr *m) {
     int r = strike(SENDMSG);
     return r < 0 ? broken(fd, r) : tdl_sys_real.sendmsg(fd, m);
 }
-static int f_recvmmsg(int fd, struct mmsghdr *m, unsigned n) {
+static int f_recvmmsg(int fd, struct tdl_mmsg *m, unsigned n) {
     FAILS(RECVMMSG);
     return tdl_sys_real.recvmmsg(fd, m, n);
 }
-static int f_sendmmsg(int fd, struct mmsghdr *m, unsigned n) {
+static int f_sendmmsg(int fd, struct tdl_mmsg *m, unsigned n) {
     FAILS(SENDMMSG);
     return tdl_sys_real.sendmmsg(fd, m, n);
 }
