@@ -20,8 +20,6 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "sched/own.h"
@@ -51,22 +49,6 @@ static struct {
 
 /* -- Crowds ------------------------------------------------------------------------- */
 
-/* Does the thread compute (or wait for a processor), rather than sleep? */
-static bool computes(int tid) {
-    char path[64], text[256];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return false;
-    text[n] = '\0';
-    /* "tid (name) state": the name, ours, has no parenthesis */
-    for (char *c = text; *c; c++)
-        if (*c == ')') return c[1] == ' ' && c[2] == 'R';
-    return false;
-}
-
 /* Loose Ms that compute, beyond what is allowed. */
 static int excess(void) {
     enum { MANY = 256 };
@@ -77,7 +59,7 @@ static int excess(void) {
     for (tdl_m *m = tdl_sched.loose; m && n < MANY; m = m->next) tid[n++] = m->tid;
     tdl_unlock(&tdl_sched.lock);
     int computing = 0;
-    for (int i = 0; i < n; i++) computing += computes(tid[i]);
+    for (int i = 0; i < n; i++) computing += tdl_os_computes(tid[i]);
     return computing > allowed ? computing - allowed : 0;
 }
 

@@ -64,6 +64,7 @@ int64_t tdl_os_quietly(tdl_os_quiet *q, int64_t r); /* r */
 void tdl_os_name_thread(const char *name);
 void tdl_os_exact_sleeps(void); /* its short sleeps end in time, where the system would let them be late */
 int tdl_os_thread_id(void);
+int tdl_os_computes(int tid); /* does the thread compute, or wait for a processor, rather than sleep? */
 
 int tdl_os_cpus(void); /* on which the process may run; < 1: unknown */
 

@@ -19,6 +19,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -142,6 +143,22 @@ void tdl_os_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
 void tdl_os_exact_sleeps(void) { prctl(PR_SET_TIMERSLACK, 1UL); }
 
 int tdl_os_thread_id(void) { return (int)syscall(SYS_gettid); }
+
+/* Does the thread compute (or wait for a processor), rather than sleep? */
+int tdl_os_computes(int tid) {
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return 0;
+    text[n] = '\0';
+    /* "tid (name) state": the name, ours, has no parenthesis */
+    for (char *c = text; *c; c++)
+        if (*c == ')') return c[1] == ' ' && c[2] == 'R';
+    return 0;
+}
 
 /* More CPUs than fit into a cpu_set_t. */
 static TDL_NOINLINE int count_many(void) {

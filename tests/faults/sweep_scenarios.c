@@ -124,6 +124,27 @@ static int refusing(tdl_addr *a) {
     return fd;
 }
 
+/* POSIX alone has neither of these. */
+static int64_t peercred(tdl_conn *c) {
+#ifdef TDL_PORTABLE
+    (void)c;
+    return 0;
+#else
+    int64_t pid;
+    return saw(tdl_conn_peercred(c, &pid, NULL, NULL));
+#endif
+}
+
+static int64_t tcp_info(tdl_conn *c, tdl_tcp_info *info) {
+#ifdef TDL_PORTABLE
+    (void)c;
+    (void)info;
+    return 0;
+#else
+    return saw(tdl_conn_tcp_info(c, info));
+#endif
+}
+
 /* A list of addresses of which the first refuses; and all that can be asked of a connection. */
 static int dial(void *arg) {
     server           s;
@@ -137,7 +158,7 @@ static int dial(void *arg) {
     if (!server_open(&s, "tcp", "127.0.0.1:0") || saw(tdl_listener_addr(s.l, &to[1])) < 0) goto out;
     if (saw(tdl_dial_list("tcp", to, 2, &o, &c)) < 0) goto out;
     if (saw(tdl_conn_peername(c, name, sizeof name)) > 0 && saw(tdl_conn_sockname(c, name, sizeof name)) > 0 &&
-        saw(tdl_conn_tcp_info(c, &info)) == 0 && saw(tdl_conn_set_option(c, TDL_KEEPALIVE, 30 * TDL_SECOND)) == 0 &&
+        tcp_info(c, &info) == 0 && saw(tdl_conn_set_option(c, TDL_KEEPALIVE, 30 * TDL_SECOND)) == 0 &&
         saw(tdl_conn_option(c, TDL_KEEPALIVE)) > 0 && talk(c))
         is_done();
 out:
@@ -171,7 +192,7 @@ static int unix_fds(void *arg) {
     tdl_g    *g;
     char      path[64], buf[4096];
     int       in[4], n = 4;
-    int64_t   got_bytes = 0, r, pid;
+    int64_t   got_bytes = 0, r;
     (void)arg;
     snprintf(path, sizeof path, "/tmp/treadle-sweep-%d", (int)getpid());
     if (!(s.gone = got(tdl_waitgroup_new())) || saw(tdl_listen("unix", path, &s.l)) < 0) goto out;
@@ -183,7 +204,7 @@ static int unix_fds(void *arg) {
     }
     if (saw(tdl_dial("unix", path, WAIT, &c)) < 0) goto out;
     tdl_conn_set_deadline(c, soon());
-    if (saw(tdl_conn_peercred(c, &pid, NULL, NULL)) < 0) goto out;
+    if (peercred(c) < 0) goto out;
     if ((r = saw(tdl_conn_recv_fds(c, buf, 3, in, &n))) < 0) goto out;
     if (r == 0) goto out; /* the server has said why */
     if (n != 2) saw(TDL_EINVAL);
