@@ -21,6 +21,9 @@
  *   who does not read holds no more.
  * ring.block_lock: the buffers' ring and nblocks. A buffer is the system's, or in one inbox.
  */
+#include "sys/base.h"
+
+#ifdef TDL_LINUX
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -329,3 +332,5 @@ uint32_t tdl_uring_dying(tdl_pd *pd, uint64_t token) {
     tdl_unlock(&pd->lock);
     return n;
 }
+
+#endif
