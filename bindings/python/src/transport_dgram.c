@@ -563,6 +563,8 @@ dg_event(ploop_fd *f, unsigned ready)
     if (ready & (PLOOP_READ | PLOOP_HUP))
         t->readable = true;
     bool reads = wants_read(t), writes = t->q_len > 0 && ready & (PLOOP_WRITE | PLOOP_HUP);
+    if (((dgobj *)t)->retrying) /* an attempt that fails is an event by itself */
+        writes = false;
     if (reads && t->read_in == t->l->turn) { /* what was left to this turn has been read */
         ploop_later_add(t->l, &t->again);
         reads = false;
