@@ -64,7 +64,7 @@ TEST_G(unread, "N5 what many connections have sent and nobody has read, beyond a
     enum { CONNS = 100, MESSAGES = 40 };
     static tdl_conn *c[CONNS];
     static int       fd[CONNS];
-    char             text[16], got[16];
+    char             text[32], got[16];
     for (int i = 0; i < CONNS; i++) fd[i] = received_for(&c[i]);
     for (int m = 0; m < MESSAGES; m++) {
         for (int i = 0; i < CONNS; i++) {

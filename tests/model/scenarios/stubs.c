@@ -16,6 +16,7 @@ NOTHING(tdl_poller_retime)
 NOTHING(tdl_poller_wake)
 NOTHING(tdl_p_attend)
 NOTHING(tdl_stack_to_trim)
+NOTHING(tdl_os_thread_id)
 
 /* Is it one of ours? Whatever a scenario cancels is. */
 long tdl_stack_owns(void);
