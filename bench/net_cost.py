@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import tempfile
 import time
 
@@ -90,8 +91,7 @@ class HttpCost(ServerCost):
         return found
 
     def nginx(self, program: str) -> str:
-        """It says no port: one that is free now is taken."""
-        import socket
+        """It says no port: one that is free now is taken. Nor does it say when it listens (see cost)."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -108,7 +108,20 @@ class HttpCost(ServerCost):
             raise Failed(f"wrk: {text.strip().splitlines()[-1]}")
         return int(done[1])
 
+    @staticmethod
+    def wait(port: str) -> None:
+        end = time.monotonic() + 5
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", int(port))).close()
+                return
+            except ConnectionRefusedError:
+                if time.monotonic() > end:
+                    raise Failed(f"nobody listens on port {port}") from None
+                time.sleep(0.01)
+
     def cost(self, port: str, pid: int) -> float:
+        self.wait(port)
         self.wrk(port, 1)
         begin = cpu_of(pid)
         requests = self.wrk(port, self.seconds)

@@ -170,7 +170,9 @@ describe("TLS", function()
         { seen.subject:match "CN=([^,]*)", seen.alpn, seen.version, seen.server_name })
       assert.equal("CN=other.example,O=treadle", c:tls_info().subject)
       local none, err = treadle.tls.connect("tcp", l:address(), { ca = certs .. "/ca.pem", server_name = "localhost" })
-      assert.same({ nil, "tls refused" }, { none, err })
+      assert.is_nil(none)
+      -- an alert that cannot go at once is lost with the connection
+      assert.is_true(err == "tls refused" or os.getenv "TDL_FAULT" ~= nil and err == "cut off", err)
     end))
 
     it("resumes a session", inside(function()
