@@ -82,9 +82,9 @@ describe("select", function()
 
   it("A9: leaves nothing on a quiet channel", inside(function()
     local quiet, busy = treadle.chan(), treadle.chan()
-    treadle.go(function() for i = 1, 20000 do busy:send(i) end end)
+    treadle.go(function() for i = 1, 60000 do busy:send(i) end end)
     local grown
-    for _ = 1, 4 do -- what is left grows each time, what the compiler makes of the loop does not
+    for _ = 1, 12 do -- what is left grows each time, what the compiler makes of the loop does not
       helper.collect()
       local before = collectgarbage "count"
       for _ = 1, 5000 do treadle.select { quiet:recv_op(), busy:recv_op() } end
