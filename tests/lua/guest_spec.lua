@@ -110,6 +110,11 @@ describe("a guest", function()
     local out, status = helper.shell("timeout 30 luajit " .. example .. "guest_luv.lua")
     local lines = {}
     for line in out:gmatch "[^\n]+" do lines[#lines + 1] = line end
+    if #lines == 5 then
+      local answers = { unpack(lines, 1, 3) } -- in the order in which the server gave them
+      table.sort(answers)
+      lines[1], lines[2], lines[3] = unpack(answers)
+    end
     assert.same({ "GOROUTINE 1", "GOROUTINE 2", "GOROUTINE 3", "the loop ticked meanwhile", "over" }, lines)
     assert.equal(0, status)
   end)

@@ -19,8 +19,9 @@ local LIMIT = 40 -- seconds; a test that hangs ends the whole run by SIGALRM
 function M.inside(f, options)
   return function()
     ffi.C.alarm(LIMIT)
-    treadle.run(f, options)
-    ffi.C.alarm(0)
+    local ok, err = pcall(treadle.run, f, options)
+    ffi.C.alarm(0) -- also after a failure: or it ends the run in some later test
+    if not ok then error(err, 0) end
   end
 end
 
