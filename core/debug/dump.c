@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include "host/host.h"
+#include "netpoll/backend.h"
 #include "netpoll/polldesc.h"
 #include "sched/stack.h"
+#include "sys/fault.h"
 #include "sys/sys.h"
 
 struct out {
@@ -94,6 +96,16 @@ TDL_NO_TSAN static void put_g(struct out *o, tdl_g *g, const char *host) {
     put(o, line, (size_t)n);
 }
 
+/* What all of them wait by: the first thing to know where somebody waits in vain. */
+static void put_poller(struct out *o) {
+    char line[LINE];
+    int n = tdl_netpoll_line(line, LINE);
+    put(o, line, n < LINE ? (size_t)n : LINE - 1);
+    if (!tdl_fault_in_place()) return;
+    n = snprintf(line, LINE, "faults injected: %" PRId64 "\n", tdl_fault_injected(NULL));
+    put(o, line, (size_t)n);
+}
+
 /* -- All ------------------------------------------------------------------------- */
 
 TDL_NO_TSAN int tdl_dump(int fd) {
@@ -108,6 +120,7 @@ TDL_NO_TSAN int tdl_dump(int fd) {
         for (uint32_t i = 0; i < n; i++)
             if ((g = tdl_task_find(h, i)) != NULL) put_g(&o, g, h->name[0] ? h->name : "unnamed");
     }
+    put_poller(&o);
     return o.error;
 }
 

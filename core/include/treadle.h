@@ -1059,7 +1059,8 @@ TDL_API int tdl_conn_has_tls(tdl_conn *c);
  * no more descriptors, the server waits, and accepts when there are some again. */
 typedef struct tdl_server tdl_server;
 
-/* Serves what has arrived; the connection is parked when it returns, or served
+/* Serves what has arrived (seldom, nothing yet, when another has read it as its event
+ * came: then its read waits); the connection is parked when it returns, or served
  * again at once if there is more. It may close the connection
  * (tdl_conn_close), but not free it; no operation on it may be under way when it returns,
  * which it must (no tdl_goexit): a shutdown waits for that. */
@@ -1812,7 +1813,8 @@ TDL_API int tdl_netpoll_reason(char *buf, size_t size);
 /* -- Seeing inside ------------------------------------------------------- */
 
 /* Writes every goroutine with its state, what it waits on and since when, as
- * text to the descriptor. 0 or -errno. Any caller. */
+ * text to the descriptor; and last "poller: " with the name and the reason that
+ * tdl_netpoll_name and tdl_netpoll_reason have. 0 or -errno. Any caller. */
 TDL_API int tdl_dump(int fd);
 /* The task's line of the dump ("goroutine 3 [chan receive, 0x7f0c2a40, 4.2 s]: …"),
  * cut to size with a final NUL; its full length, or TDL_EINVAL. Host thread. */

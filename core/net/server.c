@@ -153,6 +153,13 @@ void tdl_served_closing(void *object) {
 
 /* -- Serving ----------------------------------------------------------------------------------- */
 
+static bool is_closing(tdl_server *s) {
+    tdl_lock_take(&s->lock);
+    bool closing = s->closing;
+    tdl_unlock(&s->lock);
+    return closing;
+}
+
 static int park(tdl_conn *c);
 static void serve(tdl_server *s, tdl_conn *c);
 
@@ -315,7 +322,7 @@ static bool anything_left(tdl_conn *c) {
     if (c->kind != CONN_SOCKET) return true;
     do
         r = tdl_conn_take(c, bytes, sizeof bytes);
-    while (r == -EINTR);
+    while (r == -EINTR || (r == -EAGAIN && tdl_sys.owed && tdl_sys.owed()));
     if (r == 0 || (r < 0 && r != -EAGAIN)) return false;
     if (r > 0) {
         if (tdl_buffer_room(&c->in, (size_t)r) == 0) return false;
@@ -326,11 +333,41 @@ static bool anything_left(tdl_conn *c) {
     return true;
 }
 
+static bool is_buffered(tdl_conn *c) { return tdl_buffer_len(&c->in) || (c->kind == CONN_TLS && tdl_tls_pending(c)); }
+
+/* An injected "not yet" is asked again here: no event would follow it, and who was served
+ * because of it would be so for nothing. */
+static bool is_readable(tdl_conn *c) {
+    int r = tdl_pd_received(c->pd);
+    while (r < 0) {
+        r = tdl_sys.poll(c->pd->fd, POLLIN);
+        if (r == 0 && tdl_sys.owed && tdl_sys.owed()) r = -EINTR;
+        if (r != -EINTR) break;
+    }
+    return r != 0;
+}
+
+/* One that is as good as parked; true: it is, again, or somebody else's. */
+static bool park_again(tdl_server *s, tdl_conn *c) {
+    int64_t deadline = s->idle_timeout ? tdl_sys.now() + s->idle_timeout : 0;
+    tdl_pd_take_ready(c->pd, PD_READ);
+    if (is_readable(c) || tdl_pd_park(c->pd, deadline, 0) != 0) return false;
+    if (is_closing(s) && tdl_pd_unpark(c->pd)) tdl_conn_close(c); /* who closes the parked ones has perhaps passed */
+    return true;
+}
+
+/* Injected events come late and twice: has this one told of what was read before? Others that do
+ * so are rare, and asking would cost each request a call: who is served for nothing then waits. */
+static bool is_deceived(tdl_conn *c) {
+    return TDL_UNLIKELY(tdl_sys.owed != NULL) && !is_buffered(c) && !is_readable(c);
+}
+
 /* In the poller of the connection. */
 void tdl_served_arrived(void *object, bool hup, int why) {
     tdl_conn *c = object;
     tdl_server *s = c->server;
     bool over = why == TDL_ETIMEDOUT;
+    if (!over && !hup && is_deceived(c) && park_again(s, c)) return;
     tdl_lock_take(&s->lock);
     bool idle = c->served == IDLE;
     s->timeouts += idle && over;
@@ -355,14 +392,11 @@ void tdl_served_arrived(void *object, bool hup, int why) {
 /* Is there something to read, so that it need not be parked? An event that comes
  * after this look is seen by tdl_pd_park. */
 static bool more(tdl_conn *c) {
-    if (tdl_buffer_len(&c->in)) return true;
-    if (c->kind == CONN_TLS && tdl_tls_pending(c)) return true;
+    if (is_buffered(c)) return true;
     if (tdl_pd_take_ready(c->pd, PD_READ) <= 0) return false;
-    int r = tdl_pd_received(c->pd);
-    while (r < 0 && (r = tdl_sys.poll(c->pd->fd, POLLIN)) == -EINTR) {}
-    if (r == 0 && tdl_sys.owed && tdl_sys.owed()) r = 1; /* an injected one: no event will follow */
-    if (r != 0) tdl_pd_put_ready(c->pd, PD_READ);
-    return r != 0;
+    bool yes = is_readable(c);
+    if (yes) tdl_pd_put_ready(c->pd, PD_READ);
+    return yes;
 }
 
 /* Makes a BUSY one, which is the caller's, idle. 0, or -1: it is closed, or to be. */
@@ -386,13 +420,6 @@ static bool make_busy(tdl_server *s, tdl_conn *c) {
     }
     tdl_unlock(&s->lock);
     return idle;
-}
-
-static bool is_closing(tdl_server *s) {
-    tdl_lock_take(&s->lock);
-    bool closing = s->closing;
-    tdl_unlock(&s->lock);
-    return closing;
 }
 
 /* The caller's connection c, which is BUSY, is the server's: parked, or closed. 1: it

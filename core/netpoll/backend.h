@@ -88,5 +88,8 @@ extern const tdl_backend tdl_backend_epoll, tdl_backend_uring, tdl_backend_uv;
  * given back when the poller is closed: the choice stands as long as there is one. */
 const tdl_backend *tdl_backend_take(bool *counted, int *code);
 void tdl_backend_give(void);
+/* "poller: epoll, the default of this system" and a newline, for dumps; its length, as
+ * snprintf. Waits for nothing. */
+int tdl_netpoll_line(char *buf, size_t size);
 
 #endif

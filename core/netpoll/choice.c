@@ -132,6 +132,14 @@ const char *tdl_netpoll_name(void) {
     return name;
 }
 
+/* Not under the lock: who dumps may be stopped anywhere, or have it. */
+TDL_NO_TSAN int tdl_netpoll_line(char *buf, size_t size) {
+    const tdl_backend *b = choice.back;
+    if (tdl_sys.bubble()) return snprintf(buf, size, "poller: %s\n", tdl_sys.pollers->name);
+    if (!b) return snprintf(buf, size, "poller: none yet\n");
+    return snprintf(buf, size, "poller: %s, %.*s\n", b->name, REASON - 1, choice.reason);
+}
+
 int tdl_netpoll_reason(char *buf, size_t size) {
     if (!buf && size) return TDL_EINVAL;
     tdl_netpoll_name();

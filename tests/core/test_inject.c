@@ -242,6 +242,51 @@ static void given_up(void) {
 
 TEST(gives_up, "X7 who gives up while what is there was denied leaves it to the next") { run_with_faults(given_up); }
 
+/* One line is one request. */
+static void serve_line(tdl_conn *c, void *calls) {
+    int64_t n = tdl_conn_fill(c, TDL_FILL_LINE, 64);
+    atomic_fetch_add((atomic_int *)calls, 1);
+    if (n < 0 || tdl_conn_skip(c, (size_t)n) < 0 || tdl_conn_write(c, "done\n", 5) != 5) tdl_conn_close(c);
+}
+
+static void ask_parked(const char *faults) {
+    enum { CLIENTS = 8, ROUNDS = 10 };
+    char               address[ADDRESS_SIZE], got[8];
+    atomic_int         calls = 0;
+    tdl_server_options o = { .size = sizeof o, .handler = serve_line, .arg = &calls };
+    tdl_server        *s = NULL;
+    tdl_listener      *l = net_listen("tcp", address);
+    tdl_conn          *c[CLIENTS];
+    REQUIRE(tdl_server_new(&l, 1, &o, &s) == 0);
+    CHECK_RC(tdl_fault_set(faults), 0);
+    for (int i = 0; i < CLIENTS; i++) CHECK_RC(tdl_dial("tcp", address, 10 * TDL_SECOND, &c[i]), 0);
+    for (int i = 0; i < CLIENTS * ROUNDS; i++) {
+        CHECK_RC(tdl_conn_write(c[i % CLIENTS], "request\n", 8), 8);
+        net_read_full(c[i % CLIENTS], got, 5);
+    }
+    int64_t until = tdl_now() + 20 * TDL_SECOND;
+    while ((tdl_num_goroutines() != 1 || tdl_server_stat(s, TDL_SERVER_BUSY)) && tdl_now() < until)
+        tdl_sleep(TDL_MILLISECOND);
+    CHECK_INT(tdl_num_goroutines(), 1); /* all are parked */
+    CHECK(tdl_fault_count(NULL) > 0);
+    for (int i = 0; i < CLIENTS; i++) tdl_conn_free(c[i]);
+    while (tdl_server_stat(s, TDL_SERVER_CONNS) && tdl_now() < until) tdl_sleep(TDL_MILLISECOND);
+    CHECK_INT(tdl_server_stat(s, TDL_SERVER_CONNS), 0);
+    CHECK_INT(calls, CLIENTS * ROUNDS); /* nobody was served for nothing, nor for an end */
+    CHECK_RC(tdl_fault_set(NULL), 0);
+    tdl_server_free(s);
+}
+
+static void parked(void) {
+    ask_parked("seed=1,eagain=0.4");
+    ask_parked("seed=2,eagain=0.3,eintr=0.3,short=0.3");
+    if (strcmp(tdl_netpoll_name(), "epoll") == 0) ask_parked("seed=3,delay=0.5,duplicate=0.5");
+}
+
+TEST(serves_once, "X7 G1 a parked connection is served once for each request, whatever was denied, late or told twice") {
+    run_with_faults(parked);
+}
+
 static void broken(void) {
     static const int codes[] = { -ECONNRESET, -EPIPE };
     static const char *const texts[] = { "reset=1,most=1", "epipe=1,most=1" };

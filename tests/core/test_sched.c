@@ -297,7 +297,7 @@ static int dump_holds(const char *text) {
     return strstr(buf, text) != NULL;
 }
 
-TEST_G(names, "B23 a goroutine's name stands in the dump, cut to 31 bytes, with what it waits for") {
+TEST_G(names, "B23 a goroutine's name stands in the dump, cut to 31 bytes, with what it waits for; and the poller's back end at the end") {
     tdl_chan      *ch = tdl_chan_new(0);
     tdl_go_options o = { .size = sizeof o, .flags = TDL_GO_JOINABLE, .name = "a-name-of-more-than-thirty-one-bytes" };
     tdl_g         *g = tdl_go_opts(recv_one, ch, &o);
@@ -306,6 +306,10 @@ TEST_G(names, "B23 a goroutine's name stands in the dump, cut to 31 bytes, with 
     CHECK(dump_holds("a-name-of-more-than-thirty-one-"));
     CHECK(!dump_holds("a-name-of-more-than-thirty-one-b"));
     CHECK(dump_holds("recv") || dump_holds("receive"));
+    char line[400], why[300];
+    tdl_netpoll_reason(why, sizeof why);
+    snprintf(line, sizeof line, "\npoller: %s, %s\n", tdl_netpoll_name(), why);
+    CHECK(dump_holds(line));
     tdl_chan_close(ch);
     CHECK_RC(tdl_join(g), 0);
     tdl_chan_free(ch);
