@@ -38,6 +38,7 @@ build = {
          ["treadle.buffered"] = "bindings/lua/treadle/buffered.lua",
          ["treadle.cdef"] = "bindings/lua/treadle/cdef.lua",
          ["treadle.chan"] = "bindings/lua/treadle/chan.lua",
+         ["treadle.class"] = "bindings/lua/treadle/class.lua",
          ["treadle.compat.common"] = "bindings/lua/treadle/compat/common.lua",
          ["treadle.compat.ngx"] = "bindings/lua/treadle/compat/ngx/init.lua",
          ["treadle.compat.ngx.clock"] = "bindings/lua/treadle/compat/ngx/clock.lua",

@@ -84,6 +84,10 @@ int tdl_listener_accept_start(tdl_host *h, uint32_t task, tdl_listener *l) {
     START_FORM(tdl_listener_accept_op(op, l));
 }
 
+int tdl_listener_wait_start(tdl_host *h, uint32_t task, tdl_listener *l) {
+    START_FORM(tdl_listener_wait_op(op, l));
+}
+
 int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *address, int64_t timeout_ns) {
     tdl_dial_options o = {.size = sizeof o, .timeout = timeout_ns};
     START_FORM(tdl_dial_op(op, network, address, &o));

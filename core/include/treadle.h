@@ -741,6 +741,14 @@ TDL_API int  tdl_listen_shards(const char *network, const char *address, const t
  * it is worth to wait some milliseconds before); TDL_ECANCELED. A connection
  * that was aborted in the backlog is passed over. */
 TDL_API int  tdl_listener_accept(tdl_listener *l, tdl_conn **c);
+/* Waits until an accept would not wait (or would fail), and takes nothing: for a
+ * goroutine that turns it into a case of a select, by a channel. Another caller may
+ * have taken the connection by the time this one looks. Blocking. 0; TDL_ECLOSED;
+ * TDL_ETIMEDOUT; TDL_ECANCELED. */
+TDL_API int  tdl_listener_wait(tdl_listener *l);
+/* Takes a connection if there is one; never waits, and heeds no deadline. TDL_EAGAIN:
+ * there is none; else as tdl_listener_accept. Any caller. */
+TDL_API int  tdl_listener_try_accept(tdl_listener *l, tdl_conn **c);
 /* The port, 0 for unix. TDL_ECLOSED. Any caller. */
 TDL_API int  tdl_listener_port(tdl_listener *l);
 /* The address it is bound to as text, cut to size with a final NUL; its full
@@ -1589,6 +1597,7 @@ TDL_API int tdl_singleflight_begin_start(tdl_host *h, uint32_t task, tdl_singlef
                                          int64_t deadline); /* what is out there is the task's outcome */
 TDL_API int tdl_scope_wait_start(tdl_host *h, uint32_t task, tdl_scope *s, int64_t deadline);
 TDL_API int tdl_listener_accept_start(tdl_host *h, uint32_t task, tdl_listener *l);
+TDL_API int tdl_listener_wait_start(tdl_host *h, uint32_t task, tdl_listener *l);
 TDL_API int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *address, int64_t timeout_ns);
 /* buf must stay valid until the event; at most 2^30 bytes are read. */
 TDL_API int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n);

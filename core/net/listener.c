@@ -2,6 +2,7 @@
  * Listeners: listen, accept, close. */
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -206,24 +207,26 @@ static bool passed_over(int code) {
     }
 }
 
-static int64_t accept_attempt(tdl_op *op) {
-    tdl_listener *l = op->u.io.object;
+/* One attempt: 0, and *c; -EAGAIN, -EMFILE … */
+static int take_one(tdl_listener *l, tdl_poller *poller, tdl_conn **c) {
     int fd;
     do
         fd = tdl_sys.accept(l->pd->fd, NULL, NULL);
     while (passed_over(fd));
-    if (fd == -EAGAIN) return TDL_EAGAIN;
     if (fd < 0) return fd;
-    tdl_conn *c;
+    int r = tdl_conn_make(c, poller, fd, l->kind, tdl_addr_family(&l->bound));
+    if (r < 0) tdl_sys.close(fd);
+    return r;
+}
+
+static int64_t accept_attempt(tdl_op *op) {
     int r = 0;
+    tdl_conn *c;
     tdl_poller *poller = tdl_op_poller(op, &r);
-    if (poller) r = tdl_conn_make(&c, poller, fd, l->kind, tdl_addr_family(&l->bound));
-    if (r < 0) {
-        tdl_sys.close(fd);
-        return r;
-    }
-    tdl_val_set_ptr(&op->out, c);
-    return 0;
+    if (poller) r = take_one(op->u.io.object, poller, &c);
+    if (r == -EAGAIN) return TDL_EAGAIN;
+    if (r == 0) tdl_val_set_ptr(&op->out, c);
+    return r;
 }
 
 static const tdl_op_class accept_class = {"IO wait (accept)", tdl_pd_finish, tdl_pd_abandon};
@@ -247,6 +250,39 @@ int tdl_listener_accept(tdl_listener *l, tdl_conn **c) {
     if (r == 0) *c = tdl_val_ptr(&op->out);
     return (int)r;
 }
+
+int tdl_listener_try_accept(tdl_listener *l, tdl_conn **c) {
+    int r = 0;
+    if (!c) return TDL_EINVAL;
+    *c = NULL;
+    if (!l) return TDL_EINVAL;
+    tdl_poller *poller = tdl_my_poller(&r);
+    if (!poller || (r = tdl_pd_enter_plain(l->pd)) < 0) return r;
+    r = take_one(l, poller, c);
+    tdl_pd_leave_plain(l->pd);
+    return r == -EAGAIN ? TDL_EAGAIN : r;
+}
+
+/* The kernel is asked: what another has left in the backlog brings no new edge. */
+static int64_t wait_attempt(tdl_op *op) {
+    tdl_listener *l = op->u.io.object;
+    int r;
+    do
+        r = tdl_sys.poll(l->pd->fd, POLLIN);
+    while (r == -EINTR);
+    return r < 0 ? r : r ? 0 : TDL_EAGAIN;
+}
+
+static const tdl_op_class wait_class = {"IO wait (accept)", tdl_pd_finish, tdl_pd_abandon};
+
+int64_t tdl_listener_wait_op(tdl_op *op, tdl_listener *l) {
+    if (!l) return TDL_EINVAL;
+    op->u.io.object = l;
+    op->u.io.attempt = wait_attempt;
+    return tdl_pd_op(op, l->pd, PD_READ, false, &wait_class);
+}
+
+int tdl_listener_wait(tdl_listener *l) { TDL_BLOCKING_FORM(tdl_listener_wait_op(op, l)); }
 
 /* -- For a server ------------------------------------------------------------------------------- */
 

@@ -90,6 +90,7 @@ int tdl_fd_code(int r);
 /* accept, dial: the connection comes in op->out. fill: the bytes in op->out
  * and op->extra. write: op->extra is what went out; a task's bytes are copied. */
 int64_t tdl_listener_accept_op(tdl_op *op, tdl_listener *l);
+int64_t tdl_listener_wait_op(tdl_op *op, tdl_listener *l);
 int64_t tdl_dial_op(tdl_op *op, const char *network, const char *address, const tdl_dial_options *o);
 int64_t tdl_dial_list_op(tdl_op *op, const char *network, const tdl_addr *a, int n, const tdl_dial_options *o);
 int64_t tdl_conn_read_op(tdl_op *op, tdl_conn *c, void *buf, size_t n);

@@ -233,6 +233,60 @@ TEST_G(concurrent_accept, "D27 ten acceptors serve a hundred dials, and close re
     }
 }
 
+typedef struct announced {
+    tdl_listener *l;
+    tdl_chan     *chan;
+} announced;
+
+/* As a case of a select: its channel says that somebody is there, or how the wait ended. */
+static void announce(void *arg) {
+    announced *a = arg;
+    send_int(a->chan, tdl_listener_wait(a->l));
+}
+
+TEST_G(accept_in_select, "D27 who waits for a listener takes nothing: select, and then take what is still there") {
+    EACH_NETWORK(net) {
+        char       address[ADDRESS_SIZE];
+        announced  a = { net_listen(*net, address), tdl_chan_new(1) };
+        tdl_conn  *near_end = NULL, *far_end = NULL;
+        crew       c;
+        tdl_val    v;
+        CHECK_RC(tdl_listener_try_accept(a.l, &far_end), TDL_EAGAIN);
+        crew_open(&c);
+        crew_go(&c, announce, &a);
+        let_park();
+        tdl_case cases[2] = { { .op = TDL_RECV }, { .chan = a.chan, .val = &v, .op = TDL_RECV } };
+        CHECK_RC(tdl_select(cases, 2, TDL_NOWAIT), TDL_EAGAIN);
+        CHECK_RC(tdl_dial(*net, address, 0, &near_end), 0);
+        CHECK_RC(tdl_select(cases, 2, TDL_FOREVER), 1);
+        CHECK_INT(tdl_val_int(&v), 0);
+        for (int i = 0; i < 3; i++) CHECK_RC(tdl_listener_wait(a.l), 0); /* it is still there */
+        CHECK_RC(tdl_listener_try_accept(a.l, &far_end), 0);
+        CHECK_RC(tdl_conn_write(near_end, "x", 1), 1);
+        char byte = 0;
+        net_read_full(far_end, &byte, 1);
+        CHECK_INT(byte, 'x');
+        tdl_conn_free(near_end);
+        tdl_conn_free(far_end);
+        CHECK_RC(tdl_listener_try_accept(a.l, &far_end), TDL_EAGAIN);
+        CHECK(far_end == NULL);
+        tdl_listener_set_deadline(a.l, tdl_now() + 5 * TDL_MILLISECOND);
+        CHECK_RC(tdl_listener_wait(a.l), TDL_ETIMEDOUT);
+        tdl_listener_set_deadline(a.l, 0);
+        crew_go(&c, announce, &a);
+        let_park();
+        CHECK_RC(tdl_listener_close(a.l), 0);
+        CHECK_INT(recv_int(a.chan), TDL_ECLOSED);
+        crew_close(&c);
+        CHECK_RC(tdl_listener_try_accept(a.l, &far_end), TDL_ECLOSED);
+        CHECK_RC(tdl_listener_try_accept(NULL, &far_end), TDL_EINVAL);
+        CHECK_RC(tdl_listener_try_accept(a.l, NULL), TDL_EINVAL);
+        CHECK_RC(tdl_listener_wait(NULL), TDL_EINVAL);
+        tdl_listener_free(a.l);
+        tdl_chan_free(a.chan);
+    }
+}
+
 /* -- D37: several callers on one connection ------------------------------------------------------------ */
 
 typedef struct sharing {

@@ -278,6 +278,94 @@ describe("select", function()
     assert.matches("operation 2 is a number", err)
   end))
 
+  it("D27: takes connections from listeners beside channels, and none that it does not return", inside(function()
+    local listener = assert(treadle.listen("tcp", "127.0.0.1:0"))
+    local ch, here = treadle.chan(1), listener:address()
+    local before = treadle.num_goroutines()
+    local function select() return treadle.select { ch:recv_op(), listener:accept_op(), treadle.after_op(30) } end
+    for round = 1, 3 do
+      ch:send(round)
+      assert.same({ 1, round, true }, { select() })
+      local near = assert(treadle.dial("tcp", here))
+      local i, far, ok = select()
+      assert.equal(2, i)
+      assert.is_true(ok)
+      near:write "hello\n"
+      assert.equal("hello", far:read "l")
+      near:close()
+      far:close()
+    end
+    assert.same({ 2, nil, true }, { treadle.select { listener:accept_op(), treadle.after_op(0.01) } })
+    -- one is there, and so is a value: whichever it is, the other stays
+    local first = {}
+    for _ = 1, 40 do
+      local near = assert(treadle.dial("tcp", here))
+      ch:send "value"
+      local got, i, value = {}, nil, nil
+      for turn = 1, 2 do
+        i, value = select()
+        got[i] = value
+        if turn == 1 then first[i] = true end
+      end
+      assert.equal("value", got[1])
+      near:write "x"
+      assert.equal("x", got[2]:read(1))
+      near:close()
+      got[2]:close()
+    end
+    assert.same({ true, true }, first)
+    local limit = treadle.now() + 10
+    while treadle.num_goroutines() ~= before and treadle.now() < limit do treadle.sleep(0.001) end
+    assert.equal(before, treadle.num_goroutines())
+    listener:close()
+    assert.same({ 1, "closed", false }, { treadle.select { listener:accept_op(), treadle.after_op(30) } })
+  end))
+
+  it("shares a listener with other accepts: each connection comes once", inside(function()
+    local N, listener = 60, assert(treadle.listen("tcp", "127.0.0.1:0"))
+    local stop, taken, wg = treadle.chan(), treadle.chan(N), treadle.waitgroup()
+    for _ = 1, 3 do
+      wg:go(function()
+        while true do
+          local i, conn, ok = treadle.select { listener:accept_op(), stop:recv_op() }
+          if i == 2 or not ok then return end
+          taken:send(conn)
+        end
+      end)
+    end
+    wg:go(function() for conn in listener:accepts() do taken:send(conn) end end)
+    local near = {}
+    for i = 1, N do
+      near[i] = assert(treadle.dial("tcp", listener:address()))
+      near[i]:write(i, "\n")
+    end
+    local seen = {}
+    for _ = 1, N do
+      local conn = assert((taken:recv(30)))
+      local i = tonumber(conn:read "l")
+      assert.is_nil(seen[i])
+      seen[i] = true
+      conn:close()
+    end
+    stop:close()
+    listener:close()
+    wg:wait()
+    assert.equal(0, taken:len())
+  end))
+
+  it("heeds a listener's time limit, and is cancelled in a wait for it", inside(function()
+    local listener = assert(treadle.listen("tcp", "127.0.0.1:0"))
+    listener:settimeout(0.01)
+    assert.same({ 1, "timeout", false }, { treadle.select { listener:accept_op(), treadle.chan():recv_op() } })
+    listener:settimeout(nil)
+    local waiting = treadle.go(treadle.select, { listener:accept_op() })
+    treadle.yield()
+    waiting:cancel()
+    assert.same({ nil, nil, "cancelled" }, { waiting:join() })
+    raises(function() treadle.try_select { listener:accept_op() } end, "select_spec.lua:%d+: treadle: try_select takes channels")
+    listener:close()
+  end))
+
   it("refuses what is no operation, at the caller's line", inside(function()
     local ch = treadle.chan()
     raises(function() treadle.select() end, "select_spec.lua:%d+: treadle: select expects a table")

@@ -4,6 +4,7 @@
 --
 -- Invariant: what is buffered by a reader is `text` from `at` on.
 
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local io_ = require "treadle.io"
 
@@ -21,6 +22,7 @@ local SIZE, CHUNK, MAX_LINE, MAX_FRAME, MOST = 4096, 65536, 65536, 2 ^ 20, 2 ^ 3
 ---@field err string|nil the first error, which stays
 local Writer = {}
 Writer.__index = Writer
+class.public(Writer, "writer")
 
 --- Sends what is buffered.
 ---@return true|nil done
@@ -73,6 +75,7 @@ function Writer:close() return self:flush() end
 ---@class treadle.BufferedReader: treadle.Reader
 local Reader = {}
 Reader.__index = Reader
+class.public(Reader, "reader")
 
 local function buffered(self) return #self.text - self.at + 1 end
 
@@ -120,10 +123,7 @@ function Reader:read_some(max)
   max = max or CHUNK
   if self.text == "" then
     local data, err = self.from:read_some(CHUNK)
-    if not data then
-      if err == "closed" and not at_end(self.from, err) then self.ptr = self.from.ptr end
-      return nil, err
-    end
+    if not data then return io_.over(self, self.from, err) end
     self.text, self.at = data, 1
   end
   local n = min(max, buffered(self))
@@ -220,6 +220,7 @@ end
 ---@field over boolean the rest of a piece that was too long is to be passed over
 local Scanner = {}
 Scanner.__index = Scanner
+class.public(Scanner, "scanner")
 
 --- Passes over what is left of a piece. true, or nil and why it is not done.
 local function pass_over(self, delim)

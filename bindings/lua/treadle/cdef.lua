@@ -411,6 +411,8 @@ int tdl_listen_opts(const char *network, const char *address, const tdl_listen_o
 int tdl_listen_shards(const char *network, const char *address, const tdl_listen_options *o,
 tdl_listener **l, int n);
 int tdl_listener_accept(tdl_listener *l, tdl_conn **c);
+int tdl_listener_wait(tdl_listener *l);
+int tdl_listener_try_accept(tdl_listener *l, tdl_conn **c);
 int tdl_listener_port(tdl_listener *l);
 int tdl_listener_address(tdl_listener *l, char *buf, size_t size);
 int tdl_listener_addr(tdl_listener *l, tdl_addr *a);
@@ -706,6 +708,7 @@ int tdl_singleflight_begin_start(tdl_host *h, uint32_t task, tdl_singleflight *s
 int64_t deadline);
 int tdl_scope_wait_start(tdl_host *h, uint32_t task, tdl_scope *s, int64_t deadline);
 int tdl_listener_accept_start(tdl_host *h, uint32_t task, tdl_listener *l);
+int tdl_listener_wait_start(tdl_host *h, uint32_t task, tdl_listener *l);
 int tdl_dial_start(tdl_host *h, uint32_t task, const char *network, const char *address, int64_t timeout_ns);
 int tdl_conn_read_start(tdl_host *h, uint32_t task, tdl_conn *c, void *buf, size_t n);
 int tdl_conn_write_start(tdl_host *h, uint32_t task, tdl_conn *c, const void *buf, size_t n);

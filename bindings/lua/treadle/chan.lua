@@ -7,13 +7,14 @@
 --
 -- Invariants: a slot is taken by send and given back by whoever gets its number
 -- last: the receiver, or the sender whose send failed.  Free slots form a list
--- through `links`, beginning at `free`; a slot that was never used has no link
--- and is followed by the next number.  A channel that is closed and empty stays
+-- through `links`, beginning at `free`; the last has no link: all numbers from it on
+-- were never used.  A channel that is closed and empty stays
 -- so: its core channel is freed at once, and FINAL stands in for it (which is
 -- shared, and so takes no slot numbers).
 
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
 local time = require "treadle.time"
@@ -21,8 +22,8 @@ local C, const = library.C, library.const
 
 local state, hold, fail = park.state, park.hold, park.fail
 local deadline = time.deadline
-local misuse = errors.misuse
-local tonumber, setmetatable = tonumber, setmetatable
+local misuse, wrong = errors.misuse, class.wrong
+local tonumber, getmetatable, setmetatable = tonumber, getmetatable, setmetatable
 
 local FOREVER, ECLOSED, EINVAL = const.TDL_FOREVER, const.TDL_ECLOSED, const.TDL_EINVAL
 local NO_TASK = park.NO_TASK
@@ -38,16 +39,24 @@ C.tdl_chan_close(FINAL)
 --- A case for treadle.select.
 ---@class treadle.Op
 ---@field kind integer|"after"|"join"|"wait"
+---@field take nil|fun(object: any): any, string|nil of a "wait": takes what was waited for; nil: another has it
 
 --- A channel of one lua_State, from treadle.chan.
 ---@class treadle.Chan
 ---@field ptr ffi.cdata* tdl_chan
 local Chan = {}
 Chan.__index = Chan
+class.public(Chan, "chan", "send recv load sent settled received drained")
+
+--- As many new slots as there are: so that a loop which is compiled early has seen slots come from the list.
+local function grow(links, slot)
+  for i = slot, 2 * slot - 1 do links[i] = i + 1 end
+  return slot + 1
+end
 
 local function put(self, value)
   local slot = self.free
-  self.free = self.links[slot] or slot + 1
+  self.free = self.links[slot] or grow(self.links, slot)
   self.values[slot] = value
   return slot
 end
@@ -87,6 +96,7 @@ end
 ---@return true|nil sent
 ---@return string|nil err "closed", "cancelled", "timeout"
 function Chan:send(value, timeout)
+  if getmetatable(self) ~= Chan then wrong(Chan, "send", self) end
   local slot = put(self, value)
   ref.u.i = slot
   local rc = C.tdl_chan_send_start(state.host, state.id, self.ptr, ref, timeout and deadline(timeout) or FOREVER)
@@ -110,6 +120,7 @@ end
 ---@return boolean|nil ok true: a value; false: the channel is closed and drained; nil: see err
 ---@return string|nil err "cancelled", "timeout"
 function Chan:recv(timeout)
+  if getmetatable(self) ~= Chan then wrong(Chan, "recv", self) end
   local rc = C.tdl_chan_recv_start(state.host, state.id, self.ptr, timeout and deadline(timeout) or FOREVER)
   if rc == 0 then return taken(self) end
   return recv_slow(self, rc)

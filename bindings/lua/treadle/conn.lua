@@ -15,6 +15,7 @@
 
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local option = require "treadle.option"
 local park = require "treadle.park"
@@ -22,9 +23,10 @@ local time = require "treadle.time"
 local C, const = library.C, library.const
 
 local state, hold, fail, spend = park.state, park.hold, park.fail, park.spend
-local misuse = errors.misuse
+local misuse, wrong = errors.misuse, class.wrong
 local ffi_string = ffi.string
 local type, select, tonumber, tostring, concat = type, select, tonumber, tostring, table.concat
+local getmetatable = getmetatable
 
 local SOME, EXACT, LINE, ALL = const.TDL_FILL_SOME, const.TDL_FILL_EXACT, const.TDL_FILL_LINE, const.TDL_FILL_ALL
 local EINVAL, ECLOSED = const.TDL_EINVAL, const.TDL_ECLOSED
@@ -41,6 +43,7 @@ local LF, CR = 10, 13
 ---@field ptr ffi.cdata* tdl_conn, NULL when closed
 local Conn = {}
 Conn.__index = Conn
+class.public(Conn, "conn", "read read_some write")
 option.mix_into(Conn, NO_CONN, C.tdl_conn_option, C.tdl_conn_set_option)
 
 --- Makes a string of the first n buffered bytes and drops `used` of them.
@@ -130,6 +133,7 @@ end
 ---@return string|nil err "closed" (end of the stream, or closed here), "timeout", "cancelled", "too long", "connection reset", …
 ---@return string|nil partial with an error: what had arrived; it is consumed
 function Conn:read(what, max)
+  if getmetatable(self) ~= Conn then wrong(Conn, "read", self) end
   if type(what) == "number" then
     check_size(what, "the length to read")
     if what == 0 then
@@ -153,6 +157,7 @@ end
 ---@return string|nil err "closed" at the end of the stream; else as for read
 ---@return string|nil partial "" with an error
 function Conn:read_some(max)
+  if getmetatable(self) ~= Conn then wrong(Conn, "read_some", self) end
   local limit = max == nil and SOME_DEFAULT or check_size(max, "the limit")
   if limit == 0 then misuse "read_some expects a limit of at least one byte" end
   spend()
@@ -234,6 +239,7 @@ end
 ---@return string|nil err "closed", "timeout", "cancelled", "broken pipe", "connection reset", …
 ---@return integer|nil written with an error: bytes that went out
 function Conn:write(text, ...)
+  if getmetatable(self) ~= Conn then wrong(Conn, "write", self) end
   if type(text) ~= "string" or select("#", ...) > 0 then return write_many(self, text, ...) end
   return write_text(self, text)
 end

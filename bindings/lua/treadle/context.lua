@@ -7,6 +7,7 @@
 
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
 local shared = require "treadle.shared"
@@ -29,6 +30,7 @@ local FOREVER, ENOMEM = const.TDL_FOREVER, const.TDL_ENOMEM
 ---@field why any the cause it was ended with
 local Context = {}
 Context.__index = Context
+class.public(Context, "context")
 
 local function derive(parent, ptr)
   if ptr == nil then error("treadle: " .. errors.text[ENOMEM], 0) end
@@ -146,6 +148,7 @@ end
 ---@field started boolean
 local After = {}
 After.__index = After
+class.public(After, "after")
 
 --- Keeps the function from being called. True when it was not called and will not be.
 ---@return boolean stopped

@@ -7,6 +7,7 @@
 
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local names = require "treadle.names"
 local option = require "treadle.option"
@@ -36,6 +37,7 @@ local text = ffi.new("char[?]", 256)
 ---@field network string
 local Dgram = {}
 Dgram.__index = Dgram
+class.public(Dgram, "socket")
 option.mix_into(Dgram, NO_DGRAM, C.tdl_dgram_option, C.tdl_dgram_set_option)
 
 local function failed(self, rc, _) -- _ is kept until now: what the operation pointed to

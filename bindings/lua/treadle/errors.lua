@@ -121,12 +121,13 @@ M.CANCELLED = setmetatable({}, {
 
 local ours = debug.getinfo(1, "S").source:match("^(.*/)") or "\0"
 
---- Raises an error at the line, outside this library, that made the call.
+--- Raises an error at the line, outside this library, that made the call; where that was a tail call
+--- or pcall's, at the one that called for it.
 ---@param message string
 function M.misuse(message)
   local level = 2
   local frame = debug.getinfo(level, "S")
-  while frame and frame.source:sub(1, #ours) == ours do
+  while frame and (frame.what == "C" or frame.source:sub(1, #ours) == ours) do
     level = level + 1
     frame = debug.getinfo(level, "S")
   end

@@ -7,6 +7,7 @@
 
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
 local time = require "treadle.time"
@@ -23,6 +24,7 @@ local NO_FD = ffi.cast("tdl_fd *", nil)
 ---@field ptr ffi.cdata* tdl_fd, NULL when closed
 local Fd = {}
 Fd.__index = Fd
+class.public(Fd, "fd")
 
 local function failed(self, rc)
   if rc == EINVAL and self.ptr == NO_FD and state.id ~= park.NO_TASK then rc = ECLOSED end

@@ -8,6 +8,7 @@
 
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
 local time = require "treadle.time"
@@ -52,6 +53,7 @@ end
 ---@field path string
 local File = {}
 File.__index = File
+class.public(File, "file")
 
 local function refused(self, verb, rc, keep)
   if rc == EINVAL and self.ptr == NO_FILE and state.id ~= park.NO_TASK then rc = ECLOSED end

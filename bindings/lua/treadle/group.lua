@@ -5,6 +5,7 @@
 -- kept here.  A single flight joins the goroutines of one lua_State.
 
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local context = require "treadle.context"
 local park = require "treadle.park"
@@ -28,6 +29,7 @@ local EAGAIN, ECANCELED = const.TDL_EAGAIN, const.TDL_ECANCELED
 ---@field err any of the first that failed
 local ErrGroup = {}
 ErrGroup.__index = ErrGroup
+class.public(ErrGroup, "group")
 
 local function start(self, rc, f, n, ...)
   if rc == 0 then return task.spawn(self, f, n, ...) end
@@ -100,6 +102,7 @@ end
 ---@field flights table<string, table> by key: { n =, results =, ok = }, of work in progress
 local SingleFlight = {}
 SingleFlight.__index = SingleFlight
+class.public(SingleFlight, "flight")
 
 local function keep(flight, ok, ...)
   flight.ok, flight.n, flight.results = ok, select("#", ...), { ... }

@@ -9,6 +9,7 @@
 -- longer than step said.
 
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local loop = require "treadle.loop"
 local park = require "treadle.park"
@@ -24,6 +25,7 @@ local M = {}
 ---@class treadle.Guest
 local Guest = {}
 Guest.__index = Guest
+class.public(Guest, "guest")
 
 ---@class treadle.GuestOptions
 ---@field on_error fun(task: treadle.Task, err: any, trace: string)|nil told of each error that ends a goroutine
@@ -93,5 +95,7 @@ function Guest:close()
   self.open = false
   if not fine then error(err, 0) end
 end
+
+class.check()
 
 return M

@@ -18,6 +18,7 @@
 local library = require "treadle.library"
 local buffered = require "treadle.buffered"
 local chan = require "treadle.chan"
+local class = require "treadle.class"
 local context = require "treadle.context"
 local debugging = require "treadle.debugging"
 local dgram = require "treadle.dgram"
@@ -44,6 +45,8 @@ local timer = require "treadle.timer"
 local tls = require "treadle.tls"
 local tune = require "treadle.tune"
 local worker = require "treadle.worker"
+
+class.check() -- all methods are there now
 
 ---@class treadle
 return {

@@ -10,6 +10,7 @@
 local ffi = require "ffi"
 local library = require "treadle.library"
 local conn = require "treadle.conn"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local fs = require "treadle.fs"
 local park = require "treadle.park"
@@ -55,7 +56,15 @@ local function at_end(from, err)
   return err == "closed" and not gone(from)
 end
 
-local M = { check_reader = check_reader, check_writer = check_writer, check_count = check_count, at_end = at_end }
+--- What a reader of another one says when that has nothing more: as it is gone here, so is that one.
+---@return nil
+---@return string err
+local function over(self, from, err)
+  if err == "closed" and gone(from) then self.ptr = from.ptr end
+  return nil, err
+end
+
+local M = { check_reader = check_reader, check_writer = check_writer, check_count = check_count, at_end = at_end, over = over }
 
 -- -- Copying --------------------------------------------------------------------
 
@@ -103,6 +112,7 @@ end
 ---@field left integer bytes that may still come
 local Limit = {}
 Limit.__index = Limit
+class.public(Limit, "reader")
 
 --- Reads what is there, within the limit.
 ---@param max integer|nil most bytes
@@ -111,9 +121,9 @@ Limit.__index = Limit
 function Limit:read_some(max)
   if self.left <= 0 then return nil, "closed" end
   local data, err = self.from:read_some(min(max or CHUNK, self.left))
-  if data then self.left = self.left - #data end
-  if not data and err == "closed" and gone(self.from) then self.ptr = self.from.ptr end
-  return data, err
+  if not data then return over(self, self.from, err) end
+  self.left = self.left - #data
+  return data
 end
 
 function Limit:copy_to(to, n)
@@ -132,14 +142,12 @@ end
 
 local Tee = {}
 Tee.__index = Tee
+class.public(Tee, "reader")
 
 function Tee:read_some(max)
   if self.err then return nil, self.err end
   local data, err = self.from:read_some(max or CHUNK)
-  if not data then
-    if gone(self.from) then self.ptr = self.from.ptr end
-    return nil, err
-  end
+  if not data then return over(self, self.from, err) end
   local ok, failure = self.to:write(data)
   if not ok then self.err = failure end
   return data
@@ -156,15 +164,14 @@ end
 
 local Readers = {}
 Readers.__index = Readers
+class.public(Readers, "reader")
 
 function Readers:read_some(max)
   while self[self.at] do
-    local data, err = self[self.at]:read_some(max or CHUNK)
+    local from = self[self.at]
+    local data, err = from:read_some(max or CHUNK)
     if data then return data end
-    if not at_end(self[self.at], err) then
-      if err == "closed" then self.ptr = self[self.at].ptr end
-      return nil, err
-    end
+    if not at_end(from, err) then return over(self, from, err) end
     self.at = self.at + 1
   end
   return nil, "closed"
@@ -193,6 +200,7 @@ end
 
 local Text = {}
 Text.__index = Text
+class.public(Text, "reader")
 
 function Text:read_some(max)
   if self.at > #self.text then return nil, "closed" end
@@ -213,6 +221,7 @@ end
 
 local Writers = {}
 Writers.__index = Writers
+class.public(Writers, "writer")
 
 function Writers:write(data)
   for i = 1, #self do
@@ -235,6 +244,7 @@ end
 ---@class treadle.Collector: treadle.Writer
 local Collector = {}
 Collector.__index = Collector
+class.public(Collector, "collector")
 
 --- Keeps it.
 ---@param data string

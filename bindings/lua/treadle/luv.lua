@@ -8,6 +8,7 @@
 -- left to do and no goroutine is there.  Goroutines run in it, between its own
 -- callbacks.
 
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local guest = require "treadle.guest"
 
@@ -17,6 +18,7 @@ local M = {}
 ---@field guest treadle.Guest
 local LuvGuest = {}
 LuvGuest.__index = LuvGuest
+class.public(LuvGuest, "guest")
 
 local function nothing() end
 
@@ -59,5 +61,7 @@ function LuvGuest:close()
   self.handles = nil
   self.guest:close()
 end
+
+class.check()
 
 return M

@@ -7,6 +7,7 @@
 
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local conn = require "treadle.conn"
 local names = require "treadle.names"
@@ -20,7 +21,7 @@ local state, hold, fail, spend = park.state, park.hold, park.fail, park.spend
 local misuse = errors.misuse
 local adopt = conn.adopt
 
-local EINVAL, ECLOSED = const.TDL_EINVAL, const.TDL_ECLOSED
+local EINVAL, ECLOSED, EAGAIN = const.TDL_EINVAL, const.TDL_ECLOSED, const.TDL_EAGAIN
 local NO_LISTENER = ffi.cast("tdl_listener *", nil)
 local BACK_OFF = 10 * const.TDL_MILLISECOND
 
@@ -30,11 +31,11 @@ local BACK_OFF = 10 * const.TDL_MILLISECOND
 ---@field tls treadle.TlsConfig|nil what it accepts is given this
 local Listener = {}
 Listener.__index = Listener
+class.public(Listener, "listener")
 option.mix_into(Listener, NO_LISTENER, C.tdl_listener_option, C.tdl_listener_set_option)
 
 --- The connection that was accepted.
-local function accepted(self)
-  local c = adopt()
+local function accepted(self, c)
   local tls = self.tls
   if not tls then return c end
   local rc = C.tdl_conn_set_tls(c.ptr, tls.ptr, nil, nil)
@@ -43,11 +44,15 @@ local function accepted(self)
   return nil, fail(rc)
 end
 
-local function accept_slow(self, rc)
-  rc = hold(rc)
-  if rc == 0 then return accepted(self) end
+local function failed_here(self, rc)
   if rc == EINVAL and self.ptr == NO_LISTENER and state.id ~= park.NO_TASK then rc = ECLOSED end
   return nil, fail(rc)
+end
+
+local function accept_slow(self, rc)
+  rc = hold(rc)
+  if rc == 0 then return accepted(self, adopt()) end
+  return failed_here(self, rc)
 end
 
 --- Waits for a connection and takes it.
@@ -57,9 +62,30 @@ function Listener:accept()
   if self.seconds then C.tdl_listener_set_deadline(self.ptr, time.deadline(self.seconds)) end
   spend()
   local rc = C.tdl_listener_accept_start(state.host, state.id, self.ptr)
-  if rc == 0 then return accepted(self) end
+  if rc == 0 then return accepted(self, adopt()) end
   return accept_slow(self, rc)
 end
+
+local function acceptable(self)
+  if self.seconds then C.tdl_listener_set_deadline(self.ptr, time.deadline(self.seconds)) end
+  local rc = hold(C.tdl_listener_wait_start(state.host, state.id, self.ptr))
+  if rc == 0 then return true end
+  return failed_here(self, rc)
+end
+
+--- What select does when somebody is there; nil and nil: another goroutine was quicker.
+local function take(self)
+  local out = ffi.new "tdl_conn *[1]"
+  local rc = C.tdl_listener_try_accept(self.ptr, out)
+  if rc == 0 then return accepted(self, conn.wrap(out[0])) end
+  if rc == EAGAIN then return nil end
+  return failed_here(self, rc)
+end
+
+--- For treadle.select: fires when there is a connection, which is its value. When another case fires,
+--- none has been taken.
+---@return treadle.Op
+function Listener:accept_op() return { kind = "wait", wait = acceptable, take = take, object = self } end
 
 local function next_conn(self)
   while true do

@@ -7,6 +7,7 @@
 local bit = require "bit"
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local conn = require "treadle.conn"
 local park = require "treadle.park"
@@ -104,6 +105,7 @@ end
 ---@field stderr treadle.Conn|nil
 local Process = {}
 Process.__index = Process
+class.public(Process, "process")
 
 --- For treadle.select: fires when it has ended; the value is the status. (wait tells more, and does not wait then.)
 ---@return treadle.Op
@@ -239,6 +241,7 @@ end
 ---@field chan treadle.SharedChan of their numbers, for select
 local Signals = {}
 Signals.__index = Signals
+class.public(Signals, "signals")
 
 --- The next signal's number; waits for it.
 ---@param timeout number|nil seconds
@@ -312,6 +315,7 @@ local NAME = 4096
 ---@field ptr ffi.cdata* tdl_watch, NULL when closed
 local Watch = {}
 Watch.__index = Watch
+class.public(Watch, "watch")
 
 local function kind_of(what)
   if bit.band(what, const.TDL_WATCH_LOST) ~= 0 then return "lost" end

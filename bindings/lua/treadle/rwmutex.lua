@@ -6,6 +6,7 @@
 -- and that as long as anybody waits for it.
 
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
 local time = require "treadle.time"
@@ -24,6 +25,7 @@ local FOREVER = const.TDL_FOREVER
 ---@field ptr ffi.cdata* tdl_rwmutex
 local RWMutex = {}
 RWMutex.__index = RWMutex
+class.public(RWMutex, "rwmutex")
 
 --- Waits until nobody reads or writes, and takes the lock for writing.
 ---@param timeout number|nil seconds to wait at most; nil: no limit
@@ -76,6 +78,7 @@ end
 ---@field ptr ffi.cdata* tdl_once
 local Once = {}
 Once.__index = Once
+class.public(Once, "once")
 
 local function finish(self, ok, ...)
   C.tdl_once_end(self.ptr)

@@ -5,6 +5,7 @@
 -- when its own goroutine is cancelled meanwhile (it cancels them then).
 
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
 local task = require "treadle.task"
@@ -25,6 +26,7 @@ local ETIMEDOUT, ECANCELED, FOREVER = const.TDL_ETIMEDOUT, const.TDL_ECANCELED, 
 ---@field broken boolean an error has cancelled everything in it
 local Scope = {}
 Scope.__index = Scope
+class.public(Scope, "scope")
 
 --- Starts f(...) as a goroutine of this scope.
 ---@param f function

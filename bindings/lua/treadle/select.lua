@@ -3,7 +3,8 @@
 --
 -- Channel cases and ends of goroutines go to the core's select; the earliest
 -- after_op is its deadline. For what else one may wait for (kind "wait": a connection, a descriptor,
--- a process) a goroutine waits meanwhile, in a way that takes nothing, and its end is the case.
+-- a process, a listener) a goroutine waits meanwhile, in a way that takes nothing, and its end is the case;
+-- what there is to take (`take`) is taken after that.
 --
 -- Invariants: the arrays are read by the core before a start returns, so one set
 -- serves all.  What was loaded for a send case is released and settled exactly
@@ -159,9 +160,12 @@ local function wait_for(op, told)
   told.value, told.err = op.wait(op.object)
 end
 
---- A select in which goroutines wait for some of the operations.
-local function select_waiting(ops)
-  local all, told, waiting = {}, {}, {}
+--- The operations, with a goroutine for each that one has to wait for; an after_op counts from `begun`.
+---@return table all
+---@return table told what each goroutine will tell, by index
+---@return treadle.Task[] waiters
+local function with_waiters(ops, begun)
+  local all, told, waiters = {}, {}, {}
   for i = 1, #ops do
     local op = ops[i]
     all[i] = op
@@ -169,24 +173,40 @@ local function select_waiting(ops)
       told[i] = {}
       local waiter = task.spawn(nil, wait_for, 2, op, told[i])
       waiter:set_name "select"
-      waiting[#waiting + 1] = waiter
+      waiters[#waiters + 1] = waiter
       all[i] = waiter:join_op()
+    elseif op.kind == "after" then
+      all[i] = { kind = "after", seconds = op.seconds + begun - time.now() }
     end
   end
-  local fine, i, value, ok = pcall(M.select, all)
-  for _, waiter in ipairs(waiting) do waiter:cancel() end
-  if not fine then error(i, 0) end
-  local result = told[i]
-  if not result then return i, value, ok end
-  if result.err then return i, result.err, false end
-  return i, result.value, true
+  return all, told, waiters
+end
+
+--- A select in which goroutines wait for some of the operations. What they wait for may be taken by others
+--- before it is taken here: then all begins again.
+local function select_waiting(ops)
+  local begun = time.now()
+  while true do
+    local all, told, waiters = with_waiters(ops, begun)
+    hold(C.tdl_yield_start(state.host, state.id)) -- they look: what is ready at once has its chance beside the channels
+    local fine, i, value, ok = pcall(M.select, all)
+    for _, waiter in ipairs(waiters) do waiter:cancel() end
+    if not fine then error(i, 0) end
+    local result = told[i]
+    if not result then return i, value, ok end
+    local err = result.err
+    value = result.value
+    if not err and ops[i].take then value, err = ops[i].take(ops[i].object) end
+    if err then return i, err, false end
+    if value then return i, value, true end
+  end
 end
 
 --- Waits until one of the operations can go ahead, and carries it out; among
 --- several that can, the choice is random.
 ---@param ops treadle.Op[] of recv_op, send_op, join_op, after_op, readable_op, …; none: waits for ever
 ---@return integer|nil i index of the operation; nil: see the third result
----@return any value received; of a join_op the first result or the error; of a wait_op the status
+---@return any value received; of a join_op the first result or the error; of a wait_op the status; of an accept_op the connection
 ---@return boolean|string|nil ok false when the channel is closed (a join_op: the goroutine failed; one that is
 ---waited for: it failed, and the value is the error); "cancelled" with i nil
 function M.select(ops)
@@ -207,7 +227,7 @@ function M.select(ops)
 end
 
 --- Carries out one of the operations if any can go ahead now; never waits.
----@param ops treadle.Op[] but none of a connection, descriptor or process
+---@param ops treadle.Op[] but none of a connection, listener, descriptor or process
 ---@return integer|nil i nil when nothing is ready
 ---@return any value
 ---@return boolean|nil ok as for select

@@ -11,6 +11,7 @@
 local ffi = require "ffi"
 local library = require "treadle.library"
 local conn = require "treadle.conn"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
 local scope = require "treadle.scope"
@@ -32,6 +33,7 @@ local NO_CONN = ffi.cast("tdl_conn *", nil)
 ---@field handlers treadle.Handlers
 local Server = {}
 Server.__index = Server
+class.public(Server, "server")
 
 --- The goroutines that serve, as their owner.
 ---@class treadle.Handlers

@@ -8,6 +8,7 @@
 
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local chan = require "treadle.chan"
 local park = require "treadle.park"
@@ -18,7 +19,8 @@ local C, const = library.C, library.const
 local state, hold, fail = park.state, park.hold, park.fail
 local encode, decode = value.encode, value.decode
 local deadline = time.deadline
-local misuse = errors.misuse
+local misuse, wrong = errors.misuse, class.wrong
+local getmetatable = getmetatable
 
 local FOREVER, ECLOSED, BYTES = const.TDL_FOREVER, const.TDL_ECLOSED, const.TDL_BYTES
 
@@ -28,6 +30,7 @@ local scratch = ffi.new "tdl_val" -- dead after every start
 ---@class treadle.SharedChan: treadle.Chan
 local Shared = {}
 Shared.__index = Shared
+class.public(Shared, "chan", "send recv load sent settled received drained")
 
 local function send_slow(self, rc)
   rc = hold(rc)
@@ -42,6 +45,7 @@ end
 ---@return true|nil sent
 ---@return string|nil err "closed", "cancelled", "timeout"
 function Shared:send(item, timeout)
+  if getmetatable(self) ~= Shared then wrong(Shared, "send", self) end
   local limit = timeout and deadline(timeout) or FOREVER
   encode(scratch, item)
   local rc = C.tdl_chan_send_start(state.host, state.id, self.ptr, scratch, limit)
@@ -63,6 +67,7 @@ end
 ---@return boolean|nil ok true: a value; false: the channel is closed and drained; nil: see err
 ---@return string|nil err "cancelled", "timeout"
 function Shared:recv(timeout)
+  if getmetatable(self) ~= Shared then wrong(Shared, "recv", self) end
   local rc = C.tdl_chan_recv_start(state.host, state.id, self.ptr, timeout and deadline(timeout) or FOREVER)
   if rc == 0 then return decode(state.outcomes[state.cur].val), true end
   return recv_slow(self, rc)

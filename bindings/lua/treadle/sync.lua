@@ -6,6 +6,7 @@
 -- as anybody waits for it (see wait_slow in park.lua).
 
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
 local task = require "treadle.task"
@@ -28,6 +29,7 @@ local MAX_COUNT = 2 ^ 31 - 1
 ---@field ptr ffi.cdata* tdl_mutex
 local Mutex = {}
 Mutex.__index = Mutex
+class.public(Mutex, "mutex")
 
 --- Waits until the lock is free and takes it. Goroutines (threads, …) that wait for each other's mutexes are
 --- named on stderr after a second; for the one whose call closed the circle that is an error.
@@ -67,6 +69,7 @@ end
 ---@field mutex treadle.Mutex lives as long as the core's condition, which points to it
 local Cond = {}
 Cond.__index = Cond
+class.public(Cond, "cond")
 
 --- Unlocks the mutex, waits until it is signalled, and locks the mutex again: it
 --- is held whatever is returned. First come, first woken. That it was signalled
@@ -103,6 +106,7 @@ end
 ---@field ptr ffi.cdata* tdl_sema
 local Semaphore = {}
 Semaphore.__index = Semaphore
+class.public(Semaphore, "semaphore")
 
 --- Checks a number of permits.
 local function permits(n)
@@ -146,6 +150,7 @@ end
 ---@field ptr ffi.cdata* tdl_waitgroup
 local WaitGroup = {}
 WaitGroup.__index = WaitGroup
+class.public(WaitGroup, "waitgroup")
 
 --- Adds n (which may be negative) to the counter. An error when it would become negative.
 ---@param n integer|nil 1 when nil

@@ -10,6 +10,7 @@
 --   * Coroutines are pooled, boundedly, and only those whose function returned.
 
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local frame = require "treadle.frame"
 local park = require "treadle.park"
@@ -43,6 +44,7 @@ local DONE = {}
 ---@field owner treadle.Owner|nil
 local Task = {}
 Task.__index = Task
+class.public(Task, "task")
 
 --- Whoever started a goroutine and wants to know of its end.
 ---@class treadle.Owner

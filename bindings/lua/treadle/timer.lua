@@ -8,6 +8,7 @@
 
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local chan = require "treadle.chan"
 local park = require "treadle.park"
@@ -29,6 +30,7 @@ local FOREVER, ENOMEM = const.TDL_FOREVER, const.TDL_ENOMEM
 ---@field run integer the run whose host keeps its time
 local Timer = {}
 Timer.__index = Timer
+class.public(Timer, "timer")
 
 --- When it fires first; nil is no time here.
 local function first(delay)
@@ -128,6 +130,7 @@ function Timer:drained() end -- luacheck: ignore 212
 ---@field waiter treadle.Task|nil waits for the timer
 local AfterFunc = {}
 AfterFunc.__index = AfterFunc
+class.public(AfterFunc, "timer")
 
 local function await(self)
   self.waiter = task.spawn(nil, function()

@@ -18,6 +18,7 @@
 
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
 local shared = require "treadle.shared"
@@ -181,6 +182,7 @@ end
 ---@class treadle.Workers: { [integer]: treadle.Task }
 local Workers = {}
 Workers.__index = Workers
+class.public(Workers, "workers")
 
 --- Waits for all. When one fails the others are cancelled.
 ---@return true|nil ok
