@@ -17,7 +17,7 @@
  * wait, and the clock. Faults are injected there, and in what is done with the
  * descriptors.
  */
-#include "sys/sys.h"
+#include "sys/service.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -163,10 +163,10 @@ static int open_loop(tdl_poller *p) {
     if (!l) return TDL_ENOMEM;
     tdl_lock_init(&l->lock, RANK_BACKEND);
     l->fresh.before = l->fresh.after = &l->fresh;
-    int r = uv_loop_init(&l->uv);
-    if (r < 0) goto no_loop;
+    int r = tdl_service(SERVICE_LOOP, NULL);
+    if (r < 0 || (r = uv_loop_init(&l->uv)) < 0) goto no_loop;
     l->uv.data = l;
-    if ((r = uv_async_init(&l->uv, &l->wake, on_wake)) < 0) goto no_async;
+    if ((r = tdl_service(SERVICE_LOOP, NULL)) < 0 || (r = uv_async_init(&l->uv, &l->wake, on_wake)) < 0) goto no_async;
     p->state = l;
     p->fd = uv_backend_fd(&l->uv);
     return 0;
@@ -237,7 +237,7 @@ static int put(struct loop *l, int fd, uint64_t data, int asked, bool lasts) {
     if (l->by_fd[fd]) return -EEXIST;
     handle *h = tdl_alloc_zeroed(sizeof *h);
     if (!h) return TDL_ENOMEM;
-    if ((r = uv_poll_init(&l->uv, &h->poll, fd)) < 0) {
+    if ((r = tdl_service(SERVICE_HANDLE, NULL)) < 0 || (r = uv_poll_init(&l->uv, &h->poll, fd)) < 0) {
         tdl_sys.release(h);
         return r;
     }

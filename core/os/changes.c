@@ -13,7 +13,7 @@
 
 #include "os/loop.h"
 #include "sys/pool.h"
-#include "sys/sys.h"
+#include "sys/service.h"
 
 enum { MOST_CHANGES = 4096 };
 
@@ -93,7 +93,8 @@ static void close_event(tdl_loop_call *c, uv_loop_t *loop) {
 static void open_event(tdl_loop_call *c, uv_loop_t *loop) {
     tdl_watch *w = TDL_CONTAINER(c, tdl_watch, open);
     uv_fs_event_init(loop, &w->event); /* does nothing that could fail */
-    int r = uv_fs_event_start(&w->event, on_change, w->path, 0);
+    int r = tdl_service(SERVICE_CHANGES, NULL);
+    if (r == 0) r = uv_fs_event_start(&w->event, on_change, w->path, 0);
     tdl_lock_take(&w->lock);
     w->opened = 1;
     w->code = r;

@@ -12,7 +12,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "sys/service.h"
+
 int tdl_exit_open(tdl_exit *e, pid_t pid) {
+    int no = tdl_service(SERVICE_PIDFD, NULL);
+    if (no < 0) return no;
     e->fd = (int)syscall(SYS_pidfd_open, pid, 0);
     return e->fd < 0 ? -errno : 0;
 }
@@ -33,7 +37,8 @@ static void on_event(uv_poll_t *h, int status, int events) {
 }
 
 int tdl_exit_watch(tdl_exit *e, uv_loop_t *loop) {
-    int r = uv_poll_init(loop, &e->poll, e->fd);
+    int r = tdl_service(SERVICE_HANDLE, NULL);
+    if (r == 0) r = uv_poll_init(loop, &e->poll, e->fd);
     return r < 0 ? r : uv_poll_start(&e->poll, UV_READABLE, on_event);
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "os/fs.h"
+#include "sys/service.h"
 #include "sys/sys.h"
 
 enum { CHUNK = 65536 };
@@ -23,22 +24,33 @@ static void fresh(tdl_fs *r) {
 }
 
 static int open_file(tdl_fs *r, const char *path, int flags, int mode) {
+    int no = tdl_service(SERVICE_OPEN, NULL);
+    if (no < 0) return no;
     fresh(r);
     return uv_fs_open(NULL, &r->req, path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, mode, NULL);
 }
 
+/* The one call that libuv does not repeat when a signal interrupts it. */
 static int64_t read_some(tdl_fs *r, int fd, char *to, size_t n, int64_t offset) {
-    uv_buf_t buf = uv_buf_init(to, (unsigned)n);
-    fresh(r);
-    return uv_fs_read(NULL, &r->req, fd, &buf, 1, offset, NULL);
+    int64_t k;
+    do {
+        if ((k = tdl_service(SERVICE_READ, &n)) < 0) continue;
+        uv_buf_t buf = uv_buf_init(to, (unsigned)n);
+        fresh(r);
+        k = uv_fs_read(NULL, &r->req, fd, &buf, 1, offset, NULL);
+    } while (k == -EINTR);
+    return k;
 }
 
 static int64_t write_all(tdl_fs *r, int fd, const char *from, size_t n, int64_t offset) {
     size_t at = 0;
     while (at < n) {
-        uv_buf_t buf = uv_buf_init((char *)(uintptr_t)(from + at), (unsigned)(n - at));
+        size_t left = n - at;
+        int64_t k = tdl_service(SERVICE_WRITE, &left);
+        if (k < 0) return k;
+        uv_buf_t buf = uv_buf_init((char *)(uintptr_t)(from + at), (unsigned)left);
         fresh(r);
-        int64_t k = uv_fs_write(NULL, &r->req, fd, &buf, 1, offset < 0 ? -1 : offset + (int64_t)at, NULL);
+        k = uv_fs_write(NULL, &r->req, fd, &buf, 1, offset < 0 ? -1 : offset + (int64_t)at, NULL);
         if (k < 0) return k;
         at += (size_t)k;
     }
@@ -46,6 +58,8 @@ static int64_t write_all(tdl_fs *r, int fd, const char *from, size_t n, int64_t 
 }
 
 static int64_t sync_fd(tdl_fs *r, int fd, bool data_only) {
+    int no = tdl_service(SERVICE_SYNC, NULL);
+    if (no < 0) return no;
     fresh(r);
     return data_only ? uv_fs_fdatasync(NULL, &r->req, fd, NULL) : uv_fs_fsync(NULL, &r->req, fd, NULL);
 }
@@ -59,7 +73,8 @@ static int64_t slurp(tdl_fs *r) {
     int fd = open_file(r, r->path, O_RDONLY, 0);
     if (fd < 0) return fd;
     fresh(r);
-    int64_t k = uv_fs_fstat(NULL, &r->req, fd, NULL);
+    int64_t k = tdl_service(SERVICE_STAT, NULL);
+    if (k == 0) k = uv_fs_fstat(NULL, &r->req, fd, NULL);
     if (k == 0 && S_ISREG(r->req.statbuf.st_mode) && r->req.statbuf.st_size > 0) {
         room = (size_t)r->req.statbuf.st_size + 1;
         if (room - 1 > limit) k = TDL_ETOOLONG;
@@ -88,6 +103,7 @@ static int64_t spill_to(tdl_fs *r, int fd, bool synced) {
     int64_t k = write_all(r, fd, r->bytes, r->n, -1);
     if (k >= 0 && synced) k = sync_fd(r, fd, false);
     int64_t end = tdl_sys.close(fd);
+    if (end == -EINTR) end = 0; /* it is closed */
     return k < 0 ? k : end;
 }
 
@@ -114,9 +130,13 @@ static int64_t spill(tdl_fs *r) {
     int fd = open_beside(r);
     if (fd < 0) return fd;
     int64_t k = spill_to(r, fd, true);
-    fresh(r);
-    if (k >= 0 && !(r->flags & TDL_WRITE_EXCLUSIVE)) return uv_fs_rename(NULL, &r->req, r->other, r->path, NULL);
-    if (k >= 0) k = uv_fs_link(NULL, &r->req, r->other, r->path, NULL);
+    bool renames = !(r->flags & TDL_WRITE_EXCLUSIVE);
+    if (k >= 0 && (k = tdl_service(SERVICE_CHANGE, NULL)) == 0) {
+        fresh(r);
+        k = renames ? uv_fs_rename(NULL, &r->req, r->other, r->path, NULL)
+                    : uv_fs_link(NULL, &r->req, r->other, r->path, NULL);
+        if (renames && k == 0) return 0;
+    }
     fresh(r);
     uv_fs_unlink(NULL, &r->req, r->other, NULL);
     return k;
@@ -128,6 +148,8 @@ static double seconds(int64_t ns) { return (double)(ns / NS) + (double)(ns % NS)
 
 /* libuv's times are doubles, which lose what is below 200 ns: so the call is made here. */
 static int64_t set_times(tdl_fs *r) {
+    int no = tdl_service(SERVICE_CHANGE, NULL);
+    if (no < 0) return no;
     struct timespec t[2] = {{r->a / NS, r->a % NS}, {r->b / NS, r->b % NS}};
     for (int i = 0; i < 2; i++) {
         if (t[i].tv_nsec >= 0) continue;
@@ -153,23 +175,41 @@ static int open_flags(int f) {
 }
 
 static int64_t stat_path(tdl_fs *r) {
+    int no = tdl_service(SERVICE_STAT, NULL);
+    if (no < 0) return no;
     fresh(r);
     if (r->file) return uv_fs_fstat(NULL, &r->req, r->file->fd, NULL);
     return r->flags ? uv_fs_stat(NULL, &r->req, r->path, NULL) : uv_fs_lstat(NULL, &r->req, r->path, NULL);
 }
 
 static int64_t scan(tdl_fs *r) {
+    int64_t k = tdl_service(SERVICE_SCAN, NULL);
+    if (k < 0) return k;
     fresh(r);
-    int64_t k = uv_fs_scandir(NULL, &r->req, r->path, 0, NULL);
+    k = uv_fs_scandir(NULL, &r->req, r->path, 0, NULL);
     if (k < 0) return k;
     r->dir = tdl_dir_from(&r->req);
     return r->dir ? 0 : TDL_ENOMEM;
+}
+
+static enum tdl_service service_of(int kind) {
+    switch (kind) {
+    case FS_TEMP: return SERVICE_OPEN;
+    case FS_SEND: return SERVICE_SEND;
+    case FS_COPY: return SERVICE_COPY;
+    case FS_ACCESS:
+    case FS_READLINK:
+    case FS_REALPATH: return SERVICE_LOOK;
+    default: return SERVICE_CHANGE;
+    }
 }
 
 /* Those that are one call of libuv's. */
 static int64_t simple(tdl_fs *r) {
     uv_fs_t *q = &r->req;
     const char *p = r->path, *o = r->other;
+    int no = tdl_service(service_of(r->kind), r->kind == FS_SEND ? &r->n : NULL);
+    if (no < 0) return no;
     fresh(r);
     switch (r->kind) {
     case FS_TEMP: return uv_fs_mkstemp(NULL, q, p, NULL);

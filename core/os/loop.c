@@ -7,7 +7,7 @@
 
 #include <pthread.h>
 
-#include "sys/sys.h"
+#include "sys/service.h"
 
 static tdl_lock lock = TDL_LOCK_INIT(RANK_OBJECT);
 static struct {
@@ -92,38 +92,79 @@ static void *thread_main(void *arg) {
     return arg;
 }
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int ready;
+static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic int started; /* under `starting`. Acquire reads without pair with the release: the loop is there */
 
-static void start(void) {
+static int init_async(uv_async_t *a, uv_async_cb fn) {
+    int r = tdl_service(SERVICE_LOOP, NULL);
+    return r < 0 ? r : uv_async_init(&us.loop, a, fn);
+}
+
+/* A loop that could not be started: the next call tries again. */
+static void undo(int asyncs) {
+    if (asyncs > 0) uv_close((uv_handle_t *)&us.called, NULL);
+    if (asyncs > 1) {
+        uv_close((uv_handle_t *)&us.rung, NULL);
+        uv_close((uv_handle_t *)&us.before, NULL);
+        uv_close((uv_handle_t *)&us.after, NULL);
+    }
+    uv_run(&us.loop, UV_RUN_DEFAULT);
+    uv_loop_close(&us.loop);
+}
+
+/* With `starting`. */
+static int start(void) {
     pthread_t thread;
     us.end = &us.first;
-    if ((ready = uv_loop_init(&us.loop)) < 0) return;
-    if ((ready = uv_async_init(&us.loop, &us.called, on_call)) < 0) return;
-    if ((ready = uv_async_init(&us.loop, &us.rung, on_ring)) < 0) return;
+    int asyncs = 0, r = tdl_service(SERVICE_LOOP, NULL);
+    if (r < 0 || (r = uv_loop_init(&us.loop)) < 0) return r;
+    if ((r = init_async(&us.called, on_call)) < 0) goto failed;
+    asyncs++;
+    if ((r = init_async(&us.rung, on_ring)) < 0) goto failed;
+    asyncs++;
     uv_prepare_init(&us.loop, &us.before);
     uv_prepare_start(&us.before, before_sleep);
     uv_check_init(&us.loop, &us.after);
     uv_check_start(&us.after, after_sleep);
-    if ((ready = tdl_sys.thread(thread_main, NULL, &thread)) == 0) pthread_detach(thread);
+    if ((r = tdl_sys.thread(thread_main, NULL, &thread)) < 0) goto failed;
+    pthread_detach(thread);
+    at_store_rel(&started, 1);
+    return 0;
+failed:
+    undo(asyncs);
+    return r;
 }
+
+static int start_once(void) {
+    if (at_load_acq(&started)) return 0;
+    pthread_mutex_lock(&starting);
+    int r = at_load_rlx(&started) ? 0 : start();
+    pthread_mutex_unlock(&starting);
+    return r;
+}
+
+typedef struct elsewhere {
+    tdl_waitgroup *wg;
+    int r;
+} elsewhere;
 
 /* What a pinned goroutine has done to its thread would pass to one started there. */
 static void start_elsewhere(void *arg) {
-    pthread_once(&once, start);
-    tdl_waitgroup_done(arg);
+    elsewhere *e = arg;
+    e->r = start_once();
+    tdl_waitgroup_done(e->wg);
 }
 
 int tdl_loop_ready(void) {
     if (tdl_forked()) return TDL_EFORKED;
     if (tdl_m_self()->bubble) return TDL_ESIM;
-    tdl_waitgroup *wg = at_load_rlx(&tdl_m_self()->pinned) ? tdl_waitgroup_new() : NULL;
-    if (wg && tdl_waitgroup_add(wg, 1) == 0 && tdl_go(start_elsewhere, wg)) {
-        tdl_waitgroup_wait(wg);
-        tdl_waitgroup_free(wg);
-        return ready;
+    if (at_load_acq(&started)) return 0;
+    elsewhere e = {at_load_rlx(&tdl_m_self()->pinned) ? tdl_waitgroup_new() : NULL, 0};
+    if (e.wg && tdl_waitgroup_add(e.wg, 1) == 0 && tdl_go(start_elsewhere, &e)) {
+        while (tdl_waitgroup_wait(e.wg) < 0) tdl_yield(); /* e is ours: also who is cancelled stays */
+        tdl_waitgroup_free(e.wg);
+        return e.r;
     }
-    tdl_waitgroup_free(wg);
-    pthread_once(&once, start);
-    return ready;
+    tdl_waitgroup_free(e.wg);
+    return start_once();
 }

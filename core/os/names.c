@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "net/address.h"
-#include "sys/sys.h"
+#include "sys/service.h"
 
 /* -- What is a name ---------------------------------------------------------------- */
 
@@ -54,6 +54,17 @@ int tdl_split_name(const char *address, char host[TDL_HOST_MAX], uint16_t *port)
     return 1;
 }
 
+/* What an injected error is as one of getaddrinfo's. */
+static int eai_of(int no) {
+    switch (no) {
+    case 0: return 0;
+    case -EAGAIN: return EAI_AGAIN;
+    case -ENOENT: return EAI_NONAME;
+    case -ENOMEM: return EAI_MEMORY;
+    default: errno = -no; return EAI_SYSTEM;
+    }
+}
+
 /* -- By a service thread -------------------------------------------------------------- */
 
 static int code_of(int eai) {
@@ -83,7 +94,8 @@ static void run_forth(tdl_work *w) {
         if ((unsigned char)*c >= 0x80) hints.ai_flags = AI_IDN;
     snprintf(port, sizeof port, "%u", r->port);
     errno = 0;
-    int e = getaddrinfo(r->host, port, &hints, &list);
+    int e = eai_of(tdl_service(SERVICE_FORTH, NULL));
+    if (!e) e = getaddrinfo(r->host, port, &hints, &list);
     w->result = e ? code_of(e) : keep(r, list);
     if (!e) freeaddrinfo(list);
 }
@@ -92,7 +104,8 @@ static void run_back(tdl_work *w) {
     tdl_names *r = TDL_CONTAINER(w, tdl_names, w);
     char name[NI_MAXHOST];
     errno = 0;
-    int e = getnameinfo(tdl_addr_const_sa(&r->of), r->of.length, name, sizeof name, NULL, 0, NI_NAMEREQD);
+    int e = eai_of(tdl_service(SERVICE_BACK, NULL));
+    if (!e) e = getnameinfo(tdl_addr_const_sa(&r->of), r->of.length, name, sizeof name, NULL, 0, NI_NAMEREQD);
     w->result = e ? code_of(e) : 0;
     if (e) return;
     size_t n = strlen(name) < sizeof r->host ? strlen(name) : sizeof r->host - 1;

@@ -25,7 +25,7 @@
 #include "os/process.h"
 #include "sys/pool.h"
 #include "sys/os.h"
-#include "sys/sys.h"
+#include "sys/service.h"
 
 extern char **environ;
 
@@ -60,17 +60,19 @@ static void free_pipes(tdl_process *p) {
 
 static void let_go(tdl_exit *e) { unref(TDL_CONTAINER(e, tdl_process, exit)); }
 
-/* False: it lives. */
-static bool reap(tdl_process *p) {
+/* False: it lives. error: who waits for it is told that; 0: how it has ended. */
+static bool reap(tdl_process *p, int error) {
     siginfo_t info;
     tdl_lock_take(&p->lock);
     memset(&info, 0, sizeof info);
-    int r = waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG) == 0 ? 0 : -errno;
+    int r = tdl_service(SERVICE_REAP, NULL);
+    if (r == 0) r = waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG) == 0 ? 0 : -errno;
     if (r == 0 && info.si_pid == 0) {
         tdl_unlock(&p->lock);
         return false;
     }
     p->exited = 1;
+    if (r == 0) r = error;
     p->code = r < 0 ? r : info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
     p->signum = r < 0 || info.si_code == CLD_EXITED ? 0 : info.si_status;
     tdl_node *list = tdl_queue_claim_all(&p->waiters);
@@ -80,7 +82,7 @@ static bool reap(tdl_process *p) {
 }
 
 static bool on_exit_of(tdl_exit *e) {
-    if (!reap(TDL_CONTAINER(e, tdl_process, exit))) return false;
+    if (!reap(TDL_CONTAINER(e, tdl_process, exit), 0)) return false;
     tdl_loop_active(-1);
     return true;
 }
@@ -89,10 +91,11 @@ static void watch(tdl_loop_call *c, uv_loop_t *loop) {
     tdl_process *p = TDL_CONTAINER(c, tdl_process, call);
     p->exit.look = on_exit_of;
     p->exit.over = let_go;
-    if (tdl_exit_watch(&p->exit, loop) == 0) return;
+    int r = tdl_exit_watch(&p->exit, loop);
+    if (r == 0) return;
     /* out of memory for it: nobody is left waiting for what will not be told */
     kill(p->pid, SIGKILL);
-    while (!reap(p)) usleep(1000);
+    while (!reap(p, r)) usleep(1000);
     tdl_loop_active(-1);
     tdl_exit_close(&p->exit);
     unref(p);
@@ -119,10 +122,11 @@ static int descriptor_for(starting *s, tdl_process *p, int i, int32_t how) {
     switch (how) {
     case TDL_STDIO_INHERIT: return -1;
     case TDL_STDIO_NULL:
+        if ((r = tdl_service(SERVICE_OPEN, NULL)) < 0) return r - 1;
         r = open("/dev/null", (i == 0 ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
         return r < 0 ? -errno - 1 : keep_open(s, r);
     case TDL_STDIO_PIPE:
-        if ((r = tdl_os_pipe_to_child(ends)) < 0) return r - 1;
+        if ((r = tdl_service(SERVICE_PIPE, NULL)) < 0 || (r = tdl_os_pipe_to_child(ends)) < 0) return r - 1;
         if ((r = tdl_conn_adopt(ends[i == 0], &p->pipe[i])) < 0) {
             close(ends[0]);
             close(ends[1]);
@@ -131,6 +135,7 @@ static int descriptor_for(starting *s, tdl_process *p, int i, int32_t how) {
         keep_open(s, ends[i != 0]);
         return ends[i != 0];
     default:
+        if ((r = tdl_service(SERVICE_DUP, NULL)) < 0) return r - 1;
         r = fcntl(how, F_DUPFD_CLOEXEC, 3);
         return r < 0 ? -errno - 1 : keep_open(s, r);
     }
@@ -191,6 +196,7 @@ static int spawn(tdl_process *p, const char *file, const char *const *argv, cons
     }
     int r = set_descriptors(&s, p, o);
     if (r == 0) r = set_attributes(&s, o->flags);
+    if (r == 0) r = tdl_service(SERVICE_SPAWN, NULL);
     if (r == 0) {
         tdl_block_begin(TDL_BLOCK_SHORT); /* the caller stands still until the child runs */
         r = -posix_spawnp(&p->pid, file, &s.actions, &s.attr, (char *const *)(uintptr_t)argv,
@@ -258,7 +264,8 @@ int tdl_process_kill(tdl_process *p, int signum) {
     if (!p || signum < 0 || signum > 64) return TDL_EINVAL;
     pid_t to = p->flags & (TDL_PROCESS_GROUP | TDL_PROCESS_SESSION) ? -p->pid : p->pid;
     tdl_lock_take(&p->lock);
-    int r = p->exited ? -ESRCH : kill(to, signum) == 0 ? 0 : -errno;
+    int r = p->exited ? -ESRCH : tdl_service(SERVICE_KILL, NULL);
+    if (r == 0) r = kill(to, signum) == 0 ? 0 : -errno;
     tdl_unlock(&p->lock);
     return r;
 }

@@ -16,7 +16,7 @@
 
 #include "os/loop.h"
 #include "sync/chan.h"
-#include "sys/sys.h"
+#include "sys/service.h"
 
 enum { MOST = 64 };
 
@@ -91,6 +91,8 @@ static int take_over(int signum, bool ignore) {
     sigfillset(&a.sa_mask);
     a.sa_flags = SA_RESTART | SA_ONSTACK;
     a.sa_handler = ignore ? SIG_IGN : handler;
+    int no = tdl_service(SERVICE_SIGNAL, NULL);
+    if (no < 0) return no;
     if (sigaction(signum, &a, &now) < 0) return -errno;
     if (!taken[signum]) before[signum] = now;
     taken[signum] = 1;

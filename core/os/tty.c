@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "sched/sched.h"
+#include "sys/service.h"
 
 enum { MOST = 16 };
 
@@ -26,6 +27,8 @@ int tdl_tty_is(int fd) { return isatty(fd) == 1 ? 1 : errno == EBADF ? -EBADF : 
 int tdl_tty_size(int fd, int *columns, int *rows) {
     struct winsize size;
     if (!columns || !rows) return TDL_EINVAL;
+    int no = tdl_service(SERVICE_TTY, NULL);
+    if (no < 0) return no;
     if (ioctl(fd, TIOCGWINSZ, &size) < 0) return -errno;
     *columns = size.ws_col;
     *rows = size.ws_row;
@@ -39,8 +42,17 @@ static int find(int fd) {
     return -1;
 }
 
+/* What is written drains first, and a signal may interrupt that. */
+static int set_modes(int fd, const struct termios *t) {
+    int r;
+    do
+        if ((r = tdl_service(SERVICE_TTY, NULL)) == 0) r = tcsetattr(fd, TCSADRAIN, t) < 0 ? -errno : 0;
+    while (r == -EINTR);
+    return r;
+}
+
 static int set_back(int i) {
-    int r = tcsetattr(kept[i].fd - 1, TCSADRAIN, &kept[i].before) < 0 ? -errno : 0;
+    int r = set_modes(kept[i].fd - 1, &kept[i].before);
     kept[i].fd = 0;
     return r;
 }
@@ -52,12 +64,14 @@ static void reset_all(void) {
 
 static int go_raw(int fd) {
     struct termios now;
+    int r = tdl_service(SERVICE_TTY, NULL);
+    if (r < 0) return r;
     if (tcgetattr(fd, &now) < 0) return -errno;
     int i = find(fd);
     if (i < 0 && (i = find(-1)) < 0) return -EMFILE;
     struct termios raw = now;
     cfmakeraw(&raw);
-    if (tcsetattr(fd, TCSADRAIN, &raw) < 0) return -errno;
+    if ((r = set_modes(fd, &raw)) < 0) return r;
     if (!kept[i].fd) {
         kept[i].fd = fd + 1;
         kept[i].before = now;

@@ -27,7 +27,7 @@
 #include <sys/stat.h>
 
 #include "sys/lock.h"
-#include "sys/sys.h"
+#include "sys/service.h"
 #include "treadle.h"
 
 enum { MOST_PARTS = 64, MOST_LATE = 64 };
@@ -38,6 +38,7 @@ enum { MOST_PARTS = 64, MOST_LATE = 64 };
 enum fault {
     SHORT, AGAIN, INTR, RESET, BROKEN, ABORTED, REFUSED,
     MFILE, NFILE, NOMEM, NOBUFS, THREAD, LATE, TWICE,
+    IO, NOSPACE, NAMES,
     FAULTS
 };
 
@@ -50,6 +51,7 @@ static const struct {
     [REFUSED] = {"refused", false}, [MFILE] = {"emfile", false},  [NFILE] = {"enfile", false},
     [NOMEM] = {"enomem", false},  [NOBUFS] = {"enobufs", false},  [THREAD] = {"thread", false},
     [LATE] = {"delay", false},    [TWICE] = {"duplicate", false},
+    [IO] = {"eio", false},        [NOSPACE] = {"enospc", false},  [NAMES] = {"nameserver", false},
 };
 
 typedef struct settings {
@@ -404,6 +406,45 @@ static int fault_poll(int fd, int events) {
     return 0;
 }
 
+/* -- Services -------------------------------------------------------------------------------------- */
+
+static int fault_service(int which, size_t *n) {
+    int r = 0;
+    switch ((enum tdl_service)which) {
+    case SERVICE_READ:
+        if (strikes(INTR)) return -EINTR;
+        if (strikes(IO)) return -EIO;
+        break;
+    case SERVICE_WRITE:
+    case SERVICE_SEND:
+    case SERVICE_COPY:
+    case SERVICE_SYNC:
+        if (strikes(IO)) return -EIO;
+        if (strikes(NOSPACE)) return -ENOSPC;
+        break;
+    case SERVICE_CHANGE: return strikes(NOSPACE) ? -ENOSPC : 0;
+    case SERVICE_TTY: return strikes(INTR) ? -EINTR : 0;
+    case SERVICE_FORTH:
+        if (strikes(NAMES)) return -EAGAIN;
+        return no_descriptor();
+    case SERVICE_BACK: return strikes(NAMES) ? -EAGAIN : 0;
+    case SERVICE_SPAWN: return strikes(THREAD) ? -EAGAIN : strikes(NOMEM) ? -ENOMEM : 0;
+    case SERVICE_SCAN:
+        if (strikes(IO)) return -EIO;
+        return no_descriptor();
+    case SERVICE_OPEN:
+    case SERVICE_PIPE:
+    case SERVICE_DUP:
+    case SERVICE_PIDFD:
+    case SERVICE_LOOP:
+    case SERVICE_CHANGES: r = no_descriptor(); break;
+    case SERVICE_HANDLE: return strikes(NOMEM) ? -ENOMEM : 0;
+    default: break;
+    }
+    if (r == 0 && n && *n > 1 && strikes(SHORT)) *n = up_to(*n - 1);
+    return r;
+}
+
 /* -- Events ------------------------------------------------------------------------------------- */
 
 static struct {
@@ -519,6 +560,7 @@ static void put_in_place(void) {
     t.pipe = fault_pipe;
     t.poll = fault_poll;
     t.dup = fault_dup;
+    t.service = fault_service;
     t.owed = owed;
     t.short_drains = 0;
     tdl_sys = t;

@@ -110,6 +110,8 @@ struct tdl_sys {
     int (*dup)(int fd);              /* close-on-exec */
     int (*close)(int fd);
     int (*unlink)(const char *path);
+    /* A call that is not in this table is about to be made: see sys/service.h. NULL: all are. */
+    int (*service)(int which, size_t *n);
     /* A short recv or send of a stream says that the kernel has nothing more, or
      * no more room, and that an edge will tell when it has (epoll(7)). A table
      * whose calls are short for another reason sets 0. */

@@ -6,13 +6,16 @@
 #include "net.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define NAMES 14
+#define NAMES 17
 static const char *const names[NAMES] = { "short",  "eagain", "eintr",  "reset",   "epipe",  "aborted", "refused",
-                                          "emfile", "enfile", "enomem", "enobufs", "thread", "delay",   "duplicate" };
+                                          "emfile", "enfile", "enomem", "enobufs", "thread", "delay",   "duplicate",
+                                          "eio",    "enospc", "nameserver" };
 
 /* -- Setting --------------------------------------------------------------------------- */
 
@@ -328,6 +331,75 @@ static void refused(void) {
 }
 
 TEST(refusals, "X7 what is refused says so, and works the next time") { run_with_faults(refused); }
+
+/* Fails once with the code, and is done the next time. */
+#define FAILS_ONCE(text, code, call)          \
+    do {                                      \
+        CHECK_RC(tdl_fault_set(text), 0);     \
+        CHECK_RC(call, code);                 \
+        CHECK_INT(tdl_fault_count(NULL), 1);  \
+        CHECK((call) >= 0);                   \
+        CHECK_RC(tdl_fault_set(NULL), 0);     \
+    } while (0)
+
+static int runs_true(void) {
+    const char *const argv[] = { "true", NULL };
+    tdl_process      *p = NULL;
+    int               r = tdl_process_start("true", argv, NULL, &p);
+    if (r == 0) r = tdl_process_wait(p, NULL, TDL_FOREVER);
+    tdl_process_free(p);
+    return r;
+}
+
+static int opens(const char *path) {
+    tdl_file *f = NULL;
+    int       r = tdl_file_open(path, TDL_OPEN_READ, 0, &f, TDL_FOREVER);
+    tdl_file_free(f);
+    return r;
+}
+
+static void disk_and_names(void) {
+    enum { SIZE = 200000 };
+    char      name[100], dir[] = "/tmp/treadle-inject-XXXXXX", path[64];
+    tdl_chan *ch = tdl_chan_new(1);
+    tdl_addr  found[4];
+    tdl_val   v = { 0 };
+    char     *bytes = malloc(SIZE);
+    for (int i = 0; i < SIZE; i++) bytes[i] = (char)(i * 7);
+    REQUIRE(mkdtemp(dir) != NULL);
+    snprintf(path, sizeof path, "%s/file", dir);
+    FAILS_ONCE("emfile=1,most=1", -EMFILE, tdl_signal_notify(ch, SIGUSR1)); /* the loop itself, which begins here */
+    FAILS_ONCE("eio=1,most=1", -EIO, tdl_fs_write(path, bytes, SIZE, 0600, 0, TDL_FOREVER));
+    FAILS_ONCE("enospc=1,most=1", -ENOSPC, tdl_fs_write(path, bytes, SIZE, 0600, TDL_WRITE_ATOMIC, TDL_FOREVER));
+    FAILS_ONCE("emfile=1,most=1", -EMFILE, opens(path));
+    REQUIRE(tdl_addr_parse(&found[0], "tcp", "127.0.0.1:80", 0) == 0);
+    FAILS_ONCE("nameserver=1,most=1", TDL_ENAMESERVER, tdl_lookup_name(&found[0], name, sizeof name, TDL_FOREVER));
+    CHECK_RC(tdl_fault_set("nameserver=1,most=1"), 0);
+    CHECK_RC(tdl_lookup("tcp", "some.name", 80, found, 4, TDL_FOREVER), TDL_ENAMESERVER);
+    CHECK_RC(runs_true(), 0);
+    FAILS_ONCE("thread=1,most=1", -EAGAIN, runs_true());
+    CHECK_RC(tdl_fault_set("seed=5,short=0.6,eintr=0.5"), 0);
+    for (int i = 0; i < 100 && (i == 0 || !tdl_fault_count("short") || !tdl_fault_count("eintr")); i++) {
+        size_t n;
+        CHECK(tdl_fs_write(path, bytes, SIZE, 0600, 0, TDL_FOREVER) >= 0);
+        CHECK_RC(tdl_fs_read(path, SIZE, &v, TDL_FOREVER), 0);
+        const char *got = tdl_val_bytes(&v, &n);
+        CHECK(n == SIZE && memcmp(got, bytes, SIZE) == 0);
+        tdl_val_set_nil(&v);
+    }
+    CHECK(tdl_fault_count("short") > 0 && tdl_fault_count("eintr") > 0);
+    CHECK_RC(tdl_fault_set(NULL), 0);
+    CHECK_RC(tdl_fs_unlink(path, TDL_FOREVER), 0);
+    CHECK_INT(rmdir(dir), 0); /* nothing else was left in it */
+    CHECK_RC(tdl_signal_stop(ch, 0), 1);
+    tdl_chan_free(ch);
+    free(bytes);
+}
+
+TEST(services, "X7 files, names, processes and signals fail as they are told to, once, and then do their work") {
+    check_keeps_fds(); /* the loop's */
+    run_with_faults(disk_and_names);
+}
 
 /* Whatever fails, the run ends, and nothing is lost. */
 static int anything(void *arg) {
