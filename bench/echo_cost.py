@@ -25,6 +25,7 @@ def peers(build: str, go: str, hosts: bool) -> dict[str, tuple[list[str], dict[s
         "epoll by hand, C": ([f"{build}/bench/bench_epoll_echo"], {}),
         "io_uring by hand, C": ([f"{build}/bench/bench_uring_echo"], {}),
         "io_uring by hand, DEFER_TASKRUN, C": ([f"{build}/bench/bench_uring_echo", "defer"], {}),
+        "io_uring by hand, all else that helps, C": ([f"{build}/bench/bench_uring_echo", "defer", "lean"], {}),
         "Go": ([go, "echo"], {"GOMAXPROCS": "1"}),
         "treadle, C": ([f"{build}/bench/bench_echo"], one),
         "treadle, C, io_uring": ([f"{build}/bench/bench_echo"], one | {"TDL_NETPOLL": "uring!"}),

@@ -178,6 +178,7 @@ static int64_t write_attempt(tdl_op *op) {
     tdl_conn *c = op->u.io.object;
     if (!op->u.io.buf) return TDL_ENOMEM; /* there was none to copy it to */
     if (TDL_UNLIKELY(c->kind >= CONN_MEMORY)) return c->kind == CONN_TLS ? tdl_tls_write(op, c) : tdl_pipe_put(c, op);
+    if (op->u.io.queue && c->kind == CONN_SOCKET && tdl_pd_may_queue(c->pd, op, op->u.io.n - op->u.io.done)) return PD_QUEUE;
     while (op->u.io.done < op->u.io.n) {
         size_t left = op->u.io.n - op->u.io.done;
         int64_t r = tdl_conn_put(c, op->u.io.buf + op->u.io.done, left);
@@ -215,6 +216,7 @@ int64_t tdl_conn_write_op(tdl_op *op, tdl_conn *c, const void *buf, size_t n) {
     if (n == 0) return tdl_pd_nothing(c->pd);
     op->u.io.object = c;
     op->u.io.attempt = write_attempt;
+    op->u.io.queue = 1;
     op->u.io.buf = (char *)(uintptr_t)buf; /* only read */
     op->u.io.n = n;
     int64_t r = tdl_pd_op(op, c->pd, PD_WRITE, false, &write_class);

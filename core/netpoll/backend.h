@@ -59,6 +59,13 @@ struct tdl_backend {
     int (*received)(tdl_poller *p, struct tdl_pd *pd);
     void (*plain)(tdl_poller *p, struct tdl_pd *pd);
     void (*forget)(tdl_poller *p, struct tdl_pd *pd, uint64_t token);
+    /* Sends for those, without waiting, with the next fetch; then PD_SENT follows. One at a time; the
+     * bytes stay until then. sent: its result, as send's. flush: now, if the system can. gathers: does the
+     * next fetch call the system in any case? */
+    bool (*send)(tdl_poller *p, struct tdl_pd *pd, const void *buf, size_t n);
+    int64_t (*sent)(tdl_poller *p, struct tdl_pd *pd);
+    void (*flush)(tdl_poller *p);
+    bool (*gathers)(tdl_poller *p);
 
     /* Of a host: level-triggered, or edge-triggered with TDL_EDGE. Where the system knows
      * levels only, an edge follows its first one when rewant has asked for it; NULL:

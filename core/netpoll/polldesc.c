@@ -474,15 +474,7 @@ bool tdl_pd_unpark(tdl_pd *pd) {
     return was;
 }
 
-void tdl_pd_retry(tdl_pd *pd, int dir, int64_t ns) {
-    tdl_lock_take(&pd->lock);
-    pd->dir[dir].retry = tdl_sys.now() + ns;
-    tdl_unlock(&pd->lock);
-}
-
 /* -- Operations ------------------------------------------------------------------------ */
-
-enum { QUEUED = 1, OWNER = 2 };
 
 /* Hands the direction to the next in line, whose op is then to be completed. */
 static void pass_on(tdl_direction *d, tdl_wake *wake) {
@@ -513,12 +505,6 @@ static int64_t leave(tdl_op *op, tdl_pd *pd, tdl_direction *d, int64_t result) {
     return result;
 }
 
-void tdl_pd_set_cross(tdl_pd *pd, bool on) {
-    tdl_lock_take(&pd->lock);
-    pd->cross = on;
-    tdl_unlock(&pd->lock);
-}
-
 int tdl_pd_change(tdl_pd *pd, int (*change)(void *arg), void *arg) {
     int no = tdl_refused(pd->bubble);
     if (no < 0) return no;
@@ -534,20 +520,13 @@ int tdl_pd_change(tdl_pd *pd, int (*change)(void *arg), void *arg) {
     return r;
 }
 
-bool tdl_pd_busy(tdl_pd *pd, int dir) {
-    tdl_lock_take(&pd->lock);
-    bool busy = pd->dir[dir].owner != NULL;
-    tdl_unlock(&pd->lock);
-    return busy;
-}
-
 /* The owner's turn: attempts until done or nothing is ready. With the lock. */
 static int64_t go_on(tdl_op *op, tdl_pd *pd, tdl_direction *d) {
     for (;;) {
         if (pd->closed) return leave(op, pd, d, TDL_ECLOSED);
         if (expired(d)) return leave(op, pd, d, TDL_ETIMEDOUT);
         if (!d->ready && !d->hup) {
-            op->u.io.stage = OWNER;
+            op->u.io.stage = STAGE_OWNER;
             int r = arm(pd, d);
             if (r < 0) return leave(op, pd, d, r);
             tdl_op_publish(op);
@@ -563,7 +542,15 @@ static int64_t go_on(tdl_op *op, tdl_pd *pd, tdl_direction *d) {
         tdl_unlock(&pd->lock);
         int64_t r = op->u.io.attempt(op);
         tdl_lock_take(&pd->lock);
+        if (r == PD_QUEUE && tdl_pd_queue_send(op, pd)) {
+            tdl_unlock(&pd->lock);
+            return TDL_PENDING;
+        }
         pd->inside--;
+        if (TDL_UNLIKELY(r == PD_QUEUE)) {
+            d->ready = 1;
+            continue;
+        }
         if (r == TDL_EAGAIN) {
             int64_t ns = TDL_UNLIKELY(tdl_sys.owed != NULL) ? tdl_sys.owed() : 0;
             if (ns) d->retry = tdl_sys.now() + ns;
@@ -600,7 +587,7 @@ int64_t tdl_pd_op(tdl_op *op, tdl_pd *pd, int dir, bool hold, const tdl_op_class
             drop_user(pd);
             return TDL_ETIMEDOUT;
         }
-        op->u.io.stage = QUEUED;
+        op->u.io.stage = STAGE_QUEUED;
         op->node.object = pd;
         tdl_op_publish(op);
         tdl_queue_push(&d->q, &op->node);
@@ -610,14 +597,6 @@ int64_t tdl_pd_op(tdl_op *op, tdl_pd *pd, int dir, bool hold, const tdl_op_class
     }
     d->owner = op;
     return go_on(op, pd, d);
-}
-
-bool tdl_pd_holds(tdl_pd *pd, int dir, tdl_op *op) {
-    tdl_direction *d = &pd->dir[dir];
-    tdl_lock_take(&pd->lock);
-    bool yes = d->held && (!op || d->owner == op);
-    tdl_unlock(&pd->lock);
-    return yes;
 }
 
 int tdl_pd_unhold(tdl_pd *pd, int dir, bool again) {
@@ -640,10 +619,18 @@ int64_t tdl_pd_finish(tdl_op *op) {
     tdl_pd *pd = op->u.io.pd;
     tdl_direction *d = &pd->dir[op->u.io.dir];
     tdl_lock_take(&pd->lock);
-    if (op->u.io.stage == QUEUED && op->result != 0) {
+    if (op->u.io.stage == STAGE_QUEUED && op->result != 0) {
         tdl_queue_remove(&op->node);
         drop_user(pd);
         return op->result;
+    }
+    if (op->u.io.stage == STAGE_SENT) {
+        int64_t r = tdl_pd_end_send(op, pd);
+        if (r == TDL_PENDING) {
+            tdl_unlock(&pd->lock);
+            return r;
+        }
+        return r == TDL_EAGAIN ? go_on(op, pd, d) : leave(op, pd, d, r);
     }
     d->waiting = 0;
     if (op->result != 0) return leave(op, pd, d, op->result);
@@ -656,6 +643,7 @@ void tdl_pd_abandon(tdl_op *op) {
     op->u.io.hold = 0;
     tdl_lock_take(&pd->lock);
     if (d->owner == op) {
+        if (op->u.io.stage == STAGE_SENT) tdl_pd_drop_send(op, pd);
         leave(op, pd, d, op->result < 0 ? op->result : TDL_ECANCELED);
     } else {
         tdl_queue_remove(&op->node);
@@ -715,7 +703,7 @@ bool tdl_poller_awaited(tdl_poller *p) {
         tdl_pd *pd = &table.chunk[i / CHUNK][i % CHUNK];
         tdl_lock_take(&pd->lock);
         bool waits = pd->fd >= 0 && pd->poller == p &&
-                     (pd->parked || pd->dir[PD_READ].waiting || pd->dir[PD_WRITE].waiting);
+                     (pd->parked || pd->dir[PD_READ].waiting || pd->dir[PD_WRITE].waiting || pd->dir[PD_WRITE].sending);
         tdl_unlock(&pd->lock);
         if (waits) return true;
     }
@@ -766,8 +754,14 @@ void tdl_pd_event(uint64_t token, int what) {
     tdl_pd *pd = meant(token);
     tdl_wake reader = {0}, writer = {0};
     tdl_lock_take(&pd->lock);
-    if (pd->seq != (uint32_t)(token >> 32) || pd->closed) {
+    if (pd->seq != (uint32_t)(token >> 32) || (pd->closed && !(what & PD_SENT))) {
         tdl_unlock(&pd->lock); /* of the fd's previous life */
+        return;
+    }
+    if (what & PD_SENT) {
+        tdl_pd_was_sent(pd, &writer);
+        tdl_unlock(&pd->lock);
+        tdl_wake_up(&writer);
         return;
     }
     if (TDL_UNLIKELY(what & PD_LOST) && pd->poller) what |= tdl_pd_ask_again(pd, token);

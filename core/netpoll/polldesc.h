@@ -17,6 +17,11 @@
  *   first deadline or retry of a direction in which somebody waits; an early one
  *   is re-armed when it fires, so setting a later deadline is a store.
  *
+ * sending: the owner is in an attempt that the back end makes for it, together with others:
+ * with its poller's next call of the system. So it is inside, and neither a deadline nor a
+ * cancellation ends its wait, which is as short as that of the goroutines that are about to
+ * run; the caller's bytes stay where they are until then.
+ *
  * parked: nobody waits by an op, but the object is told by `arrived` when there is
  * something to read, the stream has ended, or the read deadline or retry has
  * passed: once, and the descriptor is not parked any more then.
@@ -42,6 +47,7 @@ typedef struct tdl_direction {
     uint8_t keep; /* bytes are buffered: written by who owns the direction */
     uint8_t held; /* the owner's op is over, but it keeps the direction */
     uint8_t inbox; /* of reading: bytes come by tdl_pd_take. From the opening on */
+    uint8_t sending; /* of writing: the owner's bytes are on their way to the system: PD_SENT follows */
     int64_t deadline; /* 0: none */
     int64_t retry;    /* 0: none; else no event will come, and an attempt is worth it then */
 } tdl_direction;
@@ -140,6 +146,12 @@ int tdl_pd_received(tdl_pd *pd);
  * is on its way. */
 void tdl_pd_plain(tdl_pd *pd);
 
+/* Within an attempt to send n bytes from op's buf + done: should the back end send them together
+ * with others? Then PD_QUEUE is what the attempt returns; it is called again where that
+ * came to nothing, with queue 0. */
+#define PD_QUEUE INT64_MIN
+bool tdl_pd_may_queue(const tdl_pd *pd, const tdl_op *op, size_t n);
+
 /* Has the direction an owner? What `failed` did for one who has left is seen then. */
 bool tdl_pd_busy(tdl_pd *pd, int dir);
 /* Parks it; deadline and retry (0: none) replace those of reading. With a retry it is
@@ -188,6 +200,19 @@ void tdl_pd_set_timeout(tdl_pd *pd, int64_t ns);
 
 /* -- Between polldesc.c and stream.c; with the lock ------------------------------- */
 
+enum { STAGE_QUEUED = 1, STAGE_OWNER = 2, STAGE_SENT = 3 };
+
+/* Queues what op, the owner that is inside, wants to send, and enlists it; false: it is to
+ * be attempted, or the descriptor is closed. */
+bool tdl_pd_queue_send(tdl_op *op, tdl_pd *pd);
+/* The system has taken it, or not; who is to be woken. */
+void tdl_pd_was_sent(tdl_pd *pd, tdl_wake *wake);
+/* What came of it, and op is inside no more: a result; TDL_EAGAIN: it goes on; TDL_PENDING: it
+ * is still under way, and op is enlisted again. */
+int64_t tdl_pd_end_send(tdl_op *op, tdl_pd *pd);
+/* The owner's memory is about to go. */
+void tdl_pd_drop_send(tdl_op *op, tdl_pd *pd);
+
 /* What the back end receives comes to its end, and nothing is left of it: 0; or TDL_EBUSY,
  * TDL_ECLOSED. The lock is given up meanwhile. */
 int tdl_pd_end_receiving(tdl_pd *pd);
@@ -204,6 +229,7 @@ enum {
     PD_HUP = 4, /* the end, or an error */
     PD_URGENT = 8,
     PD_LOST = 16, /* it is no longer registered, and is to be again */
+    PD_SENT = 32, /* alone: what was queued has been sent, or not */
 };
 void tdl_pd_event(uint64_t token, int what);
 /* The descriptor that was or is the token's, locked. */

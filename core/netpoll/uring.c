@@ -228,6 +228,10 @@ void tdl_ring_submit(struct ring *r) {
         if (enter(r, n, 0, 0, NULL, 0) < 0) tdl_sys.yield();
 }
 
+static void flush(tdl_poller *p) { tdl_ring_submit(tdl_ring_of(p)); }
+
+static bool gathers(tdl_poller *p) { return waiting(tdl_ring_of(p)) != 0; }
+
 /* -- Registration ------------------------------------------------------------------------ */
 
 static int add(tdl_poller *p, int fd, uint64_t token) {
@@ -253,7 +257,8 @@ static bool has_ended(struct ring *r, tdl_pd *pd, uint64_t token) {
     uint32_t left = tdl_uring_dying(pd, token);
     for (; head != tail && left; head++) {
         const struct io_uring_cqe *c = &r->cqes[head & r->cq_mask];
-        left -= (c->user_data & ~LOW_STREAM) == token && !(c->flags & IORING_CQE_F_MORE);
+        bool send = LOW(c->user_data) & LOW_SEND; /* it ended before */
+        left -= !send && (c->user_data & ~LOW_STREAM) == token && !(c->flags & IORING_CQE_F_MORE);
     }
     bool yes = left == 0 || tdl_pd_ended(pd, token);
     tdl_unlock(&r->cq_lock);
@@ -468,6 +473,7 @@ const tdl_backend tdl_backend_uring = {
     .add = add, .remove = remove_pd, .settle = settle,
     .join = tdl_uring_join, .receive = tdl_uring_receive, .take = tdl_uring_take, .received = tdl_uring_received,
     .plain = tdl_uring_plain, .forget = tdl_uring_forget,
+    .send = tdl_uring_send, .sent = tdl_uring_sent, .flush = flush, .gathers = gathers,
     .watch = watch, .rewatch = rewatch, .unwatch = unwatch,
     .fetch = fetch, .kick = kick, .fd = fd_of, .prepare = prepare,
 };

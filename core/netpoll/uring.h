@@ -17,8 +17,8 @@
 enum { LOW_NOTHING = 0xfffffffeu, LOW_WATCH = 0x80000000u, LOW_WAKE = 0xffffffffu };
 #define NOTHING ((uint64_t)LOW_NOTHING)
 /* With a token: which of the requests of a stream it is. */
-enum { LOW_RECV = 0x40000000u, LOW_OUT = 0x20000000u, LOW_IN = 0x10000000u };
-#define LOW_STREAM ((uint64_t)(LOW_RECV | LOW_OUT | LOW_IN))
+enum { LOW_RECV = 0x40000000u, LOW_OUT = 0x20000000u, LOW_IN = 0x10000000u, LOW_SEND = 0x08000000u };
+#define LOW_STREAM ((uint64_t)(LOW_RECV | LOW_OUT | LOW_IN | LOW_SEND))
 
 struct watch {
     int fd; /* -1: free */
@@ -87,5 +87,7 @@ int64_t tdl_uring_take(tdl_poller *p, tdl_pd *pd, void *buf, size_t n);
 int tdl_uring_received(tdl_poller *p, tdl_pd *pd);
 void tdl_uring_plain(tdl_poller *p, tdl_pd *pd);
 void tdl_uring_forget(tdl_poller *p, tdl_pd *pd, uint64_t token);
+bool tdl_uring_send(tdl_poller *p, tdl_pd *pd, const void *buf, size_t n);
+int64_t tdl_uring_sent(tdl_poller *p, tdl_pd *pd);
 
 #endif

@@ -4,7 +4,8 @@
  * about to wait for its bytes, a multishot receive is asked for, which puts what comes into
  * buffers of the ring (IORING_REGISTER_PBUF_RING). They lie in the descriptor's inbox
  * until a read takes them, and go back to the ring then. When somebody is about to wait for
- * room, POLLOUT is asked for.
+ * room, POLLOUT is asked for. A short write may be queued (LOW_SEND): it is done, or refused
+ * for want of room, when it is handed over, and never waits in the system.
  *
  * Invariants, under the descriptor's lock:
  *   asked says which requests the system has, or will get: at most one of each kind, a
@@ -28,6 +29,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "netpoll/uring.h"
 #include "sys/sys.h"
@@ -40,6 +42,7 @@ typedef struct inbox {
     uint16_t first, last, n; /* buffers */
     uint16_t taken;          /* of the first one's bytes */
     int32_t error;           /* that comes after them; 0 */
+    int32_t sent;            /* what came of the last send */
     uint32_t asked;          /* LOW_RECV … */
     uint32_t dead;           /* the seq of the descriptor that was here before, */
     uint16_t dying;          /* and how many of its requests are still to end */
@@ -266,7 +269,13 @@ void tdl_uring_stream(struct ring *r, const struct io_uring_cqe *c, tdl_poll_eve
     tdl_pd *pd = tdl_pd_lock(token);
     inbox *in = inbox_of(pd);
     *out = (tdl_poll_event){token, 0};
-    if (pd->seq != seq_of(token)) {
+    if (kind == LOW_SEND) {
+        if (pd->seq == seq_of(token)) {
+            in->sent = c->res;
+            in->asked &= ~kind;
+            out->what = PD_SENT;
+        }
+    } else if (pd->seq != seq_of(token)) {
         of_the_dead(r, in, c, token);
     } else if (kind == LOW_RECV) {
         out->what = received(r, in, c, token);
@@ -306,6 +315,29 @@ int tdl_uring_received(tdl_poller *p, tdl_pd *pd) {
     inbox *in = inbox_of(pd);
     (void)p;
     return in->n || in->error ? 1 : in->asked & LOW_RECV ? 0 : -1;
+}
+
+/* -- Sending ---------------------------------------------------------------------------------- */
+
+/* Never left waiting in the system (MSG_DONTWAIT): it has ended when it was handed over. */
+bool tdl_uring_send(tdl_poller *p, tdl_pd *pd, const void *buf, size_t n) {
+    struct ring *r = tdl_ring_of(p);
+    struct io_uring_sqe *e = tdl_ring_begin(r);
+    if (!e) return false;
+    inbox_of(pd)->asked |= LOW_SEND;
+    e->opcode = IORING_OP_SEND;
+    e->fd = pd->fd;
+    e->addr = (uint64_t)(uintptr_t)buf;
+    e->len = (uint32_t)n;
+    e->msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    e->user_data = tdl_pd_token(pd) | LOW_SEND;
+    tdl_ring_end(r);
+    return true;
+}
+
+int64_t tdl_uring_sent(tdl_poller *p, tdl_pd *pd) {
+    (void)p;
+    return inbox_of(pd)->sent;
 }
 
 /* -- The end ---------------------------------------------------------------------------------- */

@@ -95,6 +95,7 @@ struct tdl_op {
             void *copy; /* of the caller's bytes, for a hosted write */
             struct tdl_buf *chain; /* whose bytes are written */
             uint8_t dir, stage, drained, hold, held;
+            uint8_t queue; /* a write: it may be sent together with others */
             uint8_t how; /* TDL_FILL_… */
             uint8_t ndelim; /* TDL_FILL_UNTIL: of the delimiter at buf */
         } io;

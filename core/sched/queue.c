@@ -98,6 +98,16 @@ bool tdl_p_has_work(tdl_p *p) {
     return at_load_seq(&p->runnext) != NULL;
 }
 
+TDL_NO_TSAN bool tdl_p_gathers(const tdl_poller *poller, bool soon) {
+    enum { SHORT = 4 }; /* the budget is larger: see sched.c */
+    tdl_m *m = tdl_m_self();
+    uint32_t was;
+    tdl_p *p = tdl_p_enter(m, &was);
+    bool yes = p && &p->poller == poller && p->budget_full > SHORT && (soon || tdl_p_has_work(p));
+    tdl_p_leave(m, was);
+    return yes;
+}
+
 TDL_NO_TSAN void tdl_demote_runnext(tdl_p *p) {
     if (!at_load_rlx(&p->runnext) || (tdl_runq_len(&p->runq) == 0 && tdl_runq_len(&p->front) == 0)) return;
     tdl_g *g = tdl_runnext_take(p);

@@ -290,6 +290,9 @@ void tdl_ring_overflow(tdl_runq *q, tdl_g *g);
 void tdl_demote_runnext(tdl_p *p);
 /* Has p anything to run? Any thread. */
 bool tdl_p_has_work(tdl_p *p);
+/* Is poller that of the caller's P, which is about to ask it: after a few goroutines, all of
+ * them short of late; or (soon) at once? */
+bool tdl_p_gathers(const struct tdl_poller *poller, bool soon);
 
 /* -- Switching and finding (sched.c) ------------------------------------------- */
 
