@@ -82,8 +82,10 @@ TDL_NO_TSAN static int print_g(char *text, size_t size, tdl_g *g, const char *ho
     int at = snprintf(text, size, "goroutine %" PRIu64 " [", g->id);
     at += print_wait(text + at, size - (size_t)at, g);
     at += snprintf(text + at, size - (size_t)at, "]:%s%s", g->named ? " " : "", tdl_g_name(g));
-    if (host) at += snprintf(text + at, size - (size_t)at, " (task %u of host %s)", g->task, host);
-    if (g->parent) at += snprintf(text + at, size - (size_t)at, " created by goroutine %" PRIu64, g->parent);
+    if (host)
+        at += snprintf(text + at, size - (size_t)at, " (task %u of host %s)", g->task, host);
+    else if (g->parent)
+        at += snprintf(text + at, size - (size_t)at, " created by goroutine %" PRIu64, g->parent);
     return at;
 }
 

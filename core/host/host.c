@@ -95,7 +95,9 @@ static void leave_thread(tdl_host *h) {
         break;
     }
     m->host_poller = m->host ? &m->host->poller : NULL;
-    if (!m->host) m->deny = 0;
+    if (m->host) return;
+    m->deny = 0;
+    tdl_select_forget(m);
 }
 
 int tdl_host_close(tdl_host *h) {

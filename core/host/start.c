@@ -28,7 +28,7 @@ int tdl_chan_recv_start(tdl_host *h, uint32_t task, tdl_chan *ch, int64_t deadli
 }
 
 int tdl_select_start(tdl_host *h, uint32_t task, const tdl_case *cases, int n, int64_t deadline) {
-    START_FORM(tdl_select_op(op, cases, n, deadline));
+    START_FORM(tdl_select_op(op, cases, n, deadline, NULL));
 }
 
 int tdl_mutex_lock_start(tdl_host *h, uint32_t task, tdl_mutex *m, int64_t deadline) {

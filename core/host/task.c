@@ -115,9 +115,7 @@ int tdl_task_set_name(tdl_host *h, uint32_t task, const char *name) {
     if (r < 0) return r;
     tdl_g *g = tdl_task_find(h, task);
     if (!g || !name) return TDL_EINVAL;
-    g->name[0] = '\0';
-    strncat(g->name, name, TDL_NAME - 1);
-    g->named = name[0] != '\0';
+    tdl_g_set_name(g, name);
     return 0;
 }
 

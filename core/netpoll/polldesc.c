@@ -95,7 +95,7 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
     pd->gone = NULL;
     at_store_rlx(&pd->short_drains, kind->short_drains && tdl_sys.short_drains);
     for (int d = 0; d < 2; d++) pd->dir[d] = (tdl_direction){.ready = !kind->announced}; /* unknown: worth an attempt */
-    pd->timer = (tdl_timer_node){.fire = timer_fires, .owner = pd};
+    pd->timer = (tdl_timer_call){.node.calls = true, .fire = timer_fires, .owner = pd};
     pd->timeout = 0;
     pd->open = 1;
     link_pd(pd);
@@ -147,7 +147,7 @@ static leftover take_out(tdl_pd *pd) {
     pd->fd = -1;
     pd->seq++;
     if (!p) return left;
-    tdl_timer_disarm(&pd->timer);
+    tdl_timer_disarm(&pd->timer.node);
     if (left.fd >= 0) {
         if (pd->dir[PD_READ].inbox)
             p->back->forget(p, pd, left.token);
@@ -292,7 +292,7 @@ void tdl_pd_orphan_all(tdl_poller *p) {
             tdl_unlock(&pd->lock); /* its last user was quicker */
             continue;
         }
-        tdl_timer_disarm(&pd->timer);
+        tdl_timer_disarm(&pd->timer.node);
         unlink_pd(pd);
         pd->poller = NULL;
         if (pd->closed) { /* by another, who looks after it */
@@ -334,7 +334,7 @@ void tdl_pd_leave_plain(tdl_pd *pd) {
 static int arm(tdl_pd *pd, tdl_direction *d) {
     int64_t when = d->deadline;
     if (d->retry && (when == 0 || d->retry < when)) when = d->retry;
-    return when ? tdl_timer_arm_by(&pd->poller->timers, &pd->timer, when) : 0;
+    return when ? tdl_timer_arm_by(&pd->poller->timers, &pd->timer.node, when) : 0;
 }
 
 static bool became_ready(tdl_direction *d, tdl_wake *wake);

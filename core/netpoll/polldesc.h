@@ -91,7 +91,7 @@ struct tdl_pd {
     const tdl_pd_kind *kind;
     void *object;
     tdl_direction dir[2];
-    tdl_timer_node timer;
+    tdl_timer_call timer;
     int64_t timeout; /* 0: none; else each op sets its direction's deadline */
     tdl_poller *poller; /* NULL: it went away; then closed is set */
     tdl_pd *prev, *next; /* the poller's list; under the poller's lock */

@@ -43,11 +43,12 @@ enum { TID_BITS = 22 }; /* the kernel's largest thread number has no more */
 
 uint64_t tdl_thread_who(tdl_op *op) {
     static _Atomic uint64_t threads;
-    if (!op->who) {
+    tdl_m *m = TDL_CONTAINER(op, tdl_m, op);
+    if (!m->who) {
         uint64_t tid = (uint64_t)tdl_os_thread_id() & (((uint64_t)1 << TID_BITS) - 1);
-        op->who = UINT64_C(1) << 63 | (at_add_rlx(&threads, 1) + 1) << TID_BITS | tid;
+        m->who = UINT64_C(1) << 63 | (at_add_rlx(&threads, 1) + 1) << TID_BITS | tid;
     }
-    return op->who;
+    return m->who;
 }
 
 struct member {
@@ -61,8 +62,8 @@ struct member {
 TDL_NO_TSAN static void describe(struct member *m, const tdl_blocked *b) {
     m->who = b->who;
     m->name[0] = '\0';
-    if (b->op->kind != OP_OF_THREAD)
-        snprintf(m->name, sizeof m->name, "%s", tdl_g_name(TDL_CONTAINER(b->op, tdl_g, op)));
+    const tdl_op *op = TDL_CONTAINER(b, const tdl_op, u.blocked);
+    if (op->kind != OP_OF_THREAD) snprintf(m->name, sizeof m->name, "%s", tdl_g_name(TDL_CONTAINER(op, const tdl_g, op)));
     m->what = b->what;
     m->object = b->object;
     m->since = b->since;
@@ -180,16 +181,14 @@ static void report(const struct member *members, int n, bool refuses) {
 
 /* -- The waiter's ---------------------------------------------------------------------- */
 
-void tdl_blocked_wait(tdl_op *op, const char *what, const void *object, tdl_owned *owned, int64_t deadline) {
-    tdl_blocked *b = &op->u.lock.blocked;
+void tdl_blocked_wait(tdl_op *op, const char *what, void *object, tdl_owned *owned, int64_t deadline) {
+    tdl_blocked *b = &op->u.blocked;
     if (deadline == TDL_FOREVER) {
         if (!b->listed) {
-            b->op = op;
             b->who = tdl_op_who(op);
             b->owned = owned;
             b->what = what;
             b->object = object;
-            b->since = op->since;
             enter(b);
         }
         b->suspected = circle(b, NULL) != 0;
@@ -206,7 +205,7 @@ static void hush(tdl_blocked *b) {
 }
 
 int tdl_blocked_over(tdl_op *op, bool refuses) {
-    tdl_blocked *b = &op->u.lock.blocked;
+    tdl_blocked *b = &op->u.blocked;
     bool grace = b->suspected && (op->result == TDL_ETIMEDOUT || op->result == TDL_ENOMEM);
     hush(b);
     if (!grace) return BLOCKED_NO;

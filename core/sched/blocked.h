@@ -32,16 +32,16 @@ typedef struct tdl_owned {
 
 typedef struct tdl_blocked {
     struct tdl_blocked *next, **at; /* in the table, under its bucket's lock */
-    struct tdl_op *op;
     uint64_t who;
     tdl_owned *owned; /* what it waits for */
     const char *what;              /* "mutex": for the report */
-    const void *object;
-    int64_t since;
+    void *object;
+    int64_t since; /* when the wait began; before tdl_blocked_wait */
     _Atomic uint8_t granted; /* was woken by an unlock: set by the claimer, before it completes */
     uint8_t listed;          /* the owner's: it is in the table */
     uint8_t suspected;       /* the owner's: has closed a circle: its timer is the grace */
-    struct tdl_timers *quiet; /* the heap in which that is */
+    int32_t why;             /* the owner's: see sync/cond.c */
+    struct tdl_timers *quiet; /* the heap in which the grace's timer is */
 } tdl_blocked;
 
 /* How long a circle has to last, in nanoseconds. */
@@ -55,7 +55,7 @@ static inline void tdl_blocked_init(tdl_blocked *b) {
 }
 
 /* Instead of tdl_op_arm, each time the op has enlisted. */
-void tdl_blocked_wait(struct tdl_op *op, const char *what, const void *object, tdl_owned *owned, int64_t deadline);
+void tdl_blocked_wait(struct tdl_op *op, const char *what, void *object, tdl_owned *owned, int64_t deadline);
 /* The claimer's, between claim and completion: it gets the lock, or may try. */
 static inline void tdl_blocked_grant(tdl_blocked *b) { at_store_rlx(&b->granted, 1); }
 

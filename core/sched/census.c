@@ -85,7 +85,7 @@ TDL_NO_TSAN static site *note(tdl_g *g) {
     }
     size_t n = used(g);
     if (n > s->most) s->most = n;
-    if (g->named) memcpy(s->name, g->name, TDL_NAME);
+    if (g->named) memcpy(s->name, tdl_g_name(g), TDL_NAME);
     return s;
 }
 

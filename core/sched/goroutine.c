@@ -76,15 +76,20 @@ static int check(const tdl_go_options *opts) {
     return tdl_stack_class(opts->stack);
 }
 
+/* Its own, or nobody's who runs. */
+TDL_NO_TSAN void tdl_g_set_name(tdl_g *g, const char *name) {
+    char *text = g->op.kind == OP_OF_TASK ? g->task_name : (char *)(g + 1);
+    text[0] = '\0';
+    strncat(text, name, TDL_NAME - 1);
+    g->named = text[0] != '\0';
+}
+
 TDL_NO_TSAN static void apply(tdl_g *g, const tdl_go_options *opts) {
     g->flags = (uint8_t)opts->flags;
     tdl_lock_init(&g->join_lock, RANK_OBJECT);
     g->joining = g->ended = 0;
     g->joiner.head = g->joiner.tail = NULL;
-    if (!opts->name || !opts->name[0]) return;
-    g->name[0] = '\0';
-    strncat(g->name, opts->name, TDL_NAME - 1);
-    g->named = true;
+    if (opts->name) tdl_g_set_name(g, opts->name);
 }
 
 /* Makes a goroutine, and makes it runnable, in one visit to the runtime. NULL

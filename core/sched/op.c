@@ -124,8 +124,6 @@ TDL_NO_TSAN static int arm_here(tdl_op *op, int64_t deadline) {
 }
 
 void tdl_op_arm_timer(tdl_op *op, int64_t deadline) {
-    op->timer.owner = op;
-    op->timer.fire = NULL;
     if (tdl_op_sleeps(op->kind)) {
         op->timer.when = deadline; /* the futex keeps it */
         op->timer.index = 1;

@@ -49,10 +49,10 @@ struct tdl_node {
     tdl_queue *queue; /* NULL: on none. Guarded by the object's lock */
     tdl_op *op;
     void *object;
-    tdl_lock *lock; /* channels: of the object; NULL: local. The object may be gone */
     tdl_val val;    /* send: the value, held by the node */
-    uint16_t index; /* select: which case */
     uint32_t was;   /* between claim and completion, in a list of the claimed */
+    uint16_t index; /* select: which case */
+    bool locks;     /* channels: the object has a lock to be taken. It may be gone: see sys/pool.h */
 };
 
 /* What kind of operation: its name in dumps, and how it goes on. */
@@ -66,6 +66,8 @@ typedef struct tdl_op_class {
     void (*abandon)(tdl_op *op);
 } tdl_op_class;
 
+/* There are as many as there are goroutines and tasks that wait: what only some
+ * operations need lies in the union. */
 struct tdl_op {
     _Atomic uint32_t state;
     uint8_t kind;
@@ -74,17 +76,14 @@ struct tdl_op {
     int64_t result;          /* 0 or more: what the partner did; or a code */
     tdl_val out;             /* see tdl_outcome */
     int64_t extra;
-    int64_t since;        /* mutex: when the wait began */
     int64_t deadline;     /* as given to tdl_op_arm */
     int64_t parked_at;    /* about when its owner stopped; for dumps */
     tdl_timer_node timer; /* the deadline */
     tdl_node node;        /* operations on one object */
-    uint64_t who;         /* threads: see tdl_thread_who */
     union {
         struct { /* select */
-            tdl_node *nodes; /* few, or allocated */
+            tdl_node *nodes; /* one a case: see sync/select.c */
             int n;
-            tdl_node few[3];
         } sel;
         struct { /* streams: see netpoll/polldesc.h */
             struct tdl_pd *pd;
@@ -100,11 +99,7 @@ struct tdl_op {
             uint8_t ndelim; /* TDL_FILL_UNTIL: of the delimiter at buf */
         } io;
         struct tdl_g *joined;
-        struct { /* mutexes, and conditions: see sync/cond.c */
-            tdl_blocked blocked;
-            tdl_mutex *mutex;
-            int64_t why;
-        } lock;
+        tdl_blocked blocked; /* mutexes, and conditions */
     } u;
 };
 

@@ -20,7 +20,8 @@
 /* Who waits with op: an identity that is never used twice, and never 0. */
 static inline uint64_t tdl_op_who(tdl_op *op) {
     if (TDL_LIKELY(op->kind != OP_OF_THREAD)) return TDL_CONTAINER(op, tdl_g, op)->id;
-    return TDL_LIKELY(op->who) ? op->who : tdl_thread_who(op);
+    const tdl_m *m = TDL_CONTAINER(op, tdl_m, op);
+    return TDL_LIKELY(m->who) ? m->who : tdl_thread_who(op);
 }
 
 int64_t tdl_join_op(tdl_op *op, tdl_g *g, int64_t deadline);

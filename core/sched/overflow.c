@@ -29,7 +29,7 @@ static void report(tdl_g *g) {
     tdl_text_number(&t, g->id, 10);
     if (g->named) {
         tdl_text_add(&t, " (");
-        tdl_text_add(&t, g->name);
+        tdl_text_add(&t, tdl_g_name(g));
         tdl_text_add(&t, ")");
     }
     tdl_text_add(&t, " has used up its ");

@@ -47,38 +47,44 @@ typedef struct tdl_at_exit {
 /* What each goroutine needs comes first: a spawn, a dispatch and an exit touch
  * the first two cache lines, and the stack's first, which is next to them. */
 struct tdl_g {
-    void *sp; /* of a G that is not running */
     tdl_g *next;
-    void (*fn)(void *);
-    void *arg;
     _Atomic uint8_t status;
     _Atomic uint8_t cancelled; /* sticky; pairs with tdl_op_commit */
     uint8_t flags;             /* TDL_GO_… */
     uint8_t woken;             /* was readied, not spawned and not put back: see queue.c */
-    uint32_t blocks;           /* depth of tdl_block_begin */
-    uint32_t pins;             /* depth of tdl_pin */
     uint8_t stack;             /* stackful: its stack's class; see stack.h */
     bool counted;              /* stackful: see census.h */
     bool named;                /* it has a name: tdl_g_name */
-    const void *site;          /* where it was spawned: an address in the code */
-    uint64_t id, parent;
-    struct tdl_at_exit *at_exit; /* what tdl_goexit calls first */
+    uint64_t id;
+    union {
+        struct { /* stackful; its name lies behind the G */
+            void *sp; /* of a G that is not running */
+            void (*fn)(void *);
+            void *arg;
+            const void *site; /* where it was spawned: an address in the code */
+            uint64_t parent;
+            struct tdl_at_exit *at_exit; /* what tdl_goexit calls first */
+            uint32_t blocks;             /* depth of tdl_block_begin */
+            uint32_t pins;               /* depth of tdl_pin */
+            /* joinable: */
+            tdl_lock join_lock;
+            uint8_t joining; /* under join_lock: somebody waits, or takes it now */
+            uint8_t ended;   /* under join_lock */
+            tdl_queue joiner;
+        };
+        struct { /* hosted: op.kind is OP_OF_TASK */
+            struct tdl_host *host;
+            struct tdl_poller *host_poller;
+            void (*task_ready)(tdl_g *g);
+            uint32_t task;
+            uint8_t pending; /* host thread: an op or an event is outstanding */
+            uint8_t queued;  /* host thread: in the ready list */
+            uint8_t parked;  /* under host's park lock */
+            char task_name[TDL_NAME];
+        };
+    };
     tdl_op op;
-    /* joinable: */
-    tdl_lock join_lock;
-    uint8_t joining; /* under join_lock: somebody waits, or takes it now */
-    uint8_t ended;   /* under join_lock */
-    tdl_queue joiner;
-    /* hosted: */
-    struct tdl_host *host;
-    struct tdl_poller *host_poller;
-    void (*task_ready)(tdl_g *g);
-    uint32_t task;
-    uint8_t pending; /* host thread: an op or an event is outstanding */
-    uint8_t queued;  /* host thread: in the ready list */
-    uint8_t parked;  /* under host's park lock */
     uint64_t sim; /* a simulation's note: see sim/choose.c */
-    char name[TDL_NAME];
 #ifdef TDL_TSAN
     void *fiber;
 #endif
@@ -87,7 +93,11 @@ struct tdl_g {
 #endif
 };
 
-static inline const char *tdl_g_name(const tdl_g *g) { return g->named ? g->name : ""; }
+static inline const char *tdl_g_name(const tdl_g *g) {
+    if (!g->named) return "";
+    return g->op.kind == OP_OF_TASK ? g->task_name : (const char *)(g + 1);
+}
+void tdl_g_set_name(tdl_g *g, const char *name);
 
 /* Free Gs with stacks, by class. */
 typedef struct tdl_stacks {
@@ -131,6 +141,8 @@ struct tdl_m {
     bool on_system;         /* its goroutine is inside tdl_system_stack */
     tdl_g g0;               /* its own stack, as the scheduler runs on it */
     tdl_op op;              /* plain threads */
+    uint64_t who;           /* plain threads: see tdl_thread_who */
+    tdl_node *rooms;        /* host Ms: linked by next; see sync/select.c */
     pthread_t thread;       /* worker Ms */
     char *signal_stack;     /* worker Ms: see overflow.c */
 #ifdef TDL_ASAN

@@ -84,7 +84,7 @@ size_t tdl_stack_guard(int cls) { return (size_t)classes[cls].guard_pages * 4096
 /* Gs at one offset in every slot would fight for the same cache sets. */
 static tdl_g *slot_g(const arena *a, uint32_t slot) {
     size_t colour = (size_t)(slot % 16) * 128;
-    size_t room = (sizeof(tdl_g) + 63) & ~(size_t)63;
+    size_t room = (sizeof(tdl_g) + TDL_NAME + 63) & ~(size_t)63;
     return (tdl_g *)(void *)(a->base + ((size_t)(slot + 1) << classes[a->cls].shift) - colour - room);
 }
 

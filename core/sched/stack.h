@@ -6,7 +6,7 @@
  * goroutine touches one page. Slots are never unmapped (a G's memory is
  * type-stable); their pages go back to the system when they have lain unused.
  *
- *     slot: | guard | ....... stack grows down <- | G | colour |
+ *     slot: | guard | ....... stack grows down <- | G | its name | colour |
  *
  * A free slot is warm (it has pages: in a P's own list or in the depot), cold
  * (its pages are zero) or fresh (it was never used).

@@ -154,19 +154,22 @@ int tdl_timers_run(tdl_timers *h, int64_t now) {
         }
         /* the node is its owner's again as soon as the lock is given up */
         tdl_timer_node *t = h->a[0].t;
-        void (*fire)(void *) = t->fire;
-        void *owner = t->owner;
-        tdl_then then = {.heap = h, .owner = owner};
+        void (*fire)(void *) = NULL;
+        tdl_then then = {.heap = h};
         remove_at(h, 0);
-        if (t->expire) {
-            t->expire(owner, now, &then);
-        } else if (!fire) {
-            then.was = tdl_op_claim(owner);
-            then.op = then.was ? owner : NULL;
+        if (t->calls) {
+            tdl_timer_call *call = TDL_CONTAINER(t, tdl_timer_call, node);
+            fire = call->fire;
+            then.owner = call->owner;
+            if (call->expire) call->expire(then.owner, now, &then);
+        } else {
+            tdl_op *op = TDL_CONTAINER(t, tdl_op, timer);
+            then.was = tdl_op_claim(op);
+            then.op = then.was ? op : NULL;
             then.result = TDL_ETIMEDOUT;
         }
         tdl_timers_drop(h, &c);
-        if (fire) fire(owner);
+        if (fire) fire(then.owner);
         if (then.op) tdl_op_complete(then.op, then.was, then.result);
         if (then.call) then.call(&then);
         fired++;

@@ -13,6 +13,8 @@
  * says what remains to be done without. Any other timer's fire is called with no
  * lock held, perhaps after it was disarmed: its owner is type-stable memory, and
  * judges by its own state whether anything is due.
+ *
+ * An op, of which there are many, has the node alone; others a tdl_timer_call.
  */
 #ifndef TDL_SCHED_TIMERS_H
 #define TDL_SCHED_TIMERS_H
@@ -40,11 +42,17 @@ typedef struct tdl_then {
 struct tdl_timer_node {
     int64_t when;
     struct tdl_timers *heap;
-    void (*fire)(void *owner); /* neither: owner is an op, whose deadline this is */
+    uint32_t index;
+    bool calls; /* it is a tdl_timer_call's; else the deadline of the op that it is part of */
+};
+
+/* One of the two functions is there. */
+typedef struct tdl_timer_call {
+    tdl_timer_node node;
+    void (*fire)(void *owner);
     void (*expire)(void *owner, int64_t now, tdl_then *then); /* the node has been taken out */
     void *owner;
-    uint32_t index;
-};
+} tdl_timer_call;
 
 struct tdl_timer_entry {
     int64_t when;

@@ -14,7 +14,7 @@ struct tdl_after {
     _Atomic uint32_t refs;
     tdl_context *context; /* held */
     tdl_hook hook;
-    tdl_timer_node retry; /* armed by who has the hook's hold */
+    tdl_timer_call retry; /* armed by who has the hook's hold */
     void (*fn)(void *);
     void *arg;
 };
@@ -33,9 +33,10 @@ static void start(void *owner) {
     if (!tdl_go(a->fn, a->arg)) {
         int code;
         tdl_poller *poller = tdl_my_poller(&code);
+        a->retry.node.calls = true;
         a->retry.fire = start;
         a->retry.owner = a;
-        if (poller) code = tdl_timer_arm_by(&poller->timers, &a->retry, tdl_sys.now() + RETRY_NS);
+        if (poller) code = tdl_timer_arm_by(&poller->timers, &a->retry.node, tdl_sys.now() + RETRY_NS);
         if (code < 0) tdl_fatal("no memory to start what was to run after a context: %s", tdl_strerror(code));
         return;
     }

@@ -155,7 +155,7 @@ TDL_NOINLINE static int64_t wait(tdl_op *op, tdl_chan *ch, tdl_queue *q, const t
     }
     tdl_op_begin(op, cls);
     op->node.object = ch;
-    op->node.lock = ch && !ch->local ? &ch->lock : NULL;
+    op->node.locks = ch && !ch->local;
     op->node.index = 0;
     op->node.queue = NULL;
     tdl_val_nil(&op->node.val);

@@ -57,9 +57,10 @@ static inline bool tdl_chan_carries(const tdl_chan *ch, const tdl_val *v) {
  * ended its wait: the channel may have been freed, and its memory be another
  * channel's; then the node is on no queue any more. */
 static inline void tdl_chan_unlist(tdl_node *n) {
-    if (n->lock) tdl_lock_take(n->lock);
+    struct tdl_chan *ch = n->object;
+    if (n->locks) tdl_lock_take(&ch->lock);
     tdl_queue_remove(n);
-    if (n->lock) tdl_unlock(n->lock);
+    if (n->locks) tdl_unlock(&ch->lock);
 }
 
 /* Under the lock: 0, TDL_ECLOSED or TDL_EAGAIN. send copies *v (as
@@ -70,8 +71,13 @@ int tdl_chan_recv_locked(tdl_chan *ch, tdl_val *v, tdl_wake *wake);
 int64_t tdl_chan_send_op(tdl_op *op, tdl_chan *ch, const tdl_val *v, int64_t deadline);
 /* The value comes in op->out. */
 int64_t tdl_chan_recv_op(tdl_op *op, tdl_chan *ch, int64_t deadline);
-/* The value comes in op->out, ok in op->extra; the cases are not kept. */
-int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline);
+/* The value comes in op->out, ok in op->extra; the cases are not kept. room: for
+ * TDL_SELECT_FEW nodes, until the op has ended; NULL: a hosted task's, which has no
+ * stack to put them on. */
+enum { TDL_SELECT_FEW = 3 };
+int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline, tdl_node *room);
+/* m will have no tasks any more: gives back what it keeps for their selects. */
+void tdl_select_forget(struct tdl_m *m);
 
 /* A local channel, for host/. */
 tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_m *local_to);

@@ -3,7 +3,8 @@
  * The condition: a queue of waiters, first in, first out. Waiting has two
  * stages, in one op: on this queue, then for the mutex; with the mutex held it
  * returns in any case, so the second stage can neither time out nor be
- * cancelled (shielded). What ended the first stage is kept in u.lock.why.
+ * cancelled (shielded). The first leaves the second, in u.blocked: the mutex
+ * as object, and why, what it was ended by.
  *
  * Under its lock: a node is on q until a signal, a deadline or a cancel.
  */
@@ -45,16 +46,16 @@ static int64_t relock_finish(tdl_op *op);
 static const tdl_op_class relock_class = {"sync.Cond.Wait (relock)", relock_finish, tdl_mutex_abandon};
 
 static int64_t relock_finish(tdl_op *op) {
-    int64_t r = tdl_mutex_relock(op, op->u.lock.mutex, true, &relock_class);
-    return r == TDL_PENDING ? r : locked(op, op->u.lock.why);
+    int64_t r = tdl_mutex_relock(op, op->u.blocked.object, true, &relock_class);
+    return r == TDL_PENDING ? r : locked(op, op->u.blocked.why);
 }
 
 static int64_t finish(tdl_op *op) {
     if (op->result != 0) unlist(op);
-    op->u.lock.why = op->result;
+    op->u.blocked.why = (int32_t)op->result;
     at_store_rlx(&op->shielded, 1);
-    int64_t r = tdl_mutex_relock(op, op->u.lock.mutex, false, &relock_class);
-    return r == TDL_PENDING ? r : locked(op, op->u.lock.why);
+    int64_t r = tdl_mutex_relock(op, op->u.blocked.object, false, &relock_class);
+    return r == TDL_PENDING ? r : locked(op, op->u.blocked.why);
 }
 
 /* A signal that it got is for the next. */
@@ -74,7 +75,7 @@ int64_t tdl_cond_wait_op(tdl_op *op, tdl_cond *c, int64_t deadline) {
     if (r != 0) return r;
     tdl_op_begin(op, &wait_class);
     op->node.object = c;
-    op->u.lock.mutex = c->mutex;
+    op->u.blocked.object = c->mutex;
     tdl_lock_take(&c->lock);
     /* on the queue before the mutex is free: no signal in between is missed */
     tdl_op_publish(op);

@@ -46,7 +46,7 @@ static void unlink_child(tdl_context *c) {
 
 static void disarm(tdl_context *c) {
     tdl_lock_take(&c->lock);
-    tdl_timer_disarm(&c->timer);
+    tdl_timer_disarm(&c->timer.node);
     tdl_unlock(&c->lock);
 }
 
@@ -107,7 +107,7 @@ static tdl_context *next_child(tdl_context *c) {
  * list of those still to be settled. */
 static tdl_context *settle(tdl_context *c, const struct why *why, tdl_context *list) {
     tdl_lock_take(&c->lock);
-    tdl_timer_disarm(&c->timer);
+    tdl_timer_disarm(&c->timer.node);
     tdl_node *waiting = tdl_queue_claim_all(&c->waiters);
     tdl_hook *hooks = c->hooks;
     c->hooks = NULL;
@@ -197,9 +197,10 @@ static int start_timer(tdl_context *c) {
     if (!poller) return code;
     tdl_lock_take(&c->lock); /* its parent may be ending it */
     if (at_load_rlx(&c->err) == 0) {
+        c->timer.node.calls = true;
         c->timer.fire = fire;
         c->timer.owner = c;
-        code = tdl_timer_arm_by(&poller->timers, &c->timer, c->deadline);
+        code = tdl_timer_arm_by(&poller->timers, &c->timer.node, c->deadline);
     }
     tdl_unlock(&c->lock);
     return code;

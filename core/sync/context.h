@@ -41,7 +41,7 @@ struct tdl_context {
     tdl_chan *done; /* NULL: it cannot end */
     tdl_context *dying;
     int64_t deadline;
-    tdl_timer_node timer; /* armed and disarmed under the lock */
+    tdl_timer_call timer; /* armed and disarmed under the lock */
     tdl_val key, val;     /* key is nil: it carries none */
 };
 

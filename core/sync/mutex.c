@@ -97,7 +97,7 @@ static void leave(tdl_op *op) {
 /* Handed over, it is given back; only woken, somebody else is to be woken. */
 void tdl_mutex_abandon(tdl_op *op) {
     tdl_mutex *m = op->node.object;
-    tdl_blocked_end(&op->u.lock.blocked);
+    tdl_blocked_end(&op->u.blocked);
     if (op->result < 0)
         leave(op);
     else if (op->extra || try_lock(m))
@@ -113,8 +113,8 @@ static int64_t enlist(tdl_op *op, tdl_mutex *m, bool again) {
         tdl_unlock(&m->lock);
         return 0;
     }
-    if (again && tdl_sys.now() - op->since > STARVE_NS) at_store_rlx(&m->wanted, WAITERS | STARVING);
-    at_store_rlx(&op->u.lock.blocked.granted, 0);
+    if (again && tdl_sys.now() - op->u.blocked.since > STARVE_NS) at_store_rlx(&m->wanted, WAITERS | STARVING);
+    at_store_rlx(&op->u.blocked.granted, 0);
     tdl_op_publish(op);
     if (again)
         tdl_queue_push_front(&m->q, &op->node);
@@ -125,7 +125,7 @@ static int64_t enlist(tdl_op *op, tdl_mutex *m, bool again) {
 }
 
 static int64_t got(tdl_op *op) {
-    tdl_blocked_end(&op->u.lock.blocked);
+    tdl_blocked_end(&op->u.blocked);
     return own(op->node.object, op);
 }
 
@@ -142,7 +142,7 @@ static int64_t finish(tdl_op *op) {
         leave(op);
         int over = tdl_blocked_over(op, true);
         if (over != BLOCKED_ON) {
-            tdl_blocked_end(&op->u.lock.blocked);
+            tdl_blocked_end(&op->u.blocked);
             return over == BLOCKED_CIRCLE ? TDL_EDEADLOCK : op->result;
         }
     } else if (op->extra || try_lock(m)) {
@@ -155,9 +155,9 @@ static const tdl_op_class lock_class = {"sync.Mutex.Lock", finish, tdl_mutex_aba
 
 static void begin(tdl_op *op, tdl_mutex *m) {
     op->node.object = m;
-    op->since = tdl_sys.now();
+    op->u.blocked.since = tdl_sys.now();
     op->extra = 0;
-    tdl_blocked_init(&op->u.lock.blocked);
+    tdl_blocked_init(&op->u.blocked);
 }
 
 int64_t tdl_mutex_relock(tdl_op *op, tdl_mutex *m, bool woken, const tdl_op_class *cls) {
@@ -239,13 +239,13 @@ TDL_NOINLINE static int unlock_slow(tdl_mutex *m, bool held) {
     tdl_node *n = tdl_queue_claim(&m->q, &was);
     if (hand_over && n) {
         /* back to normal when it is the last, or was quick */
-        if (tdl_sys.now() - n->op->since < STARVE_NS) at_store_rlx(&m->wanted, WAITERS);
+        if (tdl_sys.now() - n->op->u.blocked.since < STARVE_NS) at_store_rlx(&m->wanted, WAITERS);
         n->op->extra = 1;
     } else {
         at_store_rel(&m->locked, 0);
         if (n) n->op->extra = 0;
     }
-    if (n) tdl_blocked_grant(&n->op->u.lock.blocked);
+    if (n) tdl_blocked_grant(&n->op->u.blocked);
     tidy(m);
     tdl_unlock(&m->lock);
     if (n) tdl_op_complete(n->op, was, 0);

@@ -4,11 +4,16 @@
  * look at the cases in random order, and if none can go ahead enlist on all
  * before unlocking. So a select is on every queue or on none when another
  * meets it, and one CAS on its op decides which case fires.
+ *
+ * The nodes of a few cases lie on the stack of who waits: he goes on only when all
+ * channels' locks have been taken after the claim, so nobody comes to them late. A
+ * hosted task has no stack while it waits; its nodes come from a list that its thread
+ * keeps (tdl_m.rooms), as long as its tasks' own memory. Those of many cases are allocated.
  */
 #include "sync/chan.h"
 #include "sys/sys.h"
 
-enum { MAX_CASES = 65535, FEW = 3, ON_STACK = 16 };
+enum { MAX_CASES = 65535, FEW = TDL_SELECT_FEW, ON_STACK = 16 };
 
 /* Scratch of one call: the order to look in, and the channels to lock. */
 struct plan {
@@ -50,6 +55,35 @@ static inline void unlock_all(struct plan *p) {
     for (int i = p->nchans; i-- > 0;) tdl_chan_unlock(p->chans[i]);
 }
 
+/* -- Room for the nodes ---------------------------------------------------------- */
+
+static tdl_node *take_room(void) {
+    tdl_m *m = tdl_m_self();
+    tdl_node *room = m->rooms;
+    if (TDL_UNLIKELY(!room)) return tdl_sys.alloc(FEW * sizeof *room);
+    m->rooms = room->next;
+    return room;
+}
+
+static inline void give_room(tdl_op *op) {
+    tdl_node *room = op->u.sel.nodes;
+    if (TDL_LIKELY(op->u.sel.n <= FEW)) {
+        if (op->kind != OP_OF_TASK) return;
+        tdl_m *m = tdl_m_self();
+        room->next = m->rooms;
+        m->rooms = room;
+    } else {
+        tdl_sys.release(room);
+    }
+}
+
+void tdl_select_forget(tdl_m *m) {
+    for (tdl_node *room; (room = m->rooms) != NULL;) {
+        m->rooms = room->next;
+        tdl_sys.release(room);
+    }
+}
+
 /* -- Waiting ------------------------------------------------------------------- */
 
 /* Off all queues but that of case `fired`, whose node its claimer has taken off:
@@ -61,7 +95,7 @@ static inline void unlist(tdl_op *op, int64_t fired) {
         if (i != fired) tdl_chan_unlist(n);
         if (TDL_UNLIKELY(tdl_val_holds(&n->val))) tdl_val_drop(&n->val);
     }
-    if (TDL_UNLIKELY(op->u.sel.nodes != op->u.sel.few)) tdl_sys.release(op->u.sel.nodes);
+    give_room(op);
 }
 
 static void leave(tdl_op *op) { unlist(op, -1); }
@@ -86,10 +120,10 @@ static inline void enlist(tdl_op *op, const tdl_case *cases, int n) {
         tdl_chan *ch = cases[i].chan;
         node->op = op;
         node->object = ch;
-        node->lock = ch && !ch->local ? &ch->lock : NULL;
+        node->locks = ch && !ch->local;
         node->index = (uint16_t)i;
         node->queue = NULL;
-        tdl_val_nil(&node->val);
+        node->val.type = TDL_NIL;
         if (!ch) continue;
         if (cases[i].op == TDL_SEND) tdl_val_dup(&node->val, cases[i].val);
         tdl_queue_push(cases[i].op == TDL_SEND ? &ch->sendq : &ch->recvq, node);
@@ -102,7 +136,7 @@ static inline bool looks_ready(const tdl_chan *ch, int op) {
     return ch->count || ch->sendq.head || ch->closed;
 }
 
-static int64_t select_with(tdl_op *op, const tdl_case *cases, int n, int64_t deadline, struct plan *p) {
+static int64_t select_with(tdl_op *op, const tdl_case *cases, int n, int64_t deadline, tdl_node *room, struct plan *p) {
     shuffle(p);
     sort_chans(p, cases);
     lock_all(p);
@@ -126,7 +160,7 @@ static int64_t select_with(tdl_op *op, const tdl_case *cases, int n, int64_t dea
     if (r == 0) {
         tdl_op_begin(op, &select_class);
         op->u.sel.n = n;
-        op->u.sel.nodes = n <= FEW ? op->u.sel.few : tdl_sys.alloc((size_t)n * sizeof(tdl_node));
+        op->u.sel.nodes = n > FEW ? tdl_sys.alloc((size_t)n * sizeof(tdl_node)) : room ? room : take_room();
         if (!op->u.sel.nodes) r = TDL_ENOMEM;
     }
     if (r != 0) {
@@ -139,7 +173,7 @@ static int64_t select_with(tdl_op *op, const tdl_case *cases, int n, int64_t dea
     return TDL_PENDING;
 }
 
-int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline) {
+int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline, tdl_node *room) {
     if (n < 0 || n > MAX_CASES || (n > 0 && !cases)) return TDL_EINVAL;
     for (int i = 0; i < n; i++) {
         if (cases[i].op != TDL_SEND && cases[i].op != TDL_RECV) return TDL_EINVAL;
@@ -150,11 +184,11 @@ int64_t tdl_select_op(tdl_op *op, const tdl_case *cases, int n, int64_t deadline
     uint16_t order[ON_STACK];
     tdl_chan *chans[ON_STACK];
     struct plan p = {order, chans, n, 0};
-    if (n <= ON_STACK) return select_with(op, cases, n, deadline, &p);
+    if (n <= ON_STACK) return select_with(op, cases, n, deadline, room, &p);
     p.chans = tdl_sys.alloc((size_t)n * (sizeof *p.chans + sizeof *p.order));
     if (!p.chans) return TDL_ENOMEM;
     p.order = (uint16_t *)(p.chans + n);
-    int64_t r = select_with(op, cases, n, deadline, &p);
+    int64_t r = select_with(op, cases, n, deadline, room, &p);
     tdl_sys.release(p.chans);
     return r;
 }
@@ -170,7 +204,8 @@ int tdl_select(tdl_case *cases, int n, int64_t deadline) {
     } else if (tdl_forked()) {
         return TDL_EFORKED;
     }
-    int64_t r = tdl_select_op(op, cases, n, deadline);
+    tdl_node room[FEW];
+    int64_t r = tdl_select_op(op, cases, n, deadline, room);
     if (r == TDL_PENDING) r = tdl_op_wait(op);
     if (r < 0) return (int)r;
     tdl_case *fired = &cases[r];

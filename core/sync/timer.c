@@ -28,7 +28,7 @@ struct tdl_timer {
     void (*fn)(void *);
     void *arg;
     tdl_poller *poller;
-    tdl_timer_node node;
+    tdl_timer_call call;
 };
 
 static tdl_pool pool = TDL_POOL_INIT(struct tdl_timer);
@@ -42,9 +42,9 @@ static void launch(const tdl_then *then) {
     tdl_timer *t = then->owner;
     tdl_hold c;
     tdl_timers_take(then->heap, &c);
-    if (t->poller && &t->poller->timers == then->heap && t->node.index == 0 && t->when == then->when) {
+    if (t->poller && &t->poller->timers == then->heap && t->call.node.index == 0 && t->when == then->when) {
         t->when = tdl_sys.now() + RETRY_NS;
-        t->armed = tdl_timers_put(then->heap, &t->node, t->when) == 0;
+        t->armed = tdl_timers_put(then->heap, &t->call.node, t->when) == 0;
     }
     tdl_timers_drop(then->heap, &c);
 }
@@ -82,7 +82,7 @@ static void expire(void *owner, int64_t now, tdl_then *then) {
         if (!t->armed) return;
         t->when += t->period * (1 + (now - t->when) / t->period); /* keeps its phase */
     }
-    tdl_timers_put(&t->poller->timers, &t->node, t->when); /* there is room: it was just taken out */
+    tdl_timers_put(&t->poller->timers, &t->call.node, t->when); /* there is room: it was just taken out */
 }
 
 /* Under the lock: takes back what was not received. 1 when there was something. */
@@ -106,7 +106,7 @@ int tdl_timer_stop(tdl_timer *t) {
     tdl_hold c;
     tdl_timers_take(h, &c);
     int r = take_back(t);
-    if (t->armed && t->node.index) { /* its heap may have ended */
+    if (t->armed && t->call.node.index) { /* its heap may have ended */
         h->cancelled++;
         r = 1;
     }
@@ -119,9 +119,9 @@ int tdl_timer_stop(tdl_timer *t) {
 static int take_out(tdl_timers *h, tdl_timer *t) {
     bool armed = t->armed;
     t->armed = false;
-    if (!t->node.index) return 0;
+    if (!t->call.node.index) return 0;
     if (!armed) h->cancelled--;
-    tdl_timers_remove(h, &t->node);
+    tdl_timers_remove(h, &t->call.node);
     return armed;
 }
 
@@ -134,15 +134,15 @@ static int start(tdl_timer *t, int64_t when, int64_t period) {
     int r = take_back(t);
     t->when = when;
     t->period = period;
-    if (t->node.index && t->node.when <= when) {
+    if (t->call.node.index && t->call.node.when <= when) {
         if (t->armed)
             r = 1;
         else
             h->cancelled--;
     } else {
         r |= take_out(h, t);
-        e = tdl_timers_put(h, &t->node, when);
-        first = t->node.index == 1;
+        e = tdl_timers_put(h, &t->call.node, when);
+        first = t->call.node.index == 1;
     }
     t->armed = e == 0;
     tdl_timers_drop(h, &c);
@@ -164,8 +164,9 @@ static tdl_timer *make(int64_t when, int64_t period, void (*fn)(void *), void *a
     tdl_timer *t = tdl_pool_take(&pool);
     if (!t) return NULL;
     t->poller = poller;
-    t->node.expire = expire;
-    t->node.owner = t;
+    t->call.node.calls = true;
+    t->call.expire = expire;
+    t->call.owner = t;
     t->fn = fn;
     t->arg = arg;
     if (!fn) t->chan = tdl_chan_new(1);
