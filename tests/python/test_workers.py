@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""workers(): coroutine functions in interpreters of their own."""
+"""workers(): coroutine functions in interpreters of their own, or where there is no lock in
+threads of this one."""
 
 import gc
 import os
 import pathlib
 import socket
 import sys
-import sysconfig
+import traceback
 
 import pytest
 import treadle
@@ -17,6 +18,8 @@ sys.path.insert(0, HERE)
 import worker_functions as f  # noqa: E402
 
 able = sys.version_info >= (3, 12, 4)
+threads = not getattr(sys, "_is_gil_enabled", lambda: True)()
+needs_interpreters = pytest.mark.skipif(threads or not able, reason="workers are threads here, or nothing")
 needs = pytest.mark.skipif(not able, reason="this Python has no workers")
 
 
@@ -75,8 +78,11 @@ def test_error_where_joined():
     workers = treadle.workers(1, f.fail, "lost")
     with pytest.raises(LookupError, match="lost") as caught:
         workers.join()
-    assert isinstance(caught.value.__cause__, treadle.WorkerTraceback)
-    assert "worker_functions.py" in str(caught.value.__cause__)
+    if threads:
+        assert "worker_functions.py" in "".join(traceback.format_exception(caught.value))
+    else:
+        assert isinstance(caught.value.__cause__, treadle.WorkerTraceback)
+        assert "worker_functions.py" in str(caught.value.__cause__)
 
     async def main():
         with pytest.raises(LookupError, match="lost"):
@@ -102,7 +108,38 @@ def test_several_errors():
     assert [str(e) for e in caught.value.exceptions] == ["all"] * 3
 
 
-@needs
+@pytest.mark.skipif(not threads, reason="workers are not threads here")
+def test_threads_share():
+    """What is passed to threads is the same object; descriptors are not."""
+    before = fds()
+    shared = []
+
+    async def local(i, sock, listeners):
+        assert isinstance(listeners["any"][0], treadle.Listener)
+        shared.append(sock.fileno())
+        sock.close()
+        return i
+
+    given = object()
+
+    async def main():
+        listener = await treadle.listen("tcp", "127.0.0.1:0")
+        with socket.socket() as one:
+            got = await treadle.workers(2, local, given, one, {"any": [listener]})
+            assert one.fileno() >= 0 and one.fileno() not in shared
+        listener.close()
+        return got
+
+    assert treadle.run(main()) == [given, given]
+    assert len(shared) == 2
+    with pytest.raises(TypeError, match="a Chan belongs to one loop"):
+        treadle.workers(1, local, treadle.Chan())
+    with socket.socket() as one, pytest.raises(TypeError, match="a Chan belongs"):
+        treadle.workers(1, local, [one, treadle.Chan()])
+    assert fds() == before
+
+
+@needs_interpreters
 def test_what_cannot_be_sent():
     with pytest.raises(RuntimeError, match="Odd: 1 2"):
         treadle.workers(1, f.fail_oddly).join()
@@ -210,7 +247,7 @@ def test_program(tmp_path):
         "async def main(n):\n"
         "    await asyncio.sleep(0.05)\n"
         "    if n == 0: raise Mine(7)\n"
-        "    print('worked', flush=True)\n"
+        "    print('worked\\n', end='', flush=True)\n"
         "if __name__ == '__main__':\n"
         "    try: treadle.workers(1, main, 0).join()\n"
         "    except Mine as e: print('mine', e.args, flush=True)\n"
@@ -219,12 +256,3 @@ def test_program(tmp_path):
     done = script(f"import os, sys; os.execv(sys.executable, [sys.executable, {str(program)!r}])")
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split("\n")) == ["", "mine (7,)", "worked", "worked"]
-
-
-@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has its lock")
-def test_without_the_lock():
-    """A free-threaded build turns its lock on for treadle, unless that was forbidden."""
-    out = script("import treadle", env={**os.environ, "PYTHON_GIL": "0"})
-    assert out.returncode != 0 and "ImportError: treadle needs its interpreter's lock" in out.stderr
-    out = script("import sys, treadle; print(sys._is_gil_enabled())", env={**os.environ, "PYTHON_GIL": "1"})
-    assert (out.stdout, out.stderr) == ("True\n", "")

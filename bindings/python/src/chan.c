@@ -5,7 +5,8 @@
  *
  * Invariants.
  *  - It binds to a loop's host when it is first used in one; from then on only
- *    that loop's thread may use it.
+ *    that loop's thread may use it. It binds, or is closed before that, within a critical
+ *    section: `core` is set last, with release, and stays.
  *  - What is in the core's channel holds one reference each, which the
  *    collector sees through tdl_chan_peek_local. It sees them on the channel's
  *    own thread only (elsewhere they count as held from outside): that thread
@@ -21,27 +22,42 @@ chan_is_local(PyObject *chan)
     return Py_TYPE(chan)->tp_dealloc == (destructor)chan_dealloc;
 }
 
+static inline tdl_chan *
+chan_bound(chanobj *ch)
+{
+    return __atomic_load_n(&ch->core, __ATOMIC_ACQUIRE); /* with the release of chan_bind */
+}
+
+static bool
+chan_bind(chanobj *ch, pyhost *h)
+{
+    bool bound;
+    Py_BEGIN_CRITICAL_SECTION(ch);
+    tdl_chan *core = ch->core;
+    if (core == NULL && (core = tdl_chan_new_local(h->core, ch->cap)) != NULL) {
+        ch->host = (pyhost *)Py_NewRef((PyObject *)h);
+        if (ch->closed)
+            tdl_chan_close(core);
+        __atomic_store_n(&ch->core, core, __ATOMIC_RELEASE);
+    }
+    bound = core != NULL;
+    Py_END_CRITICAL_SECTION();
+    return bound;
+}
+
 tdl_chan *
 chan_core(PyObject *chan, pyhost *h)
 {
     if (!chan_is_local(chan))
         return ((sharedobj *)chan)->core;
     chanobj *ch = (chanobj *)chan;
-    if (ch->host == h && ch->core != NULL)
-        return ch->core;
-    if (ch->core != NULL) {
+    if (chan_bound(ch) == NULL && !chan_bind(ch, h))
+        return (tdl_chan *)PyErr_NoMemory();
+    if (ch->host != h) {
         PyErr_Format(PyExc_RuntimeError, "%R belongs to another event loop (use SharedChan)",
                      chan);
         return NULL;
     }
-    ch->core = tdl_chan_new_local(h->core, ch->cap);
-    if (ch->core == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    ch->host = (pyhost *)Py_NewRef((PyObject *)h);
-    if (ch->closed)
-        tdl_chan_close(ch->core);
     return ch->core;
 }
 
@@ -173,12 +189,19 @@ static PyObject *
 chan_close(chanobj *ch, PyObject *Py_UNUSED(ignored))
 {
     mod_state *st = STATE(ch);
+    bool early = false, again = false;
+    Py_BEGIN_CRITICAL_SECTION(ch);
     if (ch->core == NULL) { /* not used yet: needs no loop */
-        if (ch->closed)
-            return raise_closed_channel(st, -1);
+        early = true;
+        again = ch->closed;
         ch->closed = true;
-        Py_RETURN_NONE;
     }
+    Py_END_CRITICAL_SECTION();
+    if (again)
+        return raise_closed_channel(st, -1);
+    if (early)
+        Py_RETURN_NONE;
+    OWN(ch->host->core == NULL ? &ch->host->own : NULL, NULL);
     if (ch->host->core == NULL) { /* its loop is gone */
         if (tdl_chan_closed(ch->core))
             return raise_closed_channel(st, -1);
@@ -212,7 +235,8 @@ chan_send_op(PyObject *ch, PyObject *value)
 static Py_ssize_t
 chan_len(chanobj *ch)
 {
-    return ch->core == NULL ? 0 : (Py_ssize_t)tdl_chan_len(ch->core);
+    tdl_chan *core = chan_bound(ch);
+    return core == NULL ? 0 : (Py_ssize_t)tdl_chan_len(core);
 }
 
 static int
@@ -230,7 +254,8 @@ chan_get_cap(chanobj *ch, void *Py_UNUSED(closure))
 static bool
 chan_is_closed(chanobj *ch)
 {
-    return ch->core == NULL ? ch->closed : tdl_chan_closed(ch->core) != 0;
+    tdl_chan *core = chan_bound(ch);
+    return core == NULL ? ch->closed : tdl_chan_closed(core) != 0;
 }
 
 static PyObject *

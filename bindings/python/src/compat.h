@@ -53,6 +53,29 @@ PyLong_AsInt(PyObject *object)
 }
 #endif
 
+/* 1 and a new reference; 0 and NULL: it is not there; -1: exception. */
+static inline int
+dict_get(PyObject *dict, PyObject *key, PyObject **value)
+{
+#if PY_VERSION_HEX < 0x030d0000
+    *value = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+#else
+    return PyDict_GetItemRef(dict, key, value);
+#endif
+}
+
+/* A new reference, or NULL with an exception. */
+static inline PyObject *
+list_get(PyObject *list, Py_ssize_t i)
+{
+#if PY_VERSION_HEX < 0x030d0000
+    return Py_XNewRef(PyList_GetItem(list, i));
+#else
+    return PyList_GetItemRef(list, i);
+#endif
+}
+
 /* What a weak reference refers to, as a new reference; NULL: it is gone. */
 static inline PyObject *
 weakref_get(PyObject *ref)

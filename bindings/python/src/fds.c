@@ -233,7 +233,7 @@ handle_ready(ploop *l, ploop_entry *e, PyObject **slot)
     PyObject *handle = *slot;
     if (handle == NULL)
         return;
-    if (((phandle *)handle)->cancelled) {
+    if (SEEN(((phandle *)handle)->cancelled)) {
         *slot = NULL;
         Py_DECREF(handle);
         entry_sync(l, e);
@@ -439,24 +439,28 @@ drop(ploop *l, PyObject *object, bool writer)
 PyObject *
 fds_add_reader(PyObject *l, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
+    OWN(&((ploop *)l)->own, NULL);
     return add((ploop *)l, args, n, names, false);
 }
 
 PyObject *
 fds_add_writer(PyObject *l, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
+    OWN(&((ploop *)l)->own, NULL);
     return add((ploop *)l, args, n, names, true);
 }
 
 PyObject *
 fds_remove_reader(PyObject *l, PyObject *fd)
 {
+    OWN(&((ploop *)l)->own, NULL);
     return drop((ploop *)l, fd, false);
 }
 
 PyObject *
 fds_remove_writer(PyObject *l, PyObject *fd)
 {
+    OWN(&((ploop *)l)->own, NULL);
     return drop((ploop *)l, fd, true);
 }
 
@@ -464,6 +468,7 @@ fds_remove_writer(PyObject *l, PyObject *fd)
 PyObject *
 fds_list(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&((ploop *)self)->own, NULL);
     ploop *l = (ploop *)self;
     PyObject *list = PyList_New(0);
     for (int i = 0; list != NULL && i < l->nentries; i++) {

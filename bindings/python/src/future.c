@@ -9,12 +9,18 @@
  * them: while a task runs that one of them woke, the ready queue's call still does. */
 #include "handle.h"
 
+static PyObject *
+own_kwargs(ploop *l)
+{
+    return Py_BuildValue("{O:O}", PyTuple_GET_ITEM(l->st->kw_loop, 0), (PyObject *)l);
+}
+
 /* By a dictionary that is kept: a call with keywords makes one each time. */
 static PyObject *
 kwargs_of(ploop *l)
 {
     if (l->future_kwargs == NULL)
-        l->future_kwargs = Py_BuildValue("{O:O}", PyTuple_GET_ITEM(l->st->kw_loop, 0), (PyObject *)l);
+        l->future_kwargs = own_kwargs(l);
     return l->future_kwargs;
 }
 
@@ -23,8 +29,10 @@ loop_future(ploop *l)
 {
     if (l->st->FutureType == NULL && state_gone(l->st))
         return NULL;
-    PyObject *kwargs = kwargs_of(l);
-    return kwargs == NULL ? NULL : PyObject_Call(l->st->FutureType, l->st->empty, kwargs);
+    PyObject *kwargs = ploop_here(l) ? Py_XNewRef(kwargs_of(l)) : own_kwargs(l); /* any thread may want one */
+    PyObject *future = kwargs == NULL ? NULL : PyObject_Call(l->st->FutureType, l->st->empty, kwargs);
+    Py_XDECREF(kwargs);
+    return future;
 }
 
 static bool
@@ -101,11 +109,15 @@ future_result(mod_state *st, PyObject *future)
 void
 future_over(ploop *l, PyObject *future)
 {
+#ifndef Py_GIL_DISABLED /* nobody can tell there that it is alone */
     if (!l->closed && is_plain(l->st, future)) {
         PyObject **place = &l->idle_futures[l->idle_next++ % PLOOP_IDLE], *before = *place;
         *place = future;
         future = before;
     }
+#else
+    (void)l;
+#endif
     Py_XDECREF(future);
 }
 

@@ -21,9 +21,13 @@ g_check(PyObject *object)
 PyObject *
 g_name(gobj *g)
 {
+    PyObject *name;
+    Py_BEGIN_CRITICAL_SECTION(g); /* any thread may ask */
     if (g->name == NULL)
         g->name = PyUnicode_FromFormat("goroutine-%llu", (unsigned long long)g->number);
-    return Py_XNewRef(g->name);
+    name = Py_XNewRef(g->name);
+    Py_END_CRITICAL_SECTION();
+    return name;
 }
 
 static PyObject *
@@ -35,6 +39,7 @@ g_await(gobj *g)
 static PyObject *
 g_cancel_method(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
+    OWN(&g->host->own, NULL);
     Py_ssize_t total = n + (names ? PyTuple_GET_SIZE(names) : 0);
     if (total > 1)
         return PyErr_Format(PyExc_TypeError, "cancel takes at most one argument: msg");
@@ -51,6 +56,7 @@ g_cancelling(gobj *g, PyObject *Py_UNUSED(ignored))
 static PyObject *
 g_uncancel(gobj *g, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&g->host->own, NULL);
     if (g->cancels > 0 && --g->cancels == 0)
         g->must_cancel = false;
     return PyLong_FromLong(g->cancels);
@@ -71,6 +77,7 @@ g_cancelled(gobj *g, PyObject *Py_UNUSED(ignored))
 static PyObject *
 g_result_method(gobj *g, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&g->host->own, NULL);
     if (!G_ENDED(g)) {
         PyErr_SetString(STATE(g)->InvalidStateError, "Result is not ready.");
         return NULL;
@@ -81,6 +88,7 @@ g_result_method(gobj *g, PyObject *Py_UNUSED(ignored))
 static PyObject *
 g_exception(gobj *g, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&g->host->own, NULL);
     if (!G_ENDED(g)) {
         PyErr_SetString(STATE(g)->InvalidStateError, "Exception is not set.");
         return NULL;
@@ -97,6 +105,7 @@ g_exception(gobj *g, PyObject *Py_UNUSED(ignored))
 static PyObject *
 g_add_done_callback(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
+    OWN(&g->host->own, NULL);
     if (n != 1 || (names != NULL && PyTuple_GET_SIZE(names) > 1))
         return PyErr_Format(PyExc_TypeError, "add_done_callback(callback, *, context=None)");
     PyObject *context = names != NULL && PyTuple_GET_SIZE(names) == 1 ? args[1] : Py_None;
@@ -122,6 +131,7 @@ g_add_done_callback(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *name
 static PyObject *
 g_remove_done_callback(gobj *g, PyObject *callback)
 {
+    OWN(&g->host->own, NULL);
     Py_ssize_t removed = 0;
     for (Py_ssize_t i = g->callbacks ? PyList_GET_SIZE(g->callbacks) : 0; i-- > 0;) {
         PyObject *pair = PyList_GET_ITEM(g->callbacks, i);
@@ -143,12 +153,14 @@ g_refuse_set(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(value))
 static PyObject *
 g_get_loop(gobj *g, PyObject *Py_UNUSED(ignored))
 {
-    return Py_NewRef(g->host->loop != NULL ? g->host->loop : Py_None);
+    PyObject *loop = host_loop(g->host);
+    return loop != NULL ? loop : Py_NewRef(Py_None);
 }
 
 static PyObject *
 g_get_coro(gobj *g, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&g->host->own, NULL);
     return Py_NewRef(g->coro != NULL ? g->coro : Py_None);
 }
 
@@ -167,15 +179,23 @@ g_get_name(gobj *g, PyObject *Py_UNUSED(ignored))
 static PyObject *
 g_set_name(gobj *g, PyObject *value)
 {
+    OWN(&g->host->own, NULL);
     if (value == Py_None) /* what some versions of asyncio pass for "no name" */
         Py_RETURN_NONE;
     PyObject *name = PyObject_Str(value);
     if (name == NULL)
         return NULL;
-    Py_XSETREF(g->name, name);
     const char *text = PyUnicode_AsUTF8(name);
-    if (text == NULL)
+    if (text == NULL) {
+        Py_DECREF(name);
         return NULL;
+    }
+    PyObject *old;
+    Py_BEGIN_CRITICAL_SECTION(g);
+    old = g->name;
+    g->name = name;
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(old);
     if (!G_ENDED(g) && g->host->core != NULL)
         tdl_task_set_name(g->host->core, g->task, text);
     Py_RETURN_NONE;
@@ -184,6 +204,7 @@ g_set_name(gobj *g, PyObject *value)
 static PyObject *
 g_make_cancelled_error(gobj *g, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&g->host->own, NULL);
     return make_cancelled(STATE(g), g->cancel_msg);
 }
 
@@ -203,6 +224,7 @@ base_tasks_call(gobj *g, const char *function, PyObject *limit, PyObject *file)
 static PyObject *
 g_get_stack(gobj *g, PyObject *args, PyObject *kwargs)
 {
+    OWN(&g->host->own, NULL);
     static char *names[] = {"limit", NULL};
     PyObject *limit = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$O", names, &limit))
@@ -215,6 +237,7 @@ g_get_stack(gobj *g, PyObject *args, PyObject *kwargs)
 static PyObject *
 g_print_stack(gobj *g, PyObject *args, PyObject *kwargs)
 {
+    OWN(&g->host->own, NULL);
     static char *names[] = {"limit", "file", NULL};
     PyObject *limit = Py_None, *file = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OO", names, &limit, &file))
@@ -232,6 +255,13 @@ g_repr(gobj *g)
     PyObject *name = g_name(g), *text = NULL;
     if (name == NULL)
         return NULL;
+#ifdef Py_GIL_DISABLED
+    if (SEEN(g->host->own.thread) != 0 && !own_is_mine(&g->host->own)) { /* what it has may go now */
+        text = PyUnicode_FromFormat("<G %R of another thread>", name);
+        Py_DECREF(name);
+        return text;
+    }
+#endif
     if (g->state == G_WAITING && g->waiting != NULL)
         text = PyUnicode_FromFormat("<G %R waiting for %R>", name, g->waiting);
     else if (g->state == G_FAILED)
@@ -275,18 +305,21 @@ get_coro(gobj *g, void *Py_UNUSED(closure))
 static PyObject *
 get_waiting(gobj *g, void *Py_UNUSED(closure))
 {
+    OWN(&g->host->own, NULL);
     return Py_NewRef(g->waiting != NULL ? g->waiting : Py_None);
 }
 
 static PyObject *
 get_exception(gobj *g, void *Py_UNUSED(closure))
 {
+    OWN(&g->host->own, NULL);
     return Py_NewRef(g->state == G_FAILED ? g->error : Py_None);
 }
 
 static PyObject *
 get_cancel_message(gobj *g, void *Py_UNUSED(closure))
 {
+    OWN(&g->host->own, NULL);
     return Py_NewRef(g->cancel_msg != NULL ? g->cancel_msg : Py_None);
 }
 
@@ -371,19 +404,20 @@ g_clear(gobj *g)
 static void
 g_finalize(gobj *g)
 {
-    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *exc = PyErr_GetRaisedException(), *loop = NULL;
     if (g->unseen) {
         g_report(g);
-    } else if (!G_ENDED(g) && g->log_destroy && g->host->loop != NULL && g->coro != NULL) {
+    } else if (!G_ENDED(g) && g->log_destroy && g->coro != NULL && (loop = host_loop(g->host)) != NULL) {
         PyObject *context = Py_BuildValue("{s:s,s:O}", "message",
                                           "goroutine was destroyed but it is pending!",
                                           "future", (PyObject *)g);
         PyObject *done = context == NULL ? NULL
-            : PyObject_CallMethod(g->host->loop, "call_exception_handler", "N", context);
+            : PyObject_CallMethod(loop, "call_exception_handler", "N", context);
         if (done == NULL)
             PyErr_WriteUnraisable((PyObject *)g);
         Py_XDECREF(done);
     }
+    Py_XDECREF(loop);
     g_collect(g);
     PyErr_SetRaisedException(exc);
 }

@@ -241,8 +241,8 @@ flight_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 }
 
 /* op->arg is the key, and from then on the flight that was begun or joined. */
-int32_t
-flight_start(opobj *op, pyhost *h, uint32_t task)
+static int32_t
+begin_flight(opobj *op, pyhost *h, uint32_t task)
 {
     flightobj *sf = (flightobj *)op->target;
     PyObject *key = op->arg;
@@ -253,9 +253,9 @@ flight_start(opobj *op, pyhost *h, uint32_t task)
     int32_t code = tdl_singleflight_begin_start(h->core, task, sf->core, PyBytes_AS_STRING(key),
                                                 (size_t)PyBytes_GET_SIZE(key), TDL_FOREVER);
     if (code == TDL_PENDING) {
-        PyObject *flight = PyDict_GetItemWithError(sf->flights, key);
-        if (flight != NULL)
-            Py_SETREF(fresh, Py_NewRef(flight));
+        PyObject *flight;
+        if (dict_get(sf->flights, key, &flight) > 0)
+            Py_SETREF(fresh, flight);
         PyErr_Clear();
     } else if (code == 1) {
         PyObject *ticket = PyLong_FromLongLong(h->out[task].extra);
@@ -274,12 +274,25 @@ flight_start(opobj *op, pyhost *h, uint32_t task)
     return code;
 }
 
+/* A flight and its place among the flights are one, for other threads. */
+int32_t
+flight_start(opobj *op, pyhost *h, uint32_t task)
+{
+    int32_t code;
+    Py_BEGIN_CRITICAL_SECTION(op->target);
+    code = begin_flight(op, h, task);
+    Py_END_CRITICAL_SECTION();
+    return code;
+}
+
 /* (True, flight) for who begins one, else (False, outcome). */
 PyObject *
 flight_result(opobj *op, int32_t code)
 {
-    PyObject *what = code == 1 ? op->arg : PyList_GET_ITEM(op->arg, 1);
-    return PyTuple_Pack(2, code == 1 ? Py_True : Py_False, what);
+    PyObject *what = code == 1 ? Py_NewRef(op->arg) : list_get(op->arg, 1);
+    PyObject *pair = what == NULL ? NULL : PyTuple_Pack(2, code == 1 ? Py_True : Py_False, what);
+    Py_XDECREF(what);
+    return pair;
 }
 
 static PyObject *
@@ -293,10 +306,16 @@ flight_begin(PyObject *sf, PyObject *key)
 static int
 flight_drop(flightobj *sf, PyObject *key, PyObject *flight)
 {
-    PyObject *there = PyDict_GetItemWithError(sf->flights, key);
-    if (there == NULL || (flight != NULL && there != flight))
-        return PyErr_Occurred() ? -1 : 0;
-    return PyDict_DelItem(sf->flights, key);
+    PyObject *there;
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(sf); /* it goes if it is still that one */
+    rc = dict_get(sf->flights, key, &there);
+    bool goes = rc > 0 && (flight == NULL || there == flight);
+    Py_XDECREF(there);
+    if (rc >= 0)
+        rc = goes ? PyDict_DelItem(sf->flights, key) : 0;
+    Py_END_CRITICAL_SECTION();
+    return rc;
 }
 
 static PyObject *
@@ -305,7 +324,9 @@ flight_end(flightobj *sf, PyObject *args)
     PyObject *key, *flight, *outcome;
     if (!PyArg_ParseTuple(args, "SO!O:end", &key, &PyList_Type, &flight, &outcome))
         return NULL;
-    long long ticket = PyLong_AsLongLong(PyList_GET_ITEM(flight, 0));
+    PyObject *first = list_get(flight, 0);
+    long long ticket = first == NULL ? -1 : PyLong_AsLongLong(first);
+    Py_XDECREF(first);
     if ((ticket == -1 && PyErr_Occurred()) || flight_drop(sf, key, flight) < 0 ||
         PyList_SetItem(flight, 1, Py_NewRef(outcome)) < 0)
         return NULL;

@@ -21,18 +21,18 @@ static void
 g_link(gobj *g)
 {
     pyhost *h = g->host;
+    LOCK(&h->lock);
     g->next_live = h->live;
     if (h->live != NULL)
         h->live->prev_live = g;
     h->live = g;
     g->linked = true;
+    UNLOCK(&h->lock);
 }
 
-void
-g_unlink(gobj *g)
+static void
+unlink_it(gobj *g)
 {
-    if (!g->linked)
-        return;
     if (g->prev_live != NULL)
         g->prev_live->next_live = g->next_live;
     else
@@ -41,6 +41,31 @@ g_unlink(gobj *g)
         g->next_live->prev_live = g->prev_live;
     g->prev_live = g->next_live = NULL;
     g->linked = false;
+}
+
+/* Any thread: finalizers do it. */
+void
+g_unlink(gobj *g)
+{
+#ifdef Py_GIL_DISABLED
+    pyhost *h = g->host;
+    LOCK(&h->lock);
+    if (g->linked)
+        unlink_it(g);
+    UNLOCK(&h->lock);
+#else
+    if (g->linked)
+        unlink_it(g);
+#endif
+}
+
+void
+g_unlink_all(pyhost *h)
+{
+    LOCK(&h->lock);
+    while (h->live != NULL)
+        unlink_it(h->live);
+    UNLOCK(&h->lock);
 }
 
 /* -- asyncio's current task ---------------------------------------------- */
@@ -58,8 +83,7 @@ current_set(pyhost *h, PyObject *task, PyObject **old)
     }
     if (st->current_tasks != NULL) {
         if (old != NULL) {
-            *old = Py_XNewRef(PyDict_GetItemWithError(st->current_tasks, h->loop));
-            if (*old == NULL && PyErr_Occurred())
+            if (dict_get(st->current_tasks, h->loop, old) < 0)
                 return -1;
         }
         if (task != NULL)
@@ -219,23 +243,29 @@ g_report(gobj *g)
     pyhost *h = g->host;
     g->unseen = false;
     g_unlink(g);
+    LOCK(&h->lock);
     if (h->first_error == NULL)
         h->first_error = Py_XNewRef(g->error);
-    if (h->loop == NULL) {
+    UNLOCK(&h->lock);
+    PyObject *loop = host_loop(h);
+    if (loop == NULL) {
         PyErr_SetRaisedException(Py_NewRef(g->error));
         PyErr_WriteUnraisable((PyObject *)g);
         return 0;
     }
     PyObject *old = NULL, *done = NULL;
-    current_set(h, NULL, &old);
+    bool here = h->thread == thread_identity(); /* finalizers run anywhere */
+    if (here)
+        current_set(h, NULL, &old);
     PyObject *context = Py_BuildValue("{s:s,s:O,s:O}", "message",
                                       "goroutine exception was never retrieved",
                                       "exception", g->error, "future", (PyObject *)g);
     if (context != NULL)
-        done = PyObject_CallMethod(h->loop, "call_exception_handler", "N", context);
+        done = PyObject_CallMethod(loop, "call_exception_handler", "N", context);
     if (done == NULL)
         PyErr_WriteUnraisable((PyObject *)g);
     Py_XDECREF(done);
+    Py_DECREF(loop);
     if (old != NULL)
         current_set(h, old, NULL);
     Py_XDECREF(old);
@@ -473,6 +503,7 @@ g_wakeup(PyObject *self, PyObject *future)
 {
     gobj *g = (gobj *)self;
     pyhost *h = g->host;
+    OWN(&h->own, NULL);
     if (g->waiting == future && g->busy && h->core != NULL) {
         tdl_task_ready(h->core, g->task, 0);
         HOST_KICK(h);
@@ -515,9 +546,10 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
     g->context = context;
     g->name = Py_XNewRef(name);
     g->log_destroy = 1;
-    g->number = ++st->g_counter;
+    g->number = NEXT_NUMBER(st->g_counter);
     g->state = G_DONE; /* until it has a task */
     g->task = host_task_new(h, !eager);
+    ref_sometimes((PyObject *)g);
     PyObject_GC_Track(g);
 #ifndef Py_GIL_DISABLED
     if (PyCoro_CheckExact(coro) && PyObject_GC_IsTracked(coro)) {

@@ -89,9 +89,19 @@ guest_kick(pyhost *h)
 void
 guest_kick_thread(mod_state *st)
 {
-    for (pyhost *h = st->hosts; h != NULL; h = h->next)
-        if (h->guest && h->thread == thread_identity())
-            HOST_KICK(h);
+    enum { MOST = 8 };
+    pyhost *mine[MOST]; /* they stay: nobody but this thread closes them */
+    int n = 0;
+    LOCK(&st->lock);
+    for (pyhost *h = st->hosts; h != NULL && n < MOST; h = h->next)
+        if (h->guest && h->thread == thread_identity() && !h->kicked)
+            mine[n++] = h;
+    UNLOCK(&st->lock);
+    for (int i = 0; i < n; i++) {
+        Py_INCREF(mine[i]);
+        HOST_KICK(mine[i]);
+        Py_DECREF(mine[i]);
+    }
 }
 
 /* Before going back to the loop: when does it have to call again by itself? */

@@ -18,7 +18,7 @@ phandle *
 handle_new(ploop *l, bool timer, PyObject *callback, PyObject *const *args, Py_ssize_t n, PyObject *context)
 {
     PyTypeObject *type = timer ? l->st->TimerHandleType : l->st->HandleType;
-    phandle **free = timer ? &l->free_timers : &l->free_handles, *h = *free;
+    phandle **free = timer ? &l->free_timers : &l->free_handles, *h = ploop_here(l) ? *free : NULL;
     PyObject *more = NULL;
     context = context != NULL && context != Py_None ? Py_NewRef(context) : PyContext_CopyCurrent();
     if (context == NULL)
@@ -64,12 +64,17 @@ handle_new(ploop *l, bool timer, PyObject *callback, PyObject *const *args, Py_s
 static void
 drop_call(phandle *h)
 {
-    PyObject *callback = h->callback, *more = h->more, *args[PHANDLE_ARGS];
-    int n = more == NULL ? h->nargs : 0;
+    PyObject *callback, *more, *args[PHANDLE_ARGS];
+    int n;
+    Py_BEGIN_CRITICAL_SECTION(h);
+    callback = h->callback;
+    more = h->more;
+    n = more == NULL ? h->nargs : 0;
     for (int i = 0; i < n; i++)
         args[i] = h->args[i];
     h->callback = h->more = NULL;
     h->nargs = 0;
+    Py_END_CRITICAL_SECTION();
     Py_XDECREF(callback);
     Py_XDECREF(more);
     for (int i = 0; i < n; i++)
@@ -113,7 +118,7 @@ handle_dealloc(phandle *h)
     PyObject_ClearWeakRefs((PyObject *)h);
     h->loop = NULL;
     handle_clear(h);
-    uint32_t *n = l == NULL ? NULL : h->timer ? &l->nfree_timers : &l->nfree_handles;
+    uint32_t *n = l == NULL || !ploop_here(l) ? NULL : h->timer ? &l->nfree_timers : &l->nfree_handles;
     if (n != NULL && *n < PLOOP_HANDLES) {
         phandle **free = h->timer ? &l->free_timers : &l->free_handles;
         ++*n;
@@ -159,12 +164,19 @@ int
 handle_run(phandle *h)
 {
     PyObject *stack[PHANDLE_ARGS + 1], **args = stack, *result = NULL;
-    PyObject *callback = Py_XNewRef(h->callback), *more = Py_XNewRef(h->more), *context = Py_XNewRef(h->context);
-    int n = h->nargs, kept = more == NULL ? n : 0;
-    if (more != NULL)
-        args = ((PyTupleObject *)more)->ob_item - 1; /* its slot before is not to be written to */
+    PyObject *callback, *more, *context;
+    int n, kept;
+    Py_BEGIN_CRITICAL_SECTION(h); /* another thread may cancel it now */
+    callback = Py_XNewRef(h->callback);
+    more = Py_XNewRef(h->more);
+    context = Py_XNewRef(h->context);
+    n = h->nargs;
+    kept = more == NULL ? n : 0;
     for (int i = 0; i < kept; i++)
         stack[i + 1] = Py_NewRef(h->args[i]);
+    Py_END_CRITICAL_SECTION();
+    if (more != NULL)
+        args = ((PyTupleObject *)more)->ob_item - 1; /* its slot before is not to be written to */
     if (context == NULL || callback == NULL)
         PyErr_SetString(PyExc_RuntimeError, "the handle has nothing to run");
     else if (PyContext_Enter(context) == 0) {
@@ -202,12 +214,22 @@ handle_failed(phandle *h)
 
 /* -- asyncio's methods ---------------------------------------------------- */
 
+/* On a thread that is not the loop's (perhaps nobody's): one that runs finds it cancelled when it
+ * is due. */
+static void
+cancel_elsewhere(phandle *h)
+{
+    OWN_QUIET(&h->loop->own, );
+    if (h->index > 0)
+        timer_remove(h->loop, h);
+}
+
 static PyObject *
 handle_cancel(phandle *h, PyObject *Py_UNUSED(ignored))
 {
-    if (h->cancelled)
+    if (SEEN(h->cancelled))
         Py_RETURN_NONE;
-    h->cancelled = true;
+    SHOW(h->cancelled, true);
     if (h->loop != NULL && h->loop->debug && h->repr == NULL) {
         /* kept, for reports: what is cancelled forgets what it would have called */
         h->repr = PyObject_Repr((PyObject *)h);
@@ -215,8 +237,12 @@ handle_cancel(phandle *h, PyObject *Py_UNUSED(ignored))
             return NULL;
     }
     Py_INCREF(h);
-    if (h->index > 0)
-        timer_remove(h->loop, h);
+    if (h->loop == NULL || ploop_here(h->loop)) {
+        if (h->index > 0)
+            timer_remove(h->loop, h);
+    } else {
+        cancel_elsewhere(h);
+    }
     drop_call(h);
     Py_DECREF(h);
     Py_RETURN_NONE;
@@ -225,7 +251,7 @@ handle_cancel(phandle *h, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_cancelled(phandle *h, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(h->cancelled);
+    return PyBool_FromLong(SEEN(h->cancelled));
 }
 
 static PyObject *
@@ -251,27 +277,43 @@ get_when(phandle *h, void *Py_UNUSED(closure))
 static PyObject *
 get_args(phandle *h, void *Py_UNUSED(closure))
 {
-    if (h->callback == NULL && h->cancelled)
-        Py_RETURN_NONE;
-    if (h->more != NULL)
-        return Py_NewRef(h->more);
-    PyObject *args = PyTuple_New(h->nargs);
-    for (int i = 0; args != NULL && i < h->nargs; i++)
-        PyTuple_SET_ITEM(args, i, Py_NewRef(h->args[i]));
+    PyObject *kept[PHANDLE_ARGS], *args;
+    int n = 0;
+    Py_BEGIN_CRITICAL_SECTION(h);
+    args = h->callback == NULL && h->cancelled ? Py_NewRef(Py_None) : Py_XNewRef(h->more);
+    for (int i = 0; args == NULL && i < h->nargs; i++)
+        kept[n++] = Py_NewRef(h->args[i]);
+    Py_END_CRITICAL_SECTION();
+    if (args == NULL && (args = PyTuple_New(n)) != NULL) {
+        for (int i = 0; i < n; i++)
+            PyTuple_SET_ITEM(args, i, kept[i]);
+        n = 0;
+    }
+    while (n > 0)
+        Py_DECREF(kept[--n]);
     return args;
 }
 
 static PyObject *
 get_field(phandle *h, void *offset)
 {
-    PyObject *o = *(PyObject **)((char *)h + (size_t)offset);
-    return Py_NewRef(o != NULL ? o : Py_None);
+    PyObject *o;
+    Py_BEGIN_CRITICAL_SECTION(h);
+    o = *(PyObject **)((char *)h + (size_t)offset);
+    o = Py_NewRef(o != NULL ? o : Py_None);
+    Py_END_CRITICAL_SECTION();
+    return o;
 }
 
 static int
 set_field(phandle *h, PyObject *value, void *offset)
 {
-    Py_XSETREF(*(PyObject **)((char *)h + (size_t)offset), Py_XNewRef(value == Py_None ? NULL : value));
+    PyObject **field = (PyObject **)((char *)h + (size_t)offset), *old;
+    Py_BEGIN_CRITICAL_SECTION(h);
+    old = *field;
+    *field = Py_XNewRef(value == Py_None ? NULL : value);
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(old);
     return 0;
 }
 

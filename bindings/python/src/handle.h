@@ -80,6 +80,17 @@ ready_at(ploop *l, uint32_t i)
 int ready_make_handle(ploop *l, ploop_ready *r);
 void ready_clear(ploop *l);
 int loop_check_open(ploop *l);
+bool loop_sleeps(ploop *l);     /* it is about to wait; false: there is something to do */
+#ifdef Py_GIL_DISABLED
+int loop_take_inbox(ploop *l);  /* what other threads asked for goes to the ready queue */
+#else
+static inline int
+loop_take_inbox(ploop *l)
+{
+    (void)l;
+    return 0;
+}
+#endif
 void loop_wake_up(ploop *l); /* when it sleeps */
 void loop_run_later(ploop *l);
 void loop_run_at_end(ploop *l);

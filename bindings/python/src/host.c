@@ -12,70 +12,114 @@
  *    is read or written by Python (channels freed meanwhile by another thread
  *    are put aside in `dropped`).
  *  - Events are copied to h->events first, so that an exception that must leave
- *    the loop (KeyboardInterrupt, SystemExit) loses none. */
+ *    the loop (KeyboardInterrupt, SystemExit) loses none.
+ *  - The list st->hosts is under st->lock. A host leaves it, and loses its core, on its own
+ *    thread only: who finds one of his own there may use it. */
 #include "handle.h"
 
 NEAR_THREAD _Thread_local pyhost *tl_running;
-static _Thread_local char tl_identity;
-
-const void *
-thread_identity(void)
-{
-    return &tl_identity;
-}
 
 /* -- Channels that are freed -------------------------------------------- */
 
 void
 host_drop_chan(pyhost *h, tdl_chan *ch)
 {
-    if (h->core == NULL || h->thread == thread_identity()) {
-        chan_drain(ch);
-        return;
+    bool now = h->thread == thread_identity();
+    LOCK(&h->lock);
+    if (!now && !(now = h->gone)) {
+        tdl_chan **more = PyMem_RawRealloc(h->dropped, (h->ndropped + 1) * sizeof *more);
+        if (more != NULL) { /* else it is lost */
+            h->dropped = more;
+            h->dropped[h->ndropped] = ch;
+            SHOW(h->ndropped, h->ndropped + 1); /* its thread looks without the lock, and again */
+        }
     }
-    tdl_chan **more = PyMem_Realloc(h->dropped, (h->ndropped + 1) * sizeof *more);
-    if (more == NULL)
-        return; /* it is freed with the host's memory */
-    h->dropped = more;
-    h->dropped[h->ndropped++] = ch;
+    UNLOCK(&h->lock);
+    if (now)
+        chan_drain(ch);
 }
 
 static void
 host_free_dropped(pyhost *h)
 {
+    LOCK(&h->lock);
     tdl_chan **list = h->dropped;
     size_t n = h->ndropped;
     h->dropped = NULL; /* freeing objects may drop more */
-    h->ndropped = 0;
+    SHOW(h->ndropped, 0);
+    UNLOCK(&h->lock);
     for (size_t i = 0; i < n; i++)
         chan_drain(list[i]);
-    PyMem_Free(list);
+    PyMem_RawFree(list);
 }
 
 /* -- Open, find, close --------------------------------------------------- */
 
 static void
+host_list(pyhost *h)
+{
+    LOCK(&h->st->lock);
+    h->next = h->st->hosts;
+    h->st->hosts = h;
+    SHOW(h->st->nguests, h->st->nguests + h->guest);
+    UNLOCK(&h->st->lock);
+}
+
+static void
 host_unlist(pyhost *h)
 {
-    for (pyhost **p = &h->st->hosts; *p != NULL; p = &(*p)->next)
-        if (*p == h) {
-            *p = h->next;
-            h->next = NULL;
-            h->st->nguests -= h->guest;
-            return;
-        }
+    mod_state *st = h->st;
+    LOCK(&st->lock);
+    pyhost **p = &st->hosts;
+    while (*p != NULL && *p != h)
+        p = &(*p)->next;
+    if (*p == h) {
+        *p = h->next;
+        h->next = NULL;
+        SHOW(st->nguests, st->nguests - h->guest);
+    }
+    UNLOCK(&st->lock);
+}
+
+/* This thread's host of that loop (NULL: one whose loop is gone), borrowed, or NULL. */
+static pyhost *
+host_find(mod_state *st, PyObject *loop)
+{
+    LOCK(&st->lock);
+    pyhost *h = st->hosts;
+    while (h != NULL && (h->thread != thread_identity() || SEEN(h->loop) != loop))
+        h = h->next;
+    UNLOCK(&st->lock);
+    return h;
+}
+
+PyObject *
+host_loop(pyhost *h)
+{
+    LOCK(&h->lock);
+    PyObject *loop = Py_XNewRef(h->loop);
+    UNLOCK(&h->lock);
+    return loop;
+}
+
+/* 1 for the reference that it held; 0: it was gone before. */
+static int
+host_take_loop(pyhost *h, PyObject **loop)
+{
+    LOCK(&h->lock);
+    *loop = h->loop;
+    SHOW(h->loop, NULL);
+    UNLOCK(&h->lock);
+    return *loop != NULL;
 }
 
 /* Closes hosts of this thread whose loop is gone. */
 static void
 hosts_reap(mod_state *st)
 {
-    for (pyhost *h = st->hosts, *next; h != NULL; h = next) {
-        next = h->next;
-        if (h->loop == NULL && h->thread == thread_identity()) {
-            host_close(h);
-            Py_DECREF(h); /* the orphan's own reference */
-        }
+    for (pyhost *h; (h = host_find(st, NULL)) != NULL;) {
+        host_close(h);
+        Py_DECREF(h); /* the orphan's own reference */
     }
 }
 
@@ -101,11 +145,13 @@ host_open(mod_state *st, PyObject *loop, bool guest)
         raise_code(st, rc, "starting treadle");
         return NULL;
     }
+#ifdef Py_GIL_DISABLED
+    own_keep(&h->own);
+#endif
     h->out = tdl_host_outcomes(h->core);
     h->loop = Py_NewRef(loop);
-    h->next = st->hosts;
-    st->hosts = h;
-    st->nguests += guest;
+    ref_sometimes((PyObject *)h);
+    host_list(h);
     PyObject_GC_Track(h);
     h->call_soon = PyObject_GetAttr(loop, st->s_call_soon);
     if (h->call_soon == NULL || (guest && guest_attach(h) < 0)) {
@@ -134,11 +180,11 @@ host_get(mod_state *st)
                         "(treadle.run or asyncio.run)");
         return NULL;
     }
-    for (h = st->hosts; h != NULL; h = h->next)
-        if (h->loop == loop && h->thread == thread_identity()) {
-            Py_DECREF(loop);
-            return h;
-        }
+    h = host_find(st, loop);
+    if (h != NULL) {
+        Py_DECREF(loop);
+        return h;
+    }
     h = host_open(st, loop, true);
     Py_DECREF(loop);
     if (h != NULL && getenv("TDL_DEBUG") != NULL) {
@@ -202,11 +248,13 @@ host_close(pyhost *h)
         return;
     if (h->thread != thread_identity()) {
         /* Left for its own thread, which finds it in the list. */
+        PyObject *loop;
         h->ploop = NULL;
-        if (h->loop != NULL) {
-            Py_CLEAR(h->loop);
-            Py_INCREF(h);
-        }
+        Py_INCREF(h); /* the orphan's, before it can be seen as one */
+        if (host_take_loop(h, &loop))
+            Py_DECREF(loop);
+        else
+            Py_DECREF(h);
         return;
     }
     Py_INCREF(h);
@@ -218,9 +266,12 @@ host_close(pyhost *h)
     tdl_host *core = h->core;
     h->core = NULL;
     tdl_host_close(core);
+    LOCK(&h->lock);
+    h->gone = true;
+    UNLOCK(&h->lock);
+    host_free_dropped(h);
     /* Goroutines first leave the list: freeing one may run Python code. */
-    while (h->live != NULL)
-        g_unlink(h->live);
+    g_unlink_all(h);
     PyObject **slots = h->slots;
     uint32_t n = h->nslots;
     h->slots = NULL;
@@ -229,6 +280,9 @@ host_close(pyhost *h)
         Py_XDECREF(slots[t]);
     PyMem_Free(slots);
     guest_detach(h);
+#ifdef Py_GIL_DISABLED
+    own_give(&h->own);
+#endif
     PyErr_SetRaisedException(exc);
     Py_DECREF(h);
 }
@@ -344,7 +398,7 @@ host_poll_with(pyhost *h, int64_t timeout_ns, int flags)
         return 0;
     if (h->ievent < h->nevents) /* what an exception left */
         return host_dispatch(h) < 0 ? -1 : 1;
-    if (h->ndropped)
+    if (SEEN(h->ndropped))
         host_free_dropped(h);
     int n;
     bool waits = timeout_ns != 0 && !(flags & TDL_POLL_BUSY);
@@ -413,11 +467,49 @@ host_close_method(pyhost *h, PyObject *Py_UNUSED(ignored))
 static PyObject *
 host_goroutines(pyhost *h, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *list = PyList_New(0);
-    for (gobj *g = h->live; list != NULL && g != NULL; g = g->next_live)
-        if (PyList_Append(list, (PyObject *)g) < 0)
-            Py_CLEAR(list);
+    OWN(&h->own, NULL);
+    size_t n = 0, room = 0;
+    PyObject **all = NULL, *list;
+    for (bool again = true; again;) { /* nothing is allocated under the lock */
+        again = false;
+        LOCK(&h->lock);
+        for (gobj *g = h->live; g != NULL && !again; g = g->next_live) {
+            again = n == room;
+            if (!again && ref_try((PyObject *)g))
+                all[n++] = (PyObject *)g;
+        }
+        UNLOCK(&h->lock);
+        if (again) {
+            while (n > 0)
+                Py_DECREF(all[--n]);
+            PyMem_Free(all);
+            room = room ? 4 * room : 64;
+            all = PyMem_New(PyObject *, room);
+            if (all == NULL)
+                return PyErr_NoMemory();
+        }
+    }
+    list = PyList_New((Py_ssize_t)n);
+    for (size_t i = 0; i < n; i++) {
+        if (list != NULL)
+            PyList_SET_ITEM(list, (Py_ssize_t)i, all[i]);
+        else
+            Py_DECREF(all[i]);
+    }
+    PyMem_Free(all);
     return list;
+}
+
+/* One that failed unseen, or NULL. */
+static gobj *
+host_unseen(pyhost *h)
+{
+    LOCK(&h->lock);
+    gobj *g = h->live;
+    while (g != NULL && !(G_ENDED(g) && g->unseen && ref_try((PyObject *)g)))
+        g = g->next_live;
+    UNLOCK(&h->lock);
+    return g;
 }
 
 /* Reports the errors that nobody has asked for, and returns the first that was
@@ -425,20 +517,15 @@ host_goroutines(pyhost *h, PyObject *Py_UNUSED(ignored))
 static PyObject *
 host_take_error(pyhost *h, PyObject *Py_UNUSED(ignored))
 {
-    bool found = true;
-    while (found) {
-        found = false;
-        for (gobj *g = h->live; g != NULL; g = g->next_live)
-            if (G_ENDED(g) && g->unseen) {
-                Py_INCREF(g);
-                g_report(g);
-                Py_DECREF(g);
-                found = true;
-                break;
-            }
+    OWN(&h->own, NULL);
+    for (gobj *g; (g = host_unseen(h)) != NULL;) {
+        g_report(g);
+        Py_DECREF(g);
     }
+    LOCK(&h->lock);
     PyObject *error = h->first_error;
     h->first_error = NULL;
+    UNLOCK(&h->lock);
     return error != NULL ? error : Py_NewRef(Py_None);
 }
 
@@ -446,6 +533,7 @@ static PyObject *
 host_spawn(pyhost *h, PyObject *args)
 {
     PyObject *coro, *name, *context;
+    OWN(&h->own, NULL);
     if (!PyArg_ParseTuple(args, "OUO:spawn", &coro, &name, &context))
         return NULL;
     return g_spawn(h->st, h, coro, name, context == Py_None ? NULL : context, NULL);
@@ -456,6 +544,7 @@ static PyObject *
 host_describe(pyhost *h, PyObject *object)
 {
     char line[384];
+    OWN(&h->own, NULL);
     if (!g_check(object))
         return PyErr_Format(PyExc_TypeError, "describe expects a G, not %.100s", Py_TYPE(object)->tp_name);
     gobj *g = (gobj *)object;
@@ -488,7 +577,9 @@ host_traverse(pyhost *h, visitproc visit, void *arg)
 static int
 host_clear(pyhost *h)
 {
-    Py_CLEAR(h->loop);
+    PyObject *loop;
+    if (host_take_loop(h, &loop))
+        Py_DECREF(loop);
     Py_CLEAR(h->call_soon);
     Py_CLEAR(h->first_error);
     Py_CLEAR(h->deferred);
@@ -512,7 +603,7 @@ host_dealloc(pyhost *h)
     PyObject_GC_UnTrack(h);
     host_clear(h);
     PyMem_Free(h->slots);
-    PyMem_Free(h->dropped);
+    PyMem_RawFree(h->dropped);
     Py_CLEAR(h->module);
     PyObject_GC_Del(h);
     Py_DECREF(type);

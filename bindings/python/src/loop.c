@@ -27,7 +27,7 @@ poll_events(ploop *l)
         PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
         return -1;
     }
-    if (l->nready == 0 && !l->stopping && l->fatal == NULL && l->later.next == &l->later &&
+    if (l->nready == 0 && !SEEN(l->stopping) && l->fatal == NULL && l->later.next == &l->later &&
         l->at_end.next == &l->at_end)
         wait = l->ntimers == 0 ? -1 : until_due(l);
     if (l->unsynced && fds_open(l) < 0)
@@ -36,7 +36,7 @@ poll_events(ploop *l)
     l->fresh = false;
     if (wait == 0) {
         bool ask = fresh || fds_awaited(l);
-        if (!ask && h->pending == 0 && h->ievent == h->nevents && h->ndropped == 0) {
+        if (!ask && h->pending == 0 && h->ievent == h->nevents && SEEN(h->ndropped) == 0) {
             /* no goroutine or op waits: only a signal could come */
             ask = ++l->unasked % 32 == 0;
             if (!ask)
@@ -46,20 +46,22 @@ poll_events(ploop *l)
     }
     /* goroutines that can go on: without giving the GIL up */
     int n = h->pending > 0 ? host_poll_with(h, 0, TDL_POLL_BUSY) : 0;
-    if (n != 0 || l->nready > 0 || l->stopping || h->core == NULL)
+    if (n != 0 || l->nready > 0 || SEEN(l->stopping) || h->core == NULL)
         return n < 0 ? -1 : 0;
     bool stuck = wait < 0 && l->stuck != NULL && !fds_awaited(l);
-    l->sleeping = true;
+    if (!loop_sleeps(l))
+        return 0;
     n = host_poll_with(h, wait, stuck ? TDL_POLL_DEADLOCK | TDL_POLL_UNWATCHED : 0);
-    l->sleeping = false;
+    SHOW(l->sleeping, false);
     if (n == HOST_STUCK) {
         PyObject *answer = PyObject_CallNoArgs(l->stuck); /* raises where it is so */
         if (answer == NULL)
             return -1;
         Py_DECREF(answer);
-        l->sleeping = true;
+        if (!loop_sleeps(l))
+            return 0;
         n = host_poll_with(h, wait, 0);
-        l->sleeping = false;
+        SHOW(l->sleeping, false);
     }
     return n < 0 ? -1 : 0;
 }
@@ -146,7 +148,7 @@ run_ready(ploop *l)
         PyObject *handle = r.what;
         if (l->debug || (!Py_IS_TYPE(handle, st->HandleType) && !Py_IS_TYPE(handle, st->TimerHandleType)))
             rc = run_slowly(l, handle);
-        else if (!((phandle *)handle)->cancelled)
+        else if (!SEEN(((phandle *)handle)->cancelled))
             rc = handle_run((phandle *)handle);
         Py_DECREF(handle);
     }
@@ -175,6 +177,8 @@ turn(ploop *l)
         loop_run_later(l); /* before the events: what they add is for the next turn */
     int rc = poll_events(l);
     if (rc == 0)
+        rc = loop_take_inbox(l);
+    if (rc == 0)
         rc = leave_with_fatal(l);
     if (rc == 0)
         rc = due_timers(l);
@@ -190,6 +194,7 @@ turn(ploop *l)
 static PyObject *
 loop_run_once(ploop *l, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&l->own, NULL);
     pyhost *outer = tl_running;
     int rc;
     if (loop_open(l) < 0)
@@ -197,7 +202,7 @@ loop_run_once(ploop *l, PyObject *Py_UNUSED(ignored))
     tl_running = l->host;
     do
         rc = turn(l);
-    while (rc == 0 && l->running && !l->overridden && !l->stopping);
+    while (rc == 0 && l->running && !l->overridden && !SEEN(l->stopping));
     tl_running = outer;
     if (rc < 0)
         return NULL;
@@ -217,7 +222,9 @@ loop_open(ploop *l)
         if (h == NULL)
             return -1;
         h->ploop = l;
+        LOCK(&l->lock);
         l->host = h;
+        UNLOCK(&l->lock);
         return fds_open(l);
     }
     if (l->host->thread == thread_identity())
@@ -229,6 +236,7 @@ loop_open(ploop *l)
 static PyObject *
 loop_open_method(ploop *l, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&l->own, NULL);
     if (loop_open(l) < 0)
         return NULL;
     return Py_NewRef((PyObject *)l->host);
@@ -238,28 +246,40 @@ loop_open_method(ploop *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_enter(ploop *l, PyObject *overridden)
 {
+    OWN(&l->own, NULL);
     l->overridden = overridden == Py_True;
     l->running = l->fresh = true;
+#ifdef Py_GIL_DISABLED
+    own_keep(&l->own); /* until _leave */
+    own_claim_.taken = NULL;
+#endif
     Py_RETURN_NONE;
 }
 
 static PyObject *
 loop_leave(ploop *l, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&l->own, NULL);
     l->running = false;
     loop_forget_bound(l); /* they keep it alive */
     if (l->host != NULL)
         watch_beat(l->host, false);
+#ifdef Py_GIL_DISABLED
+    own_claim_.taken = &l->own;
+#endif
     Py_RETURN_NONE;
 }
 
 static PyObject *
 loop_close_host(ploop *l, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&l->own, NULL);
     pyhost *h = l->host;
     fds_clear(l);
     futures_forget(l);
-    l->host = NULL;
+    LOCK(&l->lock);
+    l->host = NULL; /* nobody wakes it from here on */
+    UNLOCK(&l->lock);
     if (h != NULL) {
         host_close(h);
         h->ploop = NULL;
@@ -285,7 +305,7 @@ loop_get_debug(ploop *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_is_running(ploop *l, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(l->thread_id != NULL);
+    return PyBool_FromLong(SEEN(l->thread_id) != NULL);
 }
 
 static PyObject *
@@ -305,7 +325,7 @@ loop_check_closed(ploop *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_stop(ploop *l, PyObject *Py_UNUSED(ignored))
 {
-    l->stopping = true;
+    SHOW(l->stopping, true);
     Py_RETURN_NONE;
 }
 
@@ -332,6 +352,7 @@ loop_makes_futures(mod_state *st, PyObject *loop, PyObject *create)
 static PyObject *
 loop_add_callback(ploop *l, PyObject *handle)
 {
+    OWN(&l->own, NULL);
     PyObject *cancelled = PyObject_GetAttrString(handle, "_cancelled");
     int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
     Py_XDECREF(cancelled);
@@ -355,7 +376,8 @@ ready_handle(ploop *l, uint32_t i)
 static PyObject *
 loop_ready_list(ploop *l, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *list = PyList_New(0);
+    OWN(&l->own, NULL);
+    PyObject *list = loop_take_inbox(l) < 0 ? NULL : PyList_New(0);
     for (uint32_t i = 0; list != NULL && i < l->nready; i++)
         if (ready_handle(l, i) < 0 || PyList_Append(list, ready_at(l, i)->what) < 0)
             Py_CLEAR(list);
@@ -365,6 +387,7 @@ loop_ready_list(ploop *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_timer_list(ploop *l, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&l->own, NULL);
     PyObject *list = PyList_New(l->ntimers);
     for (uint32_t i = 0; list != NULL && i < l->ntimers; i++)
         PyList_SET_ITEM(list, i, Py_NewRef((PyObject *)l->timers[i].handle));
@@ -374,6 +397,9 @@ loop_timer_list(ploop *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_ready_popleft(ploop *l, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&l->own, NULL);
+    if (loop_take_inbox(l) < 0)
+        return NULL;
     if (l->nready == 0)
         return PyErr_Format(PyExc_IndexError, "pop from an empty deque");
     return ready_handle(l, 0) < 0 ? NULL : ready_take(l).what;
@@ -382,6 +408,9 @@ loop_ready_popleft(ploop *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_clear_ready(ploop *l, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&l->own, NULL);
+    if (loop_take_inbox(l) < 0)
+        return NULL;
     ready_clear(l);
     Py_RETURN_NONE;
 }
@@ -389,6 +418,7 @@ loop_clear_ready(ploop *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_clear_timers(ploop *l, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&l->own, NULL);
     timers_clear(l);
     Py_RETURN_NONE;
 }
@@ -396,7 +426,10 @@ loop_clear_timers(ploop *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 get_host(ploop *l, void *Py_UNUSED(closure))
 {
-    return Py_NewRef(l->host != NULL ? (PyObject *)l->host : Py_None);
+    LOCK(&l->lock);
+    PyObject *host = Py_NewRef(l->host != NULL ? (PyObject *)l->host : Py_None);
+    UNLOCK(&l->lock);
+    return host;
 }
 
 static PyObject *
@@ -418,14 +451,23 @@ set_debug(ploop *l, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 get_object(ploop *l, void *offset)
 {
-    PyObject *o = *(PyObject **)((char *)l + (size_t)offset);
-    return Py_NewRef(o != NULL ? o : Py_None);
+    PyObject *o;
+    LOCK(&l->lock); /* any thread may look */
+    o = *(PyObject **)((char *)l + (size_t)offset);
+    o = Py_NewRef(o != NULL ? o : Py_None);
+    UNLOCK(&l->lock);
+    return o;
 }
 
 static int
 set_object(ploop *l, PyObject *value, void *offset)
 {
-    Py_XSETREF(*(PyObject **)((char *)l + (size_t)offset), Py_XNewRef(value == Py_None ? NULL : value));
+    PyObject **field = (PyObject **)((char *)l + (size_t)offset), *old;
+    LOCK(&l->lock);
+    old = *field;
+    SHOW(*field, Py_XNewRef(value == Py_None ? NULL : value));
+    UNLOCK(&l->lock);
+    Py_XDECREF(old);
     return 0;
 }
 
@@ -463,6 +505,10 @@ loop_traverse(ploop *l, visitproc visit, void *arg)
     Py_VISIT(l->future_kwargs);
     for (int i = 0; i < PLOOP_IDLE; i++)
         Py_VISIT(l->idle_futures[i]);
+#ifdef Py_GIL_DISABLED
+    for (uint32_t i = 0; i < l->ninbox; i++)
+        Py_VISIT(l->inbox[i]);
+#endif
     for (uint32_t i = 0; i < l->nready; i++) {
         ploop_ready *r = ready_at(l, i);
         Py_VISIT(r->what);
@@ -482,6 +528,8 @@ loop_traverse(ploop *l, visitproc visit, void *arg)
 static int
 loop_clear(ploop *l)
 {
+    if (loop_take_inbox(l) < 0)
+        PyErr_Clear();
     ready_clear(l);
     timers_clear(l);
     fds_clear(l);
@@ -493,9 +541,15 @@ loop_clear(ploop *l)
     loop_forget_bound(l);
     Py_CLEAR(l->spare[0]);
     Py_CLEAR(l->spare[1]);
-    if (l->host != NULL)
-        l->host->ploop = NULL;
-    Py_CLEAR(l->host);
+    Py_CLEAR(l->tls_room);
+    LOCK(&l->lock);
+    pyhost *h = l->host;
+    l->host = NULL;
+    UNLOCK(&l->lock);
+    if (h != NULL) {
+        h->ploop = NULL;
+        Py_DECREF(h);
+    }
     return 0;
 }
 
@@ -508,6 +562,9 @@ loop_dealloc(ploop *l)
     handles_free(l);
     sockops_free(l);
     PyMem_Free(l->ready);
+#ifdef Py_GIL_DISABLED
+    PyMem_RawFree(l->inbox);
+#endif
     PyMem_RawFree(l->scratch);
     PyMem_RawFree(l->dgrams);
     Py_XDECREF(l->module);

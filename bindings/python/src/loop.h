@@ -6,7 +6,8 @@
  *
  * Invariants.
  *  - Everything is touched with the GIL of the loop's interpreter held. All but
- *    ploop_call_soon* belongs to the thread that runs the loop.
+ *    call_soon_threadsafe, stop and what only looks belongs to the thread that runs the loop,
+ *    or where none does to one thread at a time. A free-threaded Python refuses others (own.h).
  *  - One turn: `later` nodes; the host is polled once (the GIL is given up only
  *    for a poll that may wait), its events go to goroutines and to ploop_fd
  *    callbacks at once and to the handles of add_reader through the ready queue;
@@ -116,12 +117,18 @@ struct ploop {
     bool debug, closed, stopping;
     bool overridden;  /* somebody replaced _run_once: it does one turn only */
     bool running;     /* in run_forever */
-    bool sleeping;    /* waits without the GIL, or is about to */
+    bool sleeping;    /* waits without the GIL, or is about to; see loopcall.c */
     bool fresh;       /* the first turn of a run asks the kernel */
     bool holds_fds;   /* what the host's back end watches stays open */
     bool asks_edges;  /* the host's back end wants to be asked for each: tdl_host_watch_want */
     bool unsynced;    /* there are entries that fds_open has to register */
     PyObject *thread_id; /* an int, or NULL: asyncio's None */
+#ifdef Py_GIL_DISABLED
+    own_word own;  /* whose it is while it runs */
+    own_lock lock; /* guards inbox, ninbox for writing, and host for those who wake it */
+    PyObject **inbox; /* handles of other threads' call_soon_threadsafe, strong */
+    uint32_t ninbox, inbox_size;
+#endif
     /* ready */
     ploop_ready *ready; /* a ring of nready from iready on; size is a power of two */
     uint32_t ready_size, iready, nready;
@@ -148,6 +155,7 @@ struct ploop {
     int nwatchers;
     int nfds; /* ploop_fds that are added */
     PyObject *spare[2]; /* see ploop_bytes */
+    PyObject *tls_room; /* see transport_tls.c, or NULL */
     int ispare;
     PyObject *future_kwargs; /* {"loop": the loop}, once it was needed */
     PyObject *idle_futures[PLOOP_IDLE]; /* see future.c */
@@ -156,6 +164,17 @@ struct ploop {
     struct ploop_dgrams *dgrams; /* transport_dgram.c */
 };
 
+/* May this thread use what belongs to the loop's owner? Always, where there is a lock. */
+static inline bool
+ploop_here(ploop *l)
+{
+#ifdef Py_GIL_DISABLED
+    return own_is_mine(&l->own);
+#else
+    (void)l;
+    return true;
+#endif
+}
 /* The loop behind an object; NULL, without an exception: it is none of ours. */
 ploop *ploop_of(mod_state *st, PyObject *object);
 /* PLOOP_SCRATCH bytes, whose content is valid until any Python code runs. NULL:

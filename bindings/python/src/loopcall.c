@@ -6,7 +6,11 @@
  * call_soon_threadsafe. A thread that calls it has the GIL, so it may put its
  * handle into the ready queue itself. `sleeping` is set before the loop gives the
  * GIL up to wait, and cleared when it has it again: whoever finds it set clears it
- * and wakes the host, so that one wait costs one wake-up at most. */
+ * and wakes the host, so that one wait costs one wake-up at most.
+ *
+ * Without a GIL, other threads put their handles into the inbox, under l->lock, which the
+ * loop takes whole, once a turn. `sleeping` is set under it, too, after a look at the inbox, so
+ * that a handle is seen by that look or its thread sees that the loop sleeps. */
 #include "handle.h"
 #include <stdarg.h>
 
@@ -87,6 +91,83 @@ ready_clear(ploop *l)
     }
 }
 
+#ifdef Py_GIL_DISABLED
+bool
+loop_sleeps(ploop *l)
+{
+    LOCK(&l->lock);
+    bool sleeps = l->ninbox == 0;
+    SHOW(l->sleeping, sleeps);
+    UNLOCK(&l->lock);
+    return sleeps;
+}
+
+int
+loop_take_inbox(ploop *l)
+{
+    if (SEEN(l->ninbox) == 0)
+        return 0;
+    LOCK(&l->lock);
+    PyObject **handles = l->inbox;
+    uint32_t n = l->ninbox, i = 0;
+    l->inbox = NULL;
+    l->inbox_size = 0;
+    SHOW(l->ninbox, 0);
+    UNLOCK(&l->lock);
+    int rc = 0;
+    while (rc == 0 && i < n)
+        rc = ready_push(l, handles[i++]);
+    while (i < n)
+        Py_DECREF(handles[i++]);
+    PyMem_RawFree(handles);
+    return rc;
+}
+
+/* The handle of another thread; not taken. */
+static int
+inbox_push(ploop *l, PyObject *handle)
+{
+    int rc = 0;
+    LOCK(&l->lock);
+    if (l->ninbox == l->inbox_size) {
+        uint32_t size = l->inbox_size ? 2 * l->inbox_size : 16;
+        PyObject **more = PyMem_RawRealloc(l->inbox, size * sizeof *more);
+        if (more == NULL) {
+            rc = -1;
+        } else {
+            l->inbox = more;
+            l->inbox_size = size;
+        }
+    }
+    if (rc == 0) {
+        l->inbox[l->ninbox] = Py_NewRef(handle);
+        SHOW(l->ninbox, l->ninbox + 1);
+    }
+    UNLOCK(&l->lock);
+    if (rc < 0)
+        PyErr_NoMemory();
+    return rc;
+}
+#else
+bool
+loop_sleeps(ploop *l)
+{
+    l->sleeping = true;
+    return true;
+}
+#endif
+
+/* Of call_soon_threadsafe: takes a reference of its own. */
+static int
+push_from_anywhere(ploop *l, PyObject *handle)
+{
+#ifdef Py_GIL_DISABLED
+    if (!ploop_here(l))
+        return inbox_push(l, handle);
+#endif
+    return ready_push(l, Py_NewRef(handle));
+}
+
 /* -- Arguments of call_soon and its kind ---------------------------------- */
 
 typedef struct { PyObject *callback, *context; PyObject *const *args; Py_ssize_t n; } call;
@@ -126,7 +207,7 @@ parse_call(ploop *l, const char *method, PyObject *const *args, Py_ssize_t n, Py
 int
 loop_check_open(ploop *l)
 {
-    if (!l->closed)
+    if (!SEEN(l->closed))
         return 0;
     PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
     return -1;
@@ -152,11 +233,12 @@ make_handle(ploop *l, bool timer, const char *method, const call *c)
 void
 loop_wake_up(ploop *l)
 {
-    if (l->sleeping) {
-        l->sleeping = false;
-        if (l->host != NULL && l->host->core != NULL)
-            tdl_host_wake(l->host->core);
-    }
+    LOCK(&l->lock);
+    bool sleeps = SEEN(l->sleeping);
+    SHOW(l->sleeping, false);
+    if (sleeps && l->host != NULL && l->host->core != NULL)
+        tdl_host_wake(l->host->core); /* its core stays: it is closed when l->host is NULL */
+    UNLOCK(&l->lock);
 }
 
 /* asyncio's tasks and futures, in C, call call_soon(callable[, argument], context=…),
@@ -179,11 +261,12 @@ loop_learn_call(PyObject *module, PyObject *const *Py_UNUSED(args), Py_ssize_t P
     Py_RETURN_NONE;
 }
 
+/* method: of asyncio's two. */
 static PyObject *
 call_soon(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, const char *method)
 {
     call c;
-    if (from_asyncio(l, args, n, kwnames)) {
+    if (from_asyncio(l, args, n, kwnames) && ploop_here(l)) {
         if (ready_push_call(l, args[0], n > 1 ? args[1] : NULL, args[n]) < 0)
             return NULL;
         Py_RETURN_NONE;
@@ -191,7 +274,7 @@ call_soon(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, cons
     if (parse_call(l, method, args, n, kwnames, 0, &c) < 0 || loop_check_open(l) < 0)
         return NULL;
     phandle *h = make_handle(l, false, method, &c);
-    if (h == NULL || ready_push(l, Py_NewRef((PyObject *)h)) < 0) {
+    if (h == NULL || push_from_anywhere(l, (PyObject *)h) < 0) {
         Py_XDECREF(h);
         return NULL;
     }
@@ -201,6 +284,7 @@ call_soon(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, cons
 PyObject *
 loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
+    OWN(&((ploop *)self)->own, NULL);
     return call_soon((ploop *)self, args, n, kwnames, "call_soon");
 }
 
@@ -223,7 +307,7 @@ thread_safe(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
         Py_CLEAR(handle);
     Py_XDECREF(stack);
     Py_XDECREF(more);
-    if (handle != NULL && ready_push(l, Py_NewRef(handle)) < 0)
+    if (handle != NULL && push_from_anywhere(l, handle) < 0)
         Py_CLEAR(handle);
     return handle;
 }
@@ -260,6 +344,7 @@ call_at(ploop *l, PyObject *when, double at, const char *method, const call *c)
 PyObject *
 loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
+    OWN(&((ploop *)self)->own, NULL);
     ploop *l = (ploop *)self;
     call c;
     if (n < 1)
@@ -289,6 +374,7 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *k
 PyObject *
 loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
+    OWN(&((ploop *)self)->own, NULL);
     ploop *l = (ploop *)self;
     call c;
     if (n < 1)
@@ -386,6 +472,17 @@ ploop_scratch(ploop *l)
     return l->scratch;
 }
 
+/* Nobody has it but us, and what others read in it they have read. */
+static inline bool
+bytes_alone(PyObject *bytes)
+{
+#ifdef Py_GIL_DISABLED /* acquire: with the release of their Py_DECREF */
+    return __atomic_load_n(&bytes->ob_ref_shared, __ATOMIC_ACQUIRE) == 0 && Py_REFCNT(bytes) == 1;
+#else
+    return Py_REFCNT(bytes) == 1;
+#endif
+}
+
 enum { SPARE_MIN = 1024 - 48, SPARE_MAX = 32768 };
 
 PyObject *
@@ -395,7 +492,7 @@ ploop_bytes(ploop *l, const char *from, Py_ssize_t n)
         return PyBytes_FromStringAndSize(from, n);
     for (int i = 0; i < 2; i++) {
         PyObject *bytes = l->spare[i];
-        if (bytes != NULL && Py_REFCNT(bytes) == 1 && PyBytes_GET_SIZE(bytes) == n) {
+        if (bytes != NULL && bytes_alone(bytes) && PyBytes_GET_SIZE(bytes) == n) {
             forget_hash(bytes);
             memcpy(PyBytes_AS_STRING(bytes), from, (size_t)n);
             return Py_NewRef(bytes);

@@ -356,31 +356,12 @@ check_core(void)
     return 0;
 }
 
-/* What two threads of an interpreter must not do at once here, its lock keeps apart: a
- * free-threaded Python turns it on when it imports this module, unless it was told not to. */
-static int
-check_gil(void)
-{
-#ifdef Py_GIL_DISABLED
-    PyObject *ask = PySys_GetObject("_is_gil_enabled"), *on = ask ? PyObject_CallNoArgs(ask) : NULL;
-    Py_XDECREF(on); /* True and False stay */
-    if (on == NULL)
-        return -1;
-    if (on == Py_False) {
-        PyErr_SetString(PyExc_ImportError, "treadle needs its interpreter's lock: this Python was told to "
-                                           "run without (PYTHON_GIL=0 or -X gil=0)");
-        return -1;
-    }
-#endif
-    return 0;
-}
-
 static int
 module_exec(PyObject *module)
 {
     mod_state *st = state_of(module);
     memset(st, 0, sizeof *st);
-    if (check_gil() < 0 || check_core() < 0 || intern_names(st) < 0 || import_asyncio(st) < 0 ||
+    if (check_core() < 0 || intern_names(st) < 0 || import_asyncio(st) < 0 ||
         add_types(module, st) < 0 || future_setup(st) < 0 || handle_setup(module, st) < 0 || net_setup(module, st) < 0 ||
         transport_setup(module, st) < 0)
         return -1;
@@ -491,7 +472,7 @@ static PyModuleDef_Slot module_slots[] = {
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
 #ifdef Py_mod_gil
-    {Py_mod_gil, Py_MOD_GIL_USED},
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED}, /* see own.h */
 #endif
     {0, NULL},
 };

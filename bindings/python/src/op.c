@@ -12,7 +12,9 @@
  *    is None unless the op is PENDING for a Task, so that asyncio takes an op
  *    for a future only then (ensure_future wraps a new one in a task).
  *  - A value that was handed over is received: a Task that is cancelled in that
- *    very turn gets the value, and the cancellation at its next wait. */
+ *    very turn gets the value, and the cancellation at its next wait.
+ *  - An op that has a host is that host's (own.h). One that has none is NEW, or a result
+ *    that was there from the start: of several threads that send to it one gets it. */
 #include "state.h"
 
 static void op_dealloc(opobj *op);
@@ -73,7 +75,9 @@ g_drives(pyhost *h, gobj *g)
 #if PY_VERSION_HEX >= 0x030c0000
     PyObject *current;
     if (h->st->current_tasks != NULL) {
-        current = PyDict_GetItemWithError(h->st->current_tasks, h->loop);
+        if (dict_get(h->st->current_tasks, h->loop, &current) < 0)
+            PyErr_Clear();
+        Py_XDECREF(current);
         return current == (PyObject *)g;
     }
     current = PyObject_CallNoArgs(h->st->current_task);
@@ -123,13 +127,50 @@ op_start_elsewhere(opobj *op, pyhost *h, uint32_t *task)
     return code;
 }
 
+static void
+raise_spent(opobj *op)
+{
+    PyErr_Format(PyExc_RuntimeError, "cannot reuse already awaited %s", op_name(op->kind));
+}
+
+/* Makes it SPENT, unless another thread has been faster. */
+static inline bool
+op_take(opobj *op, uint8_t state)
+{
+#ifdef Py_GIL_DISABLED
+    return __atomic_compare_exchange_n(&op->state, &state, OP_SPENT, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+#else
+    (void)state;
+    op->state = OP_SPENT;
+    return true;
+#endif
+}
+
+/* Its state, and the host that it had by then is the one it has. */
+static inline int
+op_state(opobj *op)
+{
+    return __atomic_load_n(&op->state, __ATOMIC_ACQUIRE); /* with the release of op_set_state */
+}
+
+static inline void
+op_set_state(opobj *op, int state)
+{
+    __atomic_store_n(&op->state, (uint8_t)state, __ATOMIC_RELEASE);
+}
+
+#define OP_OWN(op) (op_state(op) != OP_NEW && (op)->host != NULL ? &(op)->host->own : NULL)
+
 /* alone: nobody waits for it. */
 static PySendResult
 op_begin(opobj *op, PyObject **result, bool alone)
 {
     mod_state *st = STATE(op);
     *result = NULL;
-    op->state = OP_SPENT;
+    if (!op_take(op, OP_NEW)) {
+        raise_spent(op);
+        return PYGEN_ERROR;
+    }
     pyhost *h = host_get(st);
     if (h == NULL)
         return PYGEN_ERROR;
@@ -173,7 +214,7 @@ op_begin(opobj *op, PyObject **result, bool alone)
             host_task_free(h, task);
         return *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
     }
-    op->state = OP_PENDING;
+    op_set_state(op, OP_PENDING);
     if (g != NULL) {
         op->g = g;
         g->busy = true;
@@ -212,7 +253,11 @@ op_begin_join(opobj *op, PyObject **result)
     gobj *target = (gobj *)op->target;
     *result = NULL;
     if (G_ENDED(target)) {
-        op->state = OP_SPENT;
+        OWN(&target->host->own, PYGEN_ERROR);
+        if (!op_take(op, OP_NEW)) {
+            raise_spent(op);
+            return PYGEN_ERROR;
+        }
         *result = g_result(target);
         return *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
     }
@@ -242,7 +287,7 @@ op_begin_join(opobj *op, PyObject **result)
         return r;
     }
     op->host = (pyhost *)Py_NewRef((PyObject *)h);
-    op->state = OP_PENDING;
+    op_set_state(op, OP_PENDING);
     op->blocking = true;
     *result = Py_NewRef((PyObject *)op);
     return PYGEN_NEXT;
@@ -251,11 +296,17 @@ op_begin_join(opobj *op, PyObject **result)
 PySendResult
 op_send(opobj *op, PyObject **result)
 {
+    *result = NULL;
+    OWN(OP_OWN(op), PYGEN_ERROR);
     switch (op->state) {
     case OP_NEW:
         return op->kind == OP_JOIN ? op_begin_join(op, result) : op_begin(op, result, false);
     case OP_DONE:
-        op->state = OP_SPENT;
+        if (!op_take(op, OP_DONE)) {
+            *result = NULL;
+            raise_spent(op);
+            return PYGEN_ERROR;
+        }
         if (op->error != NULL) {
             *result = NULL;
             PyErr_SetRaisedException(op->error);
@@ -271,8 +322,7 @@ op_send(opobj *op, PyObject **result)
         return PYGEN_ERROR;
     default:
         *result = NULL;
-        PyErr_Format(PyExc_RuntimeError, "cannot reuse already awaited %s",
-                     op_name(op->kind));
+        raise_spent(op);
         return PYGEN_ERROR;
     }
 }
@@ -309,6 +359,7 @@ op_scope(PyObject *module, PyObject *goroutines)
 static PyObject *
 op_wake(opobj *op, PyObject *Py_UNUSED(ignored))
 {
+    OWN(OP_OWN(op), NULL);
     if (op->kind == OP_SCOPE && op->state == OP_PENDING && op->host->core != NULL) {
         tdl_task_ready(op->host->core, op->task, 0);
         HOST_KICK(op->host);
@@ -486,8 +537,10 @@ op_defer_cancel(opobj *op, PyObject *type)
 static int
 deferred_pop(mod_state *st, PyObject *deferred, PyObject *task)
 {
-    PyObject *count = Py_XNewRef(PyDict_GetItemWithError(deferred, task)), *now = NULL;
-    int stands = count == NULL ? (PyErr_Occurred() ? -1 : 0) : PyDict_DelItem(deferred, task);
+    PyObject *count, *now = NULL;
+    int stands = dict_get(deferred, task, &count);
+    if (stands > 0)
+        stands = PyDict_DelItem(deferred, task);
     if (count != NULL && stands == 0 &&
         (now = PyObject_CallMethodNoArgs(task, st->s_cancelling)) != NULL)
         stands = PyObject_RichCompareBool(now, count, Py_GE);
@@ -532,6 +585,7 @@ op_recancel(PyObject *module, PyObject *const *args, Py_ssize_t n)
 static PyObject *
 op_throw(opobj *op, PyObject *const *args, Py_ssize_t n)
 {
+    OWN(OP_OWN(op), NULL);
     if (n < 1 || n > 3)
         return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", n);
     PyObject *exc = args[0];
@@ -562,6 +616,7 @@ op_throw(opobj *op, PyObject *const *args, Py_ssize_t n)
 static PyObject *
 op_close(opobj *op, PyObject *Py_UNUSED(ignored))
 {
+    OWN(OP_OWN(op), NULL);
     if (op->state == OP_PENDING) {
         op_abandon(op);
     } else {
@@ -577,6 +632,7 @@ op_close(opobj *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 op_add_done_callback(opobj *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
+    OWN(OP_OWN(op), NULL);
     PyObject *context = NULL;
     if (n != 1 || (names != NULL && PyTuple_GET_SIZE(names) > 1))
         return PyErr_Format(PyExc_TypeError, "add_done_callback takes a callback");
@@ -609,6 +665,7 @@ op_add_done_callback(opobj *op, PyObject *const *args, Py_ssize_t n, PyObject *n
 static PyObject *
 op_remove_done_callback(opobj *op, PyObject *callback)
 {
+    OWN(OP_OWN(op), NULL);
     Py_ssize_t removed = 0;
     for (Py_ssize_t i = op->callbacks ? PyList_GET_SIZE(op->callbacks) : 0; i-- > 0;) {
         PyObject *pair = PyList_GET_ITEM(op->callbacks, i);
@@ -625,6 +682,7 @@ op_remove_done_callback(opobj *op, PyObject *callback)
 static PyObject *
 op_cancel(opobj *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
+    OWN(OP_OWN(op), NULL);
     PyObject *msg = n + (names ? PyTuple_GET_SIZE(names) : 0) > 0 ? args[0] : NULL;
     if (op->state != OP_PENDING)
         Py_RETURN_FALSE;
@@ -646,6 +704,7 @@ op_cancel(opobj *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
 static PyObject *
 op_result_method(opobj *op, PyObject *Py_UNUSED(ignored))
 {
+    OWN(OP_OWN(op), NULL);
     if (op->state == OP_DONE && op->error != NULL) {
         PyErr_SetRaisedException(Py_NewRef(op->error));
         return NULL;
@@ -659,6 +718,7 @@ op_result_method(opobj *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 op_exception(opobj *op, PyObject *Py_UNUSED(ignored))
 {
+    OWN(OP_OWN(op), NULL);
     if (op->state == OP_NEW || op->state == OP_PENDING) {
         PyErr_SetString(STATE(op)->InvalidStateError, "Exception is not set.");
         return NULL;
@@ -675,6 +735,7 @@ op_done(opobj *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 op_cancelled(opobj *op, PyObject *Py_UNUSED(ignored))
 {
+    OWN(OP_OWN(op), NULL);
     return PyBool_FromLong(op->error != NULL &&
                            PyErr_GivenExceptionMatches(op->error, STATE(op)->CancelledError));
 }
@@ -682,11 +743,10 @@ op_cancelled(opobj *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 op_get_loop(opobj *op, PyObject *Py_UNUSED(ignored))
 {
-    if (op->host == NULL || op->host->loop == NULL) {
+    PyObject *loop = op_state(op) == OP_NEW || op->host == NULL ? NULL : host_loop(op->host);
+    if (loop == NULL)
         PyErr_SetString(PyExc_RuntimeError, "Future object is not initialized.");
-        return NULL;
-    }
-    return Py_NewRef(op->host->loop);
+    return loop;
 }
 
 static PyObject *

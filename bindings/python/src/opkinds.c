@@ -90,8 +90,8 @@ start_dial(opobj *op, pyhost *h, uint32_t task)
     return tdl_dial_start(h->core, task, network, address, op->num);
 }
 
-int32_t
-op_start(opobj *op, pyhost *h, uint32_t task)
+static int32_t
+start(opobj *op, pyhost *h, uint32_t task)
 {
     tdl_chan *ch;
     tdl_host *core = h->core;
@@ -161,6 +161,21 @@ op_start(opobj *op, pyhost *h, uint32_t task)
         PyErr_SetString(PyExc_SystemError, "unknown operation");
         return OP_ERROR;
     }
+}
+
+int32_t
+op_start(opobj *op, pyhost *h, uint32_t task)
+{
+#ifdef Py_GIL_DISABLED
+    if (op->target != NULL) { /* nobody parks a connection, or the like, meanwhile */
+        int32_t code;
+        Py_BEGIN_CRITICAL_SECTION(op->target);
+        code = start(op, h, task);
+        Py_END_CRITICAL_SECTION();
+        return code;
+    }
+#endif
+    return start(op, h, task);
 }
 
 /* -- Result -------------------------------------------------------------- */

@@ -141,10 +141,12 @@ server_park(PyObject *Py_UNUSED(s), PyObject *object)
     if (!conn_check(object))
         return PyErr_Format(PyExc_TypeError, "park: a Conn is required, not %.100s", Py_TYPE(object)->tp_name);
     connobj *c = (connobj *)object;
+    Py_BEGIN_CRITICAL_SECTION(c);
     if (!c->closed && c->core != NULL && tdl_server_park(c->core) == 0) {
         c->core = NULL;
         c->closed = true;
     }
+    Py_END_CRITICAL_SECTION();
     Py_RETURN_NONE;
 }
 

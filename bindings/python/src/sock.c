@@ -367,6 +367,7 @@ sockop_send(PyObject *self, PyObject *Py_UNUSED(value), PyObject **result)
     sockop *o = (sockop *)self;
     int rc = 0;
     *result = NULL;
+    OWN(&o->loop->own, PYGEN_ERROR);
     if (o->state == OVER || o->state == RUNNING) {
         PyErr_SetString(PyExc_RuntimeError, o->state == OVER ? "cannot reuse already awaited coroutine"
                                                              : "coroutine already executing");
@@ -424,6 +425,7 @@ sockop_send_method(sockop *o, PyObject *Py_UNUSED(value))
 static PyObject *
 sockop_throw(sockop *o, PyObject *const *args, Py_ssize_t n)
 {
+    OWN(&o->loop->own, NULL);
     if (n < 1 || n > 3)
         return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", n);
     end(o);
@@ -439,6 +441,7 @@ sockop_throw(sockop *o, PyObject *const *args, Py_ssize_t n)
 static PyObject *
 sockop_close(sockop *o, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&o->loop->own, NULL);
     end(o);
     Py_RETURN_NONE;
 }
@@ -505,7 +508,7 @@ sockop_dealloc(sockop *o)
     PyObject_GC_UnTrack(o);
     sockop_clear(o);
     o->loop = NULL;
-    if (l->nfree_sockops < SOCKOPS) { /* it keeps its type */
+    if (ploop_here(l) && l->nfree_sockops < SOCKOPS) { /* it keeps its type */
         l->nfree_sockops++;
         o->next = l->free_sockops;
         l->free_sockops = o;
@@ -613,7 +616,7 @@ start(ploop *l, int kind, PyObject *const *args, Py_ssize_t n, PyObject *kwnames
                  Py_IS_TYPE(args[0], (PyTypeObject *)st->SocketType);
     if (!plain)
         return stock(l, kind, args, n, kwnames);
-    sockop *o = l->free_sockops;
+    sockop *o = ploop_here(l) ? l->free_sockops : NULL;
     if (o != NULL) {
         l->free_sockops = o->next;
         l->nfree_sockops--;

@@ -6,9 +6,9 @@
  * Invariants.
  *  - There is one mod_state per interpreter, and no global but the two
  *    thread-locals of host.c: several interpreters may import the module.
- *  - Everything here is touched with the GIL of its interpreter held. The GIL
- *    is given up in two places only: a blocking tdl_host_poll (host.c) and the
- *    _sync calls of SharedChan (shared.c).
+ *  - Everything here is touched with the GIL of its interpreter held, or in a
+ *    free-threaded Python as own.h says. The GIL is given up in two places only: a
+ *    blocking tdl_host_poll (host.c) and the _sync calls of SharedChan (shared.c).
  *  - A core task belongs to one G or to one op ("spare" ones to the host), and
  *    host->slots[task] says to which. While an operation of the core is
  *    pending on a task, the slot owns a reference, and exactly one event will
@@ -19,7 +19,7 @@
 #ifndef TDLPY_STATE_H
 #define TDLPY_STATE_H
 
-#include "compat.h"
+#include "own.h"
 #include "trstate.h"
 #include <stdbool.h>
 #include <treadle.h>
@@ -66,7 +66,10 @@ struct mod_state {
     PyObject *s_call_soon, *s_call_at, *s_time, *s_add_done_callback,
         *s_blocking, *s_cancel, *s_throw, *s_get_loop, *s_cancelling,
         *s_uncancel, *s_done, *s_msg, *s_set_result, *s_result, *s_fileno, *s_context;
-    pyhost *hosts; /* open hosts, linked by ->next */
+#ifdef Py_GIL_DISABLED
+    own_lock lock; /* guards hosts, their ->next and nguests */
+#endif
+    pyhost *hosts; /* open hosts, linked by ->next; one leaves on its own thread */
     int nguests;   /* how many of them are guests */
     opobj *op_free;
     int op_nfree;
@@ -102,7 +105,11 @@ struct pyhost {
     PyObject *call_soon; /* loop.call_soon */
     struct ploop *ploop; /* own loop only: its C half (borrowed: h->loop holds it) */
     pyhost *next;
-    const void *thread; /* identity of its thread, see host.c */
+    const void *thread; /* identity of its thread */
+#ifdef Py_GIL_DISABLED
+    own_word own;  /* its thread's, while its core is open */
+    own_lock lock; /* guards loop (for other threads), live, first_error, dropped, gone */
+#endif
     PyObject **slots;   /* by task: a G or an op (strong), or NULL */
     uint32_t nslots;
     uint32_t spare;       /* a task for the next op outside a G, or NO_TASK */
@@ -123,6 +130,7 @@ struct pyhost {
     int64_t timer_when;
     tdl_chan **dropped; /* local channels freed by another thread */
     size_t ndropped;
+    bool gone; /* takes no more of them: it is being closed */
 };
 
 extern PyType_Spec host_spec, reader_spec, loop_spec, sockop_spec;
@@ -131,7 +139,6 @@ extern PyType_Spec host_spec, reader_spec, loop_spec, sockop_spec;
 #define NEAR_THREAD __attribute__((tls_model("initial-exec")))
 extern NEAR_THREAD _Thread_local pyhost *tl_running; /* the host that runs code now */
 
-const void *thread_identity(void);
 /* The host of the running loop, made on first use; borrowed. NULL: exception. */
 pyhost *host_get(mod_state *st);
 pyhost *host_open(mod_state *st, PyObject *loop, bool guest);
@@ -139,6 +146,7 @@ void host_close(pyhost *h);
 /* Hands events to goroutines and ops. 0, or -1 with an exception that is to
  * leave the loop; what is left of the batch is then kept for the next call. */
 int host_poll(pyhost *h, int64_t timeout_ns);
+PyObject *host_loop(pyhost *h); /* a new reference; NULL: it is closed */
 /* The same with flags of tdl_host_poll_opts, and what came of it: 1 when there were
  * events, else 0; HOST_STUCK for TDL_EDEADLOCK. */
 enum { HOST_STUCK = 2 };
@@ -171,7 +179,7 @@ void guest_kick_thread(mod_state *st);
 void guest_kick(pyhost *h);
 /* After an act that may have readied something: makes sure that it is seen. */
 #define HOST_KICK(h) do { if ((h)->guest && !(h)->dispatching && !(h)->kicked) guest_kick(h); } while (0)
-#define THREAD_KICK(st) do { if ((st)->nguests) guest_kick_thread(st); } while (0)
+#define THREAD_KICK(st) do { if (SEEN((st)->nguests)) guest_kick_thread(st); } while (0)
 
 /* -- Ops ----------------------------------------------------------------- */
 
@@ -286,6 +294,7 @@ PyObject *g_result(gobj *g);
 void g_join_remove(gobj *g, opobj *op);
 PyObject *g_name(gobj *g);
 void g_unlink(gobj *g);
+void g_unlink_all(pyhost *h);
 /* Leaves the op that is pending on g's task to itself, with that task; g gets
  * a new one. For coroutines that start an op and then wait for another. */
 int g_shed(gobj *g);

@@ -62,16 +62,16 @@ void
 mutex_owe(mutexobj *m)
 {
     if (tdl_mutex_trylock(m->core) != 0)
-        m->owed++;
+        __atomic_add_fetch(&m->owed, 1, __ATOMIC_RELAXED);
 }
 
 int
 mutex_give(mutexobj *m)
 {
-    if (m->owed > 0) {
-        m->owed--;
-        return 0;
-    }
+    uint32_t owed = SEEN(m->owed);
+    while (owed > 0)
+        if (__atomic_compare_exchange_n(&m->owed, &owed, owed - 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            return 0;
     return tdl_mutex_unlock(m->core);
 }
 

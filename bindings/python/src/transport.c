@@ -212,6 +212,7 @@ tr_resume_protocol(trobj *t)
 static PyObject *
 tr_maybe_pause(trobj *t, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(t), NULL);
     if (tr_pause_protocol(t) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -220,6 +221,7 @@ tr_maybe_pause(trobj *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tr_maybe_resume(trobj *t, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(t), NULL);
     if (tr_resume_protocol(t) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -228,6 +230,7 @@ tr_maybe_resume(trobj *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tr_set_limits(trobj *t, PyObject *args, PyObject *kwargs)
 {
+    OWN(TR_OWN(t), NULL);
     static char *names[] = {"high", "low", NULL};
     PyObject *high = Py_None, *low = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:set_write_buffer_limits", names, &high, &low))
@@ -287,10 +290,8 @@ static PyObject *
 tr_set_protocol(trobj *t, PyObject *protocol)
 {
     struct tr_state *tr = &t->st->tr;
-    PyObject *old = t->protocol;
-    t->protocol = Py_NewRef(protocol);
+    own_put((PyObject *)t, &t->protocol, Py_NewRef(protocol));
     t->connected = 1;
-    Py_XDECREF(old);
     tr_drop_callbacks(t);
     if (tr->BufferedProtocol == NULL) /* the interpreter ends */
         Py_RETURN_NONE;
@@ -330,6 +331,7 @@ tr_set_protocol(trobj *t, PyObject *protocol)
 static PyObject *
 tr_set_protocol_method(trobj *t, PyObject *args, PyObject *kwargs)
 {
+    OWN(TR_OWN(t), NULL);
     static char *names[] = {"protocol", NULL};
     PyObject *protocol;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:set_protocol", names, &protocol))
@@ -340,6 +342,7 @@ tr_set_protocol_method(trobj *t, PyObject *args, PyObject *kwargs)
 static PyObject *
 tr_get_protocol(trobj *t, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(t), NULL);
     return Py_NewRef(t->protocol ? t->protocol : Py_None);
 }
 
@@ -349,6 +352,7 @@ tr_get_protocol(trobj *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tr_setup(trobj *t, PyObject *args)
 {
+    OWN(TR_OWN(t), NULL);
     PyObject *loop, *sock, *protocol, *extra, *context = Py_None;
     int fd, check_empty;
     if (!PyArg_ParseTuple(args, "OOiOOp|O:_setup", &loop, &sock, &fd, &protocol, &extra, &check_empty, &context))
@@ -367,8 +371,11 @@ tr_setup(trobj *t, PyObject *args)
     t->context = context == Py_None ? PyContext_CopyCurrent() : Py_NewRef(context);
     if (t->context == NULL)
         return NULL;
-    t->loop = Py_NewRef(loop);
-    t->sock = Py_NewRef(sock);
+    own_put((PyObject *)t, &t->loop, Py_NewRef(loop));
+#ifdef Py_GIL_DISABLED
+    t->home = (ploop *)Py_NewRef(loop);
+#endif
+    own_put((PyObject *)t, &t->sock, Py_NewRef(sock));
     Py_XSETREF(t->extra, Py_NewRef(extra));
     t->fd.fd = fd;
     t->check_empty = check_empty;
@@ -419,6 +426,7 @@ detach(trobj *t)
 static PyObject *
 tr_started(trobj *t, PyObject *waiter)
 {
+    OWN(TR_OWN(t), NULL);
     struct tr_state *tr = &t->st->tr;
     if (t->l != NULL && !t->conn_lost && !t->attached && attach(t) < 0)
         tr_fatal(t, t->is_pipe ? "Fatal read error on pipe transport" : "Fatal read error on socket transport");
@@ -440,6 +448,7 @@ tr_started(trobj *t, PyObject *waiter)
 static PyObject *
 tr_detach(trobj *t, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(t), NULL);
     detach(t);
     Py_RETURN_NONE;
 }
@@ -447,6 +456,7 @@ tr_detach(trobj *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tr_attach(trobj *t, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(t), NULL);
     if (t->l != NULL && !t->conn_lost && !t->attached && attach(t) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -465,13 +475,14 @@ release(trobj *t)
     t->l = NULL;
     tr_queue_clear(t);
     tr_drop_callbacks(t);
-    Py_CLEAR(t->protocol);
-    Py_CLEAR(t->loop);
+    own_put((PyObject *)t, &t->protocol, NULL);
+    own_put((PyObject *)t, &t->loop, NULL);
 }
 
 static PyObject *
 tr_release(trobj *t, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(t), NULL);
     release(t);
     Py_RETURN_NONE;
 }
@@ -493,6 +504,7 @@ tr_lost_soon(trobj *t, PyObject *exc)
 PyObject *
 tr_close(trobj *t, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(t), NULL);
     if (!t->closing) {
         t->closing = 1;
         ploop_later_cancel(&t->again);
@@ -505,6 +517,7 @@ tr_close(trobj *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tr_force_close(trobj *t, PyObject *exc)
 {
+    OWN(TR_OWN(t), NULL);
     if (!t->conn_lost) {
         tr_queue_clear(t);
         t->closing = 1;
@@ -518,6 +531,7 @@ tr_force_close(trobj *t, PyObject *exc)
 static PyObject *
 tr_abort(trobj *t, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(t), NULL);
     return tr_force_close(t, Py_None);
 }
 
@@ -546,6 +560,7 @@ log_debug(trobj *t, const char *text)
 static PyObject *
 tr_pause_reading(trobj *t, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(t), NULL);
     if (t->closing || t->paused)
         Py_RETURN_NONE;
     t->paused = 1;
@@ -556,6 +571,7 @@ tr_pause_reading(trobj *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tr_resume_reading(trobj *t, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(t), NULL);
     if (t->closing || !t->paused)
         Py_RETURN_NONE;
     t->paused = 0;
@@ -575,10 +591,10 @@ tr_get_extra_info(trobj *t, PyObject *const *args, Py_ssize_t n, PyObject *kwnam
         return PyErr_Format(PyExc_TypeError, "get_extra_info expects a name and perhaps a default");
     if (t->extra == NULL || !PyDict_Check(t->extra))
         return Py_NewRef(fallback);
-    PyObject *value = PyDict_GetItemWithError(t->extra, args[0]);
-    if (value == NULL && PyErr_Occurred())
+    PyObject *value; /* any thread may ask: t->extra stays */
+    if (dict_get(t->extra, args[0], &value) < 0)
         return NULL;
-    return Py_NewRef(value ? value : fallback);
+    return value != NULL ? value : Py_NewRef(fallback);
 }
 
 /* -- The types ------------------------------------------------------------- */
@@ -610,6 +626,9 @@ tr_traverse(trobj *t, visitproc visit, void *arg)
     Py_VISIT(t->dict);
     Py_VISIT(t->module);
     Py_VISIT(t->loop);
+#ifdef Py_GIL_DISABLED
+    Py_VISIT(t->home);
+#endif
     Py_VISIT(t->sock);
     Py_VISIT(t->protocol);
     Py_VISIT(t->server);
@@ -641,6 +660,9 @@ tr_dealloc(trobj *t)
     if (t->weakrefs != NULL)
         PyObject_ClearWeakRefs((PyObject *)t);
     tr_clear(t);
+#ifdef Py_GIL_DISABLED
+    Py_CLEAR(t->home);
+#endif
     PyMem_Free(t->queue);
     Py_CLEAR(t->module);
     type->tp_free(t);
@@ -681,13 +703,15 @@ static PyMethodDef transport_methods[] = {
 static PyMemberDef transport_members[] = {
     FIELD("__dictoffset__", T_PYSSIZET, dict, READONLY),
     FIELD("__weaklistoffset__", T_PYSSIZET, weakrefs, READONLY),
-    FIELD("_sock", T_OBJECT, sock, 0),
     FIELD("_sock_fd", T_INT, fd.fd, READONLY),
+#ifndef Py_GIL_DISABLED
+    FIELD("_sock", T_OBJECT, sock, 0),
     FIELD("_loop", T_OBJECT, loop, READONLY),
     FIELD("_protocol", T_OBJECT, protocol, READONLY),
     FIELD("_server", T_OBJECT, server, 0),
     FIELD("_context", T_OBJECT, context, READONLY),
     FIELD("_empty_waiter", T_OBJECT, empty_waiter, 0),
+#endif
     FIELD("_conn_lost", T_INT, conn_lost, 0),
     FIELD("_closing", T_BOOL, closing, 0),
     FIELD("_paused", T_BOOL, paused, READONLY),
@@ -699,6 +723,27 @@ static PyMemberDef transport_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+#ifdef Py_GIL_DISABLED
+/* Any thread looks; the loop's alone sets what C reads. */
+static int
+tr_field_set(PyObject *t, PyObject *value, void *closure)
+{
+    OWN(TR_OWN(t), -1);
+    return own_field_set(t, value, closure);
+}
+
+#define OBJECT(name, field, set) {name, own_field_get, set, NULL, (void *)offsetof(trobj, field)}
+static PyGetSetDef transport_getset[] = {
+    OBJECT("_sock", sock, tr_field_set),
+    OBJECT("_loop", loop, NULL),
+    OBJECT("_protocol", protocol, NULL),
+    OBJECT("_server", server, tr_field_set),
+    OBJECT("_context", context, NULL),
+    OBJECT("_empty_waiter", empty_waiter, tr_field_set),
+    {NULL, NULL, NULL, NULL, NULL},
+};
+#endif
+
 static PyType_Slot transport_slots[] = {
     {Py_tp_doc, "What transports have in C (internal)."},
     {Py_tp_new, tr_new},
@@ -707,6 +752,9 @@ static PyType_Slot transport_slots[] = {
     {Py_tp_clear, tr_clear},
     {Py_tp_methods, transport_methods},
     {Py_tp_members, transport_members},
+#ifdef Py_GIL_DISABLED
+    {Py_tp_getset, transport_getset},
+#endif
     {0, NULL},
 };
 

@@ -45,6 +45,9 @@ typedef struct trobj {
     mod_state *st;
     PyObject *module; /* strong, so that st stays */
     ploop *l;         /* the loop's C side; NULL after connection_lost */
+#ifdef Py_GIL_DISABLED
+    ploop *home; /* the loop, strong, as long as the transport: its owner is ours */
+#endif
     PyObject *loop, *sock, *protocol, *server, *context, *empty_waiter;
     PyObject *on_data;    /* bound data_received, get_buffer or datagram_received */
     PyObject *on_updated; /* bound buffer_updated */
@@ -69,6 +72,8 @@ typedef struct trobj {
 } trobj;
 
 enum { WATCH_PIPE = 1, WATCH_SOCKET };
+
+#define TR_OWN(t) (((trobj *)(t))->home != NULL ? &((trobj *)(t))->home->own : NULL)
 
 extern PyType_Spec stream_spec, dgram_transport_spec, read_pipe_spec, write_pipe_spec;
 
@@ -143,6 +148,18 @@ PyObject *tls_use(PyObject *module, PyObject *args);
 
 /* Fields of asyncio's readers and writers, straight from their __dict__: classes
  * that were put over an object make every other look-up slow. */
+#ifdef Py_GIL_DISABLED /* another thread may replace it: a reference, until FIELD_DONE */
+static inline PyObject *
+field(PyObject *dict, PyObject *name)
+{
+    PyObject *value;
+    if (dict_get(dict, name, &value) == 0)
+        PyErr_SetObject(PyExc_AttributeError, name);
+    return value;
+}
+#define FIELD_DONE(value) Py_XDECREF(value)
+#define FIELD_KEEP(value) (value)
+#else
 static inline PyObject *
 field(PyObject *dict, PyObject *name) /* borrowed; NULL: exception */
 {
@@ -151,6 +168,9 @@ field(PyObject *dict, PyObject *name) /* borrowed; NULL: exception */
         PyErr_SetObject(PyExc_AttributeError, name);
     return value;
 }
+#define FIELD_DONE(value) ((void)0)
+#define FIELD_KEEP(value) Py_XNewRef(value)
+#endif
 
 /* transport_streams.c */
 bool streams_stock(struct tr_state *tr, int which); /* is this method of asyncio's still its own? */

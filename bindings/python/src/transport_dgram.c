@@ -476,6 +476,7 @@ sendto_checked(dgobj *d, PyObject *data, PyObject *to)
 static PyObject *
 dg_sendto(dgobj *d, PyObject *args, PyObject *kwargs)
 {
+    OWN(TR_OWN(d), NULL);
     static char *names[] = {"data", "addr", NULL};
     PyObject *data, *to = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:sendto", names, &data, &to))
@@ -546,6 +547,7 @@ flush(dgobj *d)
 static PyObject *
 dg_flush(dgobj *d, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(d), NULL);
     d->retrying = 0;
     if (d->t.l != NULL && d->t.q_len > 0 && d->t.attached)
         flush(d);
@@ -620,6 +622,7 @@ dg_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static PyObject *
 dg_connected(dgobj *d, PyObject *args)
 {
+    OWN(TR_OWN(d), NULL);
     PyObject *address, *sock;
     int family, has_peer;
     if (!PyArg_ParseTuple(args, "OOip:_connected", &sock, &address, &family, &has_peer))

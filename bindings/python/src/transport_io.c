@@ -347,6 +347,7 @@ write_bytes(trobj *t, PyObject *data, const char *from, Py_ssize_t n)
 PyObject *
 tr_write(trobj *t, PyObject *data)
 {
+    OWN(TR_OWN(t), NULL);
     if (!PyBytes_CheckExact(data) && tr_check_data(data) < 0) {
         if (!t->is_pipe) { /* the text is not the same in all of asyncio's versions */
             PyObject *text = PyErr_GetRaisedException();
@@ -469,6 +470,7 @@ not_bytes(PyObject *piece, Py_ssize_t i)
 PyObject *
 tr_writelines(trobj *t, PyObject *list)
 {
+    OWN(TR_OWN(t), NULL);
     if (t->eof) {
         PyErr_SetString(PyExc_RuntimeError, "Cannot call writelines() after write_eof()");
         return NULL;
@@ -597,6 +599,7 @@ tr_flush(trobj *t)
 static PyObject *
 tr_write_eof(trobj *t, PyObject *Py_UNUSED(ignored))
 {
+    OWN(TR_OWN(t), NULL);
     if (t->closing || t->eof)
         Py_RETURN_NONE;
     t->eof = 1;

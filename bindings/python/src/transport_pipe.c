@@ -19,6 +19,7 @@
 static PyObject *
 wp_write(trobj *t, PyObject *data)
 {
+    OWN(TR_OWN(t), NULL);
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
         PyObject *text = PyObject_Repr(data);
         if (text != NULL)
@@ -44,6 +45,7 @@ wp_write(trobj *t, PyObject *data)
 static PyObject *
 wp_writelines(trobj *t, PyObject *list)
 {
+    OWN(TR_OWN(t), NULL);
     PyObject *none = PyBytes_FromStringAndSize(NULL, 0);
     PyObject *data = none ? PyObject_CallMethod(none, "join", "O", list) : NULL;
     PyObject *r = data ? wp_write(t, data) : NULL;
@@ -125,12 +127,14 @@ look_at(trobj *t, PyObject *arg, void (*event)(ploop_fd *f, unsigned ready))
 static PyObject *
 rp_look_at(trobj *t, PyObject *fd)
 {
+    OWN(TR_OWN(t), NULL);
     return look_at(t, fd, tr_event);
 }
 
 static PyObject *
 wp_look_at(trobj *t, PyObject *fd)
 {
+    OWN(TR_OWN(t), NULL);
     return look_at(t, fd, wp_event);
 }
 

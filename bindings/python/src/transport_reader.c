@@ -25,9 +25,11 @@ wake(mod_state *st, PyObject *fields)
     PyObject *waiter = field(fields, tr->s_waiter);
     if (waiter == NULL)
         return -1;
-    if (waiter == Py_None)
+    if (waiter == Py_None) {
+        FIELD_DONE(waiter);
         return 0;
-    Py_INCREF(waiter);
+    }
+    waiter = FIELD_KEEP(waiter);
     int rc = PyDict_SetItem(fields, tr->s_waiter, Py_None);
     if (rc == 0 && future_set_none(st, waiter) == 0) {
         Py_DECREF(waiter);
@@ -85,6 +87,7 @@ feed(mod_state *st, PyObject *reader, PyObject *fields, PyObject *buffer, const 
     if (limit == NULL)
         return -1;
     Py_ssize_t max = PyNumber_AsSsize_t(limit, NULL);
+    FIELD_DONE(limit);
     if (max == -1 && PyErr_Occurred())
         return -1;
     return (old + n) / 2 >= max && old + n > 2 * max ? pause_source(tr, reader) : 0;
@@ -119,12 +122,14 @@ tr_feed(trobj *t, PyObject *protocol, const char *data, Py_ssize_t n)
     PyObject *buffer = eof ? field(fields, tr->s_buffer) : NULL;
     int rc = -1;
     if (buffer != NULL && eof == Py_False && PyByteArray_CheckExact(buffer)) {
-        Py_INCREF(buffer);
+        buffer = FIELD_KEEP(buffer);
         rc = feed(t->st, reader, fields, buffer, data, n);
         Py_DECREF(buffer);
     } else if (buffer != NULL) {
+        FIELD_DONE(buffer);
         rc = slow(t, protocol, data, n);
     }
+    FIELD_DONE(eof);
     Py_XDECREF(fields);
     Py_DECREF(reader);
     return rc;

@@ -24,6 +24,9 @@ typedef struct {
     PyObject *reader, *fields; /* and its __dict__ */
     PyObject *waiter;          /* WAITS: what it waits on */
     ploop *l;                  /* strong; once it has waited, and the loop is ours */
+#ifdef Py_GIL_DISABLED
+    own_word own;
+#endif
     Py_ssize_t n;
     uint8_t kind, state;
 } readop;
@@ -50,15 +53,16 @@ streams_stock(struct tr_state *tr, int which)
     PyTypeObject *type = stock_of(tr, which, &name);
     if (type == NULL)
         return false;
-    if (tr->stock_tag[which] != 0 && tr->stock_tag[which] == type->tp_version_tag)
-        return tr->stock_same[which];
+    uint64_t known = SEEN(tr->stock_known[which]), tag = SEEN(type->tp_version_tag);
+    if (known > 1 && known >> 1 == tag)
+        return known & 1;
     PyObject *now = PyObject_GetAttr((PyObject *)type, name);
     if (now == NULL)
         PyErr_Clear();
-    tr->stock_same[which] = now != NULL && now == tr->stock[which];
-    tr->stock_tag[which] = type->tp_version_tag;
+    bool same = now != NULL && now == tr->stock[which];
+    SHOW(tr->stock_known[which], (uint64_t)SEEN(type->tp_version_tag) << 1 | same);
     Py_XDECREF(now);
-    return tr->stock_same[which];
+    return same;
 }
 
 static int
@@ -91,7 +95,9 @@ is_true(PyObject *fields, PyObject *name)
     PyObject *value = field(fields, name);
     if (value == NULL)
         return -1;
-    return value == Py_True ? 1 : value == Py_False || value == Py_None ? 0 : PyObject_IsTrue(value);
+    int truth = value == Py_True ? 1 : value == Py_False || value == Py_None ? 0 : PyObject_IsTrue(value);
+    FIELD_DONE(value);
+    return truth;
 }
 
 static int
@@ -99,7 +105,7 @@ resume_source(struct tr_state *tr, PyObject *fields)
 {
     if (PyDict_SetItem(fields, tr->s_paused, Py_False) < 0)
         return -1;
-    PyObject *transport = Py_XNewRef(field(fields, tr->s_transport));
+    PyObject *transport = FIELD_KEEP(field(fields, tr->s_transport));
     PyObject *r = transport ? PyObject_CallMethodNoArgs(transport, tr->s_resume_reading) : NULL;
     Py_XDECREF(transport);
     Py_XDECREF(r);
@@ -128,6 +134,7 @@ take(struct tr_state *tr, ploop *l, PyObject *fields, PyObject *buffer, Py_ssize
     if (paused > 0) {
         PyObject *limit = field(fields, tr->s_limit);
         Py_ssize_t max = limit ? PyNumber_AsSsize_t(limit, NULL) : -1;
+        FIELD_DONE(limit);
         if (max == -1 && PyErr_Occurred())
             paused = -1;
         else if (size - n <= max)
@@ -172,6 +179,7 @@ wait(struct tr_state *tr, readop *op)
     PyObject *other = field(op->fields, tr->s_waiter);
     if (other == NULL)
         return NULL;
+    FIELD_DONE(other); /* only compared */
     if (other != Py_None)
         return PyErr_Format(PyExc_RuntimeError,
                             "%s() called while another coroutine is already waiting for incoming data",
@@ -179,7 +187,7 @@ wait(struct tr_state *tr, readop *op)
     int paused = is_true(op->fields, tr->s_paused);
     if (paused < 0 || (paused && resume_source(tr, op->fields) < 0))
         return NULL;
-    PyObject *loop = Py_XNewRef(field(op->fields, tr->s_loop));
+    PyObject *loop = FIELD_KEEP(field(op->fields, tr->s_loop));
     PyObject *waiter = loop ? new_waiter(op, loop) : NULL;
     Py_XDECREF(loop);
     if (waiter == NULL)
@@ -222,12 +230,13 @@ step(readop *op, bool first, bool *waits)
             return NULL;
         if (exc != Py_None) {
             PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+            FIELD_DONE(exc);
             return NULL;
         }
         if (op->n == 0)
             return PyBytes_FromStringAndSize(NULL, 0);
     }
-    PyObject *buffer = Py_XNewRef(field(op->fields, tr->s_buffer)), *r;
+    PyObject *buffer = FIELD_KEEP(field(op->fields, tr->s_buffer)), *r;
     if (buffer == NULL)
         return NULL;
     if (!PyByteArray_CheckExact(buffer)) {
@@ -257,6 +266,7 @@ leave(readop *op)
     struct tr_state *tr = &op->st->tr;
     op->state = OVER;
     PyObject *now = field(op->fields, tr->s_waiter);
+    FIELD_DONE(now); /* only compared */
     return now == NULL ? -1 : now == Py_None ? 0 : PyDict_SetItem(op->fields, tr->s_waiter, Py_None);
 }
 
@@ -265,8 +275,9 @@ leave(readop *op)
 static PySendResult
 read_send(readop *op, PyObject *Py_UNUSED(value), PyObject **result)
 {
-    bool first = op->state == NEW, waits = false;
     *result = NULL;
+    OWN(&op->own, PYGEN_ERROR);
+    bool first = op->state == NEW, waits = false;
     if (op->state == OVER) {
         PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
@@ -337,6 +348,7 @@ raise_thrown(PyObject *const *args, Py_ssize_t n)
 static PyObject *
 read_throw(readop *op, PyObject *const *args, Py_ssize_t n)
 {
+    OWN(&op->own, NULL);
     int rc = op->state == WAITS ? leave(op) : 0;
     op->state = OVER;
     Py_CLEAR(op->waiter);
@@ -346,6 +358,7 @@ read_throw(readop *op, PyObject *const *args, Py_ssize_t n)
 static PyObject *
 read_close(readop *op, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&op->own, NULL);
     int rc = op->state == WAITS ? leave(op) : 0;
     op->state = OVER;
     Py_CLEAR(op->waiter);
@@ -532,6 +545,9 @@ read_op(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames
     op->reader = Py_NewRef(args[0]);
     op->waiter = NULL;
     op->l = NULL;
+#ifdef Py_GIL_DISABLED
+    op->own = (own_word){0};
+#endif
     op->n = size;
     op->kind = (uint8_t)kind;
     op->state = NEW;
@@ -560,7 +576,7 @@ writer_write(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kw
     if (n != 2 || kwnames != NULL || !streams_stock(tr, STOCK_WRITE))
         return plain(tr->StreamWriter, tr->s_write, args, n, kwnames);
     PyObject *fields = PyObject_GenericGetDict(args[0], NULL), *r = NULL;
-    PyObject *transport = fields ? Py_XNewRef(field(fields, tr->s_transport)) : NULL;
+    PyObject *transport = fields ? FIELD_KEEP(field(fields, tr->s_transport)) : NULL;
     Py_XDECREF(fields);
     if (transport != NULL)
         r = PyObject_TypeCheck(transport, (PyTypeObject *)tr->StreamType)
@@ -586,8 +602,11 @@ writer_drain(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kw
             exc = field(theirs, tr->s_exception);
             Py_DECREF(theirs);
         }
+        FIELD_DONE(exc); /* these are only compared */
+        FIELD_DONE(reader);
         ready = !t->closing && !t->conn_lost && !t->protocol_paused && (exc == Py_None || reader == Py_None);
     }
+    FIELD_DONE(transport);
     Py_XDECREF(fields);
     if (ready)
         return Py_NewRef(tr->ready);

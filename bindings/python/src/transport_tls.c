@@ -10,7 +10,7 @@
  *
  * Invariants. `raw` and the methods are set together, on first use, and only for
  * an ssl.SSLObject itself. Who has read from `raw` copies what lies in the
- * module's `tls_room` before any other Python code runs. */
+ * loop's `tls_room` before any other Python code runs. */
 #include "transport.h"
 #include "structmember.h"
 
@@ -72,7 +72,7 @@ prepare(struct tr_state *tr, tlsobj *s)
         return 1;
     if (s->plain || s->sslobj == NULL || s->incoming == NULL || s->outgoing == NULL)
         return 0;
-    if ((PyObject *)Py_TYPE(s->sslobj) != tr->SSLObject || tr->tls_room == NULL) {
+    if ((PyObject *)Py_TYPE(s->sslobj) != tr->SSLObject || tr->tls_size == NULL) {
         s->plain = true;
         return 0;
     }
@@ -131,13 +131,13 @@ deliver_more(trobj *t, tlsobj *s, PyObject *all)
 
 /* What _do_read__copied does. *closed: the peer has said that it ends. */
 static int
-read_records(trobj *t, tlsobj *s, bool *closed)
+read_into(trobj *t, tlsobj *s, PyObject *room, bool *closed)
 {
     struct tr_state *tr = &t->st->tr;
     PyObject *all = NULL; /* a bytearray, from the second record on */
     bool stream = (PyObject *)Py_TYPE(s->app_protocol) == tr->StreamReaderProtocol;
     for (;;) {
-        PyObject *args[2] = {tr->tls_size, tr->tls_room};
+        PyObject *args[2] = {tr->tls_size, room};
         PyObject *got = PyObject_Vectorcall(s->raw_read, args, 2, NULL);
         if (got == NULL) {
             if (!again(tr))
@@ -151,7 +151,7 @@ read_records(trobj *t, tlsobj *s, bool *closed)
             *closed = true;
             break;
         }
-        const char *data = PyByteArray_AS_STRING(tr->tls_room);
+        const char *data = PyByteArray_AS_STRING(room);
         if (stream) {
             if (tr_feed(t, s->app_protocol, data, n) < 0)
                 goto error;
@@ -187,6 +187,15 @@ error:
     }
     Py_XDECREF(all);
     return -1;
+}
+
+static int
+read_records(trobj *t, tlsobj *s, bool *closed)
+{
+    ploop *l = t->l; /* which lives as long as it runs this */
+    if (l->tls_room == NULL && (l->tls_room = PyByteArray_FromStringAndSize(NULL, ROOM)) == NULL)
+        return -1;
+    return read_into(t, s, l->tls_room, closed);
 }
 
 /* What _do_read does beyond reading. */
@@ -390,30 +399,45 @@ static int
 set_app_protocol(tlsobj *s, PyObject *value, void *Py_UNUSED(closure))
 {
     Py_CLEAR(s->on_data);
-    Py_XSETREF(s->app_protocol, Py_XNewRef(value));
+    own_put((PyObject *)s, &s->app_protocol, Py_XNewRef(value));
     return 0;
 }
 
 static PyObject *
 get_app_protocol(tlsobj *s, void *Py_UNUSED(closure))
 {
-    return Py_NewRef(s->app_protocol ? s->app_protocol : Py_None);
+    PyObject *value;
+    Py_BEGIN_CRITICAL_SECTION(s);
+    value = Py_NewRef(s->app_protocol ? s->app_protocol : Py_None);
+    Py_END_CRITICAL_SECTION();
+    return value;
 }
 
 static PyGetSetDef tls_getset[] = {
     {"_app_protocol", (getter)get_app_protocol, (setter)set_app_protocol, NULL, NULL},
+#ifdef Py_GIL_DISABLED
+#define OBJECT(name, field) {name, own_field_get, own_field_set, NULL, (void *)offsetof(tlsobj, field)}
+    OBJECT("_state", state),
+    OBJECT("_sslobj", sslobj),
+    OBJECT("_incoming", incoming),
+    OBJECT("_outgoing", outgoing),
+    OBJECT("_transport", transport),
+    OBJECT("_write_backlog", backlog),
+#endif
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 #define FIELD(name, kind, field) {name, kind, offsetof(tlsobj, field), 0, NULL}
 
 static PyMemberDef tls_members[] = {
+#ifndef Py_GIL_DISABLED
     FIELD("_state", T_OBJECT, state),
     FIELD("_sslobj", T_OBJECT, sslobj),
     FIELD("_incoming", T_OBJECT, incoming),
     FIELD("_outgoing", T_OBJECT, outgoing),
     FIELD("_transport", T_OBJECT, transport),
     FIELD("_write_backlog", T_OBJECT, backlog),
+#endif
     FIELD("_write_buffer_size", T_PYSSIZET, buffered),
     FIELD("_outgoing_high_water", T_PYSSIZET, out_high),
     FIELD("_incoming_high_water", T_PYSSIZET, in_high),
@@ -461,8 +485,7 @@ tls_use(PyObject *module, PyObject *args)
     Py_XSETREF(tr->SSLSyscall, Py_NewRef(syscall));
     Py_XSETREF(tr->tls_wrapped, Py_NewRef(wrapped));
     Py_XSETREF(tr->tls_size, PyLong_FromLong(ROOM));
-    Py_XSETREF(tr->tls_room, PyByteArray_FromStringAndSize(NULL, ROOM));
-    if (tr->tls_size == NULL || tr->tls_room == NULL)
+    if (tr->tls_size == NULL)
         return NULL;
     PyObject *write = PyCFunction_New(&tls_write_def, module);
     PyObject *method = write ? PyInstanceMethod_New(write) : NULL;

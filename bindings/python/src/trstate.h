@@ -34,7 +34,7 @@
 #define EACH_TR_OBJECT(X)                                                                  \
     X(TransportType) X(StreamType) X(BufferedProtocol) X(StreamReaderProtocol) X(StreamReader)   \
     X(TLSCoreType) X(SSLObject) X(SSLWantRead) X(SSLSyscall) X(tls_wrapped) X(tls_size)    \
-    X(tls_room) X(spare) X(StreamWriter) X(OurReader) X(prepare_streams) X(ReadType)       \
+    X(spare) X(StreamWriter) X(OurReader) X(prepare_streams) X(ReadType)       \
     X(ReadyType) X(ready)
 
 /* Methods of asyncio's classes that ours stand for, see streams_stock. */
@@ -49,8 +49,7 @@ struct tr_state {
 #undef X
     PyObject *minus_one;
     PyObject *stock[NSTOCK]; /* asyncio's functions, or NULL: somebody had replaced one by then */
-    unsigned stock_tag[NSTOCK]; /* the state of the class in which stock_same was found out */
-    bool stock_same[NSTOCK];
+    uint64_t stock_known[NSTOCK]; /* twice the state of the class in which that was found out; + 1: it is asyncio's */
     Py_ssize_t reader_fields; /* of a new StreamReader */
     Py_ssize_t spare_room; /* what `spare` has room for, see transport_io.c */
 };

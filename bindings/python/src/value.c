@@ -10,7 +10,7 @@ enum { FLAG_BYTES = 0, FLAG_TEXT = 1, FLAG_MSGPACK = 2, FLAG_LUA_OBJECTS = 4 /* 
 static int
 msgpack_load(mod_state *st)
 {
-    if (st->packb != NULL)
+    if (__atomic_load_n(&st->packb, __ATOMIC_ACQUIRE) != NULL) /* with the release below */
         return 0;
     PyObject *module = PyImport_ImportModule("msgpack");
     if (module == NULL) {
@@ -30,8 +30,14 @@ msgpack_load(mod_state *st)
         Py_XDECREF(unpack);
         return -1;
     }
-    st->packb = pack;
-    st->unpackb = unpack;
+    PyObject *none = NULL; /* the first of several threads sets them: they are of one module */
+    if (__atomic_compare_exchange_n(&st->unpackb, &none, unpack, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        unpack = NULL;
+    none = NULL;
+    if (__atomic_compare_exchange_n(&st->packb, &none, pack, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        pack = NULL;
+    Py_XDECREF(unpack);
+    Py_XDECREF(pack);
     return 0;
 }
 

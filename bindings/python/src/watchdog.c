@@ -184,11 +184,16 @@ watch_stop_all(PyObject *module, PyObject *Py_UNUSED(ignored))
     bool found = true;
     while (found) { /* the list may change while one is waited for */
         found = false;
-        for (pyhost *h = st->hosts; h != NULL && !found; h = h->next)
-            if (h->watch != NULL) {
-                found = true;
-                watch_stop(h);
-            }
+        LOCK(&st->lock);
+        pyhost *h = st->hosts;
+        while (h != NULL && (h->watch == NULL || !ref_try((PyObject *)h)))
+            h = h->next;
+        UNLOCK(&st->lock);
+        if (h != NULL) {
+            found = true;
+            watch_stop(h);
+            Py_DECREF(h);
+        }
     }
     Py_RETURN_NONE;
 }

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,7 @@ from . import _treadle
 from ._after import _Later
 
 _tokens = itertools.count(1)
+_causes = threading.RLock()  # guards _tokens, and the causes of contexts that are not cancelled yet
 _TOKENS = (1 << 24) - 1
 
 
@@ -163,12 +165,13 @@ class Context:
             return self._core.cancel(0, None, 0)
         if not isinstance(cause, BaseException):
             raise TypeError(f"the cause must be an exception, not {cause!r}")
-        before = self._error, self._token
-        self._error, self._token = cause, next(_tokens) % _TOKENS + 1
         text = f"{type(cause).__name__}: {cause}"
-        done = self._core.cancel(code_of(cause), text, self._token)
-        if not done:
-            self._error, self._token = before
+        with _causes:
+            before = self._error, self._token
+            self._error, self._token = cause, next(_tokens) % _TOKENS + 1
+            done = self._core.cancel(code_of(cause), text, self._token)
+            if not done:
+                self._error, self._token = before
         return done
 
     def __enter__(self) -> Context:

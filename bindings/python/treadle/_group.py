@@ -279,7 +279,9 @@ class SingleFlight(Generic[T]):
         """Who comes from now on does not join the work that is under way for
         this key, but starts anew. False: there was none."""
         k = _key(key)
-        self._leading = {mine for mine in self._leading if mine[0] != k}
+        for mine in list(self._leading):
+            if mine[0] == k:
+                self._leading.discard(mine)
         return self._core.forget(k)
 
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """workers(): one coroutine function on several cores.
 
-A worker is a thread that runs an interpreter of its own, with its own lock (Python
-3.12.4 and later, and free-threaded builds, whose interpreters have their lock turned on
-by treadle). Its loop and its goroutines are its own; what workers share is the core:
-SharedChan, and sockets by their descriptors.
+A worker is a thread. In a free-threaded Python it runs a loop of its own in the one
+interpreter; elsewhere it runs an interpreter of its own, with its own lock (Python
+3.12.4 and later), and what workers share is the core: SharedChan, and sockets by their
+descriptors. Each worker has listeners and sockets under descriptors of its own in either
+case, so that it closes but its own, and its own poller watches them.
 
 Invariants. A worker's thread creates its interpreter, runs it and destroys it, so
 that teardown needs nobody else. What is passed to it is pickled into a memory file
@@ -50,6 +51,12 @@ class WorkerTraceback(Exception):
 # -- What a build can do ----------------------------------------------------------------
 
 
+def _threads_run_at_once() -> bool:
+    """Is this a free-threaded Python that runs without its lock?"""
+    enabled: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)
+    return enabled is not None and not enabled()
+
+
 def _interpreters() -> Any:
     """The module that makes interpreters; RuntimeError where it or its like is missing."""
     version = ".".join(map(str, sys.version_info[:3]))
@@ -77,6 +84,14 @@ def _create(interpreters: Any) -> Any:
 # -- What goes over ---------------------------------------------------------------------
 
 
+def _of_one_loop(obj: Any) -> TypeError:
+    what = "anything else" if _threads_run_at_once() else "what can be pickled"
+    return TypeError(
+        f"a {type(obj).__name__} belongs to one loop and cannot go to a worker; "
+        f"what can are SharedChan, listeners, sockets and {what}"
+    )
+
+
 class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO, listeners: bool) -> None:
         super().__init__(file)
@@ -93,10 +108,7 @@ class _Pickler(pickle.Pickler):
             self.copies.append(os.dup(obj.fileno()))
             return "listener", self.copies[-1]
         if isinstance(obj, (_treadle.Listener, _treadle.Conn, _treadle.Chan)):
-            raise TypeError(
-                f"a {type(obj).__name__} belongs to one loop and cannot go to a worker; "
-                f"what can are SharedChan, listeners, sockets and what can be pickled"
-            )
+            raise _of_one_loop(obj)
         return None
 
 
@@ -157,6 +169,39 @@ def _whence(main: Any) -> tuple[str, str, str | None]:
     if path is None or not os.path.exists(path):
         raise ValueError(f"{name} is in a program that has no file; put it into a module")
     return _MAIN, name, os.path.abspath(path)
+
+
+# -- What goes over to a thread ---------------------------------------------------------
+
+
+class _Copy:
+    """A descriptor of a listener or socket, for one worker; opened in its loop."""
+
+    def __init__(self, obj: Any) -> None:
+        self.fd = os.dup(obj.fileno())
+        self.open: Callable[[int], Any] = (
+            _treadle._adopt_listener
+            if isinstance(obj, _treadle.Listener)
+            else lambda fd: socket.socket(fileno=fd)
+        )
+
+    def take(self) -> Any:
+        fd, self.fd = self.fd, -1
+        return self.open(fd)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _replaced(value: Any, what: Callable[[Any], Any]) -> Any:
+    """The value, with what is of loops in it, or in lists, tuples and dicts, replaced."""
+    if type(value) in (list, tuple):
+        return type(value)(_replaced(v, what) for v in value)
+    if type(value) is dict:
+        return {k: _replaced(v, what) for k, v in value.items()}
+    return what(value)
 
 
 def _find(module: str, name: str, path: str | None) -> Any:
@@ -252,9 +297,12 @@ class Workers(Generic[T]):
         self._lock = threading.Lock()
         self._left = n
         self._futures: list[concurrent.futures.Future[T | None]] = []
-        interpreters = _interpreters()
-        whence = _whence(main)
-        jobs = [self._in_interpreter(interpreters, whence, args, kwargs) for _ in range(n)]
+        if _threads_run_at_once():
+            jobs = [self._in_thread(main, args, kwargs) for _ in range(n)]
+        else:
+            interpreters = _interpreters()
+            whence = _whence(main)
+            jobs = [self._in_interpreter(interpreters, whence, args, kwargs) for _ in range(n)]
         self._reading, self._control = os.pipe()
         self._open = True
         for i, job in enumerate(jobs):
@@ -297,6 +345,40 @@ class Workers(Generic[T]):
             if kind == "error":
                 value.__cause__ = WorkerTraceback(text) if text else None
             return kind, value
+
+        return job
+
+    def _in_thread(self, main: Any, args: Any, kwargs: Any) -> Callable[[], tuple[str, Any]]:
+        copies: list[_Copy] = []
+
+        def give(value: Any) -> Any:
+            if isinstance(value, (_treadle.Conn, _treadle.Chan)):
+                raise _of_one_loop(value)
+            if not isinstance(value, (_treadle.Listener, socket.socket)):
+                return value
+            copies.append(_Copy(value))
+            return copies[-1]
+
+        def take(value: Any) -> Any:
+            return value.take() if isinstance(value, _Copy) else value
+
+        try:
+            given = _replaced((args, kwargs), give)
+        except BaseException:
+            for copy in copies:
+                copy.close()
+            raise
+
+        def start() -> Coroutine[Any, Any, Any]:
+            args, kwargs = _replaced(given, take)  # within the loop: listeners are of it
+            return main(*args, **kwargs)  # type: ignore[no-any-return]
+
+        def job() -> tuple[str, Any]:
+            try:
+                return _outcome(start, self._reading)
+            finally:
+                for copy in copies:
+                    copy.close()
 
         return job
 
@@ -389,16 +471,17 @@ def workers(
     n: int, main: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
 ) -> Workers[T]:
     """Runs the coroutine function main(*args, **kwargs) on n workers, each on a core of its own
-    as far as there are some, in interpreters of their own. RuntimeError where Python
-    cannot have them.
+    as far as there are some: threads of this interpreter where Python is free-threaded, else
+    interpreters of their own. RuntimeError where Python cannot have them.
 
         with treadle.workers(4, serve, "127.0.0.1:8080") as w:
             ...
 
-    In an interpreter of its own, nothing is shared but what is passed: main is found by its
-    module and name, arguments and results are pickled, a SharedChan is the same
-    channel everywhere, and a socket is the same one under another descriptor. To share
-    the connections of an address, let each worker listen with reuseport=True.
+    A SharedChan is the same channel everywhere. A listener or a socket, as an argument or in lists,
+    tuples and dicts of them, is the same one under another descriptor, which is the worker's
+    own: workers share the connections of a listener, or each listens with reuseport=True.
+    Threads share everything else. In an interpreter of its own, nothing is shared but what is
+    passed: main is found by its module and name, and arguments and results are pickled.
 
     The first error stops the others, and is raised where they are joined.
     """
