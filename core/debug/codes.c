@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #endif
 #include <string.h>
+#include <uv.h>
 
 #include "treadle.h"
 
@@ -54,11 +55,33 @@ static int find(int code) {
     return -1;
 }
 
+/* The system's own codes. Where the C library has no tables of them that any thread
+ * may read, libuv's do, which lack a few. */
+#if defined(__GLIBC__)
+static const char *system_text(int code) { return strerrordesc_np(-code); }
+static const char *system_name(int code) { return strerrorname_np(-code); }
+#else
+#define TEXT_CASE(name, text) case UV_##name: return text;
+#define NAME_CASE(name, text) case UV_##name: return #name;
+static const char *system_text(int code) {
+    switch (code) {
+        UV_ERRNO_MAP(TEXT_CASE)
+    default: return NULL;
+    }
+}
+static const char *system_name(int code) {
+    switch (code) {
+        UV_ERRNO_MAP(NAME_CASE)
+    default: return NULL;
+    }
+}
+#endif
+
 const char *tdl_strerror(int code) {
     int i = find(code);
     if (i >= 0) return own[i].text;
     if (code >= 0) return "success";
-    const char *text = code > -4096 ? strerrordesc_np(-code) : NULL;
+    const char *text = code > -4096 ? system_text(code) : NULL;
     return text ? text : "unknown code";
 }
 
@@ -66,7 +89,7 @@ const char *tdl_errname(int code) {
     int i = find(code);
     if (i >= 0) return own[i].name;
     if (code >= 0) return "OK";
-    const char *name = code > -4096 ? strerrorname_np(-code) : NULL;
+    const char *name = code > -4096 ? system_name(code) : NULL;
     return name ? name : "UNKNOWN";
 }
 

@@ -14,7 +14,8 @@
 
 enum { UNIX_HEAD = offsetof(struct sockaddr_un, sun_path), UNIX_PATH = sizeof(((struct sockaddr_un *)0)->sun_path) };
 
-_Static_assert(sizeof(((tdl_addr *)0)->sockaddr) >= sizeof(struct sockaddr_storage), "any address has room");
+_Static_assert(sizeof(((tdl_addr *)0)->sockaddr) >= sizeof(struct sockaddr_in6) && sizeof(((tdl_addr *)0)->sockaddr) >= sizeof(struct sockaddr_un),
+               "any address has room");
 
 /* -- The bytes ------------------------------------------------------------------ */
 
@@ -238,7 +239,7 @@ static void host_text(const tdl_addr *a, char *buf, size_t size) {
         inet_ntop(AF_INET6, &in6.sin6_addr, ip, sizeof ip);
         if (!in6.sin6_scope_id)
             snprintf(buf, size, "%s", ip);
-        else if (tdl_sys.if_name(in6.sin6_scope_id, zone) == 0)
+        else if ((tdl_sys.if_name)(in6.sin6_scope_id, zone) == 0)
             snprintf(buf, size, "%s%%%s", ip, zone);
         else
             snprintf(buf, size, "%s%%%u", ip, in6.sin6_scope_id);

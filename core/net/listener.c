@@ -202,7 +202,10 @@ static bool passed_over(int code) {
     case -ENETUNREACH:
     case -EHOSTDOWN:
     case -EHOSTUNREACH:
-    case -ENONET: return true;
+#ifdef ENONET
+    case -ENONET:
+#endif
+        return true;
     default: return false;
     }
 }

@@ -8,8 +8,13 @@
 #include "net/net.h"
 #include "sys/sys.h"
 
-#ifndef TCP_KEEPIDLE
+#if !defined(TCP_KEEPIDLE) && defined(TCP_KEEPALIVE)
 #define TCP_KEEPIDLE TCP_KEEPALIVE /* macOS */
+#endif
+#ifndef TCP_KEEPINTVL /* OpenBSD: the system refuses what it has not */
+#define TCP_KEEPIDLE  (-1)
+#define TCP_KEEPINTVL (-1)
+#define TCP_KEEPCNT   (-1)
 #endif
 
 /* -- Options ---------------------------------------------------------------------- */

@@ -90,8 +90,10 @@ static void run_forth(tdl_work *w) {
     tdl_names *r = TDL_CONTAINER(w, tdl_names, w);
     struct addrinfo hints = {.ai_family = r->family, .ai_socktype = r->type}, *list = NULL;
     char port[8];
+#ifdef AI_IDN /* elsewhere the resolver takes them as they are, or does not */
     for (const char *c = r->host; *c; c++)
         if ((unsigned char)*c >= 0x80) hints.ai_flags = AI_IDN;
+#endif
     snprintf(port, sizeof port, "%u", r->port);
     errno = 0;
     int e = eai_of(tdl_service(SERVICE_FORTH, NULL));

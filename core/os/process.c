@@ -167,7 +167,7 @@ static int set_descriptors(starting *s, tdl_process *p, const tdl_process_option
     }
     if (r == 0 && how[2] == TDL_STDIO_OUT && fd[1] < 0) r = posix_spawn_file_actions_adddup2(&s->actions, 1, 2);
     if (r == 0) r = tdl_os_spawn_closes(&s->actions, 3);
-    if (r == 0 && o->cwd) r = posix_spawn_file_actions_addchdir_np(&s->actions, o->cwd);
+    if (r == 0 && o->cwd) r = tdl_os_spawn_chdir(&s->actions, o->cwd);
     return -r;
 }
 
@@ -178,7 +178,11 @@ static int set_attributes(starting *s, uint32_t flags) {
     sigemptyset(&none);
     sigfillset(&all);
     if (flags & TDL_PROCESS_SESSION)
+#ifdef POSIX_SPAWN_SETSID
         bits |= POSIX_SPAWN_SETSID;
+#else
+        return -EOPNOTSUPP;
+#endif
     else if (flags & TDL_PROCESS_GROUP)
         bits |= POSIX_SPAWN_SETPGROUP;
     posix_spawnattr_setsigmask(&s->attr, &none);

@@ -80,7 +80,11 @@ void tdl_signals_deliver(void) {
 static bool may_be_caught(int signum) {
     switch (signum) {
     case SIGKILL: case SIGSTOP: case SIGSEGV: case SIGBUS: case SIGFPE: case SIGILL: case SIGTRAP: return false;
+#ifdef SIGRTMIN /* those between are the C library's own */
     default: return signum >= 1 && signum <= MOST && (signum < 32 || signum >= SIGRTMIN);
+#else
+    default: return signum >= 1 && signum < NSIG && signum <= MOST;
+#endif
     }
 }
 

@@ -9,10 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "sched/stack.h"
+#include "sys/os.h"
 #include "sys/text.h"
 
 enum { SITES = 1024, PAGE = 4096, WINDOW = 64 /* pages asked for at once */ };
@@ -58,7 +58,7 @@ TDL_NO_TSAN __attribute__((no_sanitize("address"))) static size_t used(tdl_g *g)
     unsigned char there[WINDOW];
     for (char *at = low; at < end; at += WINDOW * PAGE) {
         size_t left = (size_t)(end - at), n = left < WINDOW * PAGE ? left : WINDOW * PAGE;
-        if (mincore(at, n, there) != 0) break;
+        if (tdl_os_resident(at, n, there) < 0) break; /* not known: all of it */
         for (size_t i = 0; i < n / PAGE; i++) {
             if (!(there[i] & 1)) continue;
             const uint64_t *word = (const uint64_t *)(const void *)(at + i * PAGE);

@@ -29,6 +29,19 @@ void tdl_switch_start(void);
  * tdl_switch_start, for unwinders look up what lies before a return address. */
 static inline uintptr_t begin(int nop) { return (uintptr_t)tdl_switch_start + (uintptr_t)nop; }
 
+/* A hidden function in the text section, in ELF's words and in Mach-O's. */
+#ifdef __APPLE__
+#define TEXT       ".text\n"
+#define TEXT_END   ""
+#define BEGIN(f)   ".globl _" f "\n.private_extern _" f "\n.p2align 4\n_" f ":\n"
+#define END(f)     ""
+#else
+#define TEXT       ".pushsection .text\n"
+#define TEXT_END   ".popsection\n"
+#define BEGIN(f)   ".globl " f "\n.hidden " f "\n.type " f ", %function\n" f ":\n"
+#define END(f)     ".size " f ", .-" f "\n"
+#endif
+
 #endif
 
 #if defined(TDL_SWITCH_PORTABLE) /* a context at the top of each stack, two system calls a switch */
@@ -84,10 +97,8 @@ void tdl_switch_call(void *left_sp, void (*fn)(void *), void *arg) {
 
 #elif defined(__x86_64__)
 
-__asm__(".pushsection .text\n"
-        ".globl tdl_switch\n.hidden tdl_switch\n"
-        ".type tdl_switch, @function\n"
-        "tdl_switch:\n"
+__asm__(TEXT
+        BEGIN("tdl_switch")
         "  .cfi_startproc\n"
         "  endbr64\n"
         "  pushq %rbp\n  .cfi_adjust_cfa_offset 8\n  .cfi_rel_offset rbp, 0\n"
@@ -106,10 +117,8 @@ __asm__(".pushsection .text\n"
         "  popq %rbp\n  .cfi_adjust_cfa_offset -8\n  .cfi_restore rbp\n"
         "  ret\n"
         "  .cfi_endproc\n"
-        ".size tdl_switch, .-tdl_switch\n"
-        ".globl tdl_switch_start\n.hidden tdl_switch_start\n"
-        ".type tdl_switch_start, @function\n"
-        "tdl_switch_start:\n" /* rbx: entry */
+        END("tdl_switch")
+        BEGIN("tdl_switch_start") /* rbx: entry */
         "  .cfi_startproc\n"
         "  .cfi_undefined rip\n"
         "  nop\n" /* see begin */
@@ -117,12 +126,10 @@ __asm__(".pushsection .text\n"
         "  callq *%rbx\n"
         "  ud2\n"
         "  .cfi_endproc\n"
-        ".size tdl_switch_start, .-tdl_switch_start\n"
+        END("tdl_switch_start")
         /* a signal frame, for to a debugger two frames of one stack must not
          * be in the wrong order, and the two stacks may be */
-        ".globl tdl_switch_call\n.hidden tdl_switch_call\n"
-        ".type tdl_switch_call, @function\n"
-        "tdl_switch_call:\n"
+        BEGIN("tdl_switch_call")
         "  .cfi_startproc\n"
         "  .cfi_signal_frame\n"
         "  endbr64\n"
@@ -136,8 +143,8 @@ __asm__(".pushsection .text\n"
         "  popq %rbp\n  .cfi_def_cfa rsp, 8\n"
         "  ret\n"
         "  .cfi_endproc\n"
-        ".size tdl_switch_call, .-tdl_switch_call\n"
-        ".popsection\n");
+        END("tdl_switch_call")
+        TEXT_END);
 
 void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
     uintptr_t *sp = (uintptr_t *)(((uintptr_t)low + size) & ~(uintptr_t)15) - 9;
@@ -152,10 +159,8 @@ void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
 
 #else /* aarch64 */
 
-__asm__(".pushsection .text\n"
-        ".globl tdl_switch\n.hidden tdl_switch\n"
-        ".type tdl_switch, %function\n"
-        "tdl_switch:\n"
+__asm__(TEXT
+        BEGIN("tdl_switch")
         "  .cfi_startproc\n"
         "  hint #34\n" /* bti c */
         "  sub sp, sp, #160\n  .cfi_adjust_cfa_offset 160\n"
@@ -185,10 +190,8 @@ __asm__(".pushsection .text\n"
         "  add sp, sp, #160\n  .cfi_adjust_cfa_offset -160\n"
         "  ret\n"
         "  .cfi_endproc\n"
-        ".size tdl_switch, .-tdl_switch\n"
-        ".globl tdl_switch_start\n.hidden tdl_switch_start\n"
-        ".type tdl_switch_start, %function\n"
-        "tdl_switch_start:\n" /* x19: entry */
+        END("tdl_switch")
+        BEGIN("tdl_switch_start") /* x19: entry */
         "  .cfi_startproc\n"
         "  .cfi_undefined x30\n"
         "  nop\n" /* see begin */
@@ -197,10 +200,8 @@ __asm__(".pushsection .text\n"
         "  blr x19\n"
         "  brk #1\n"
         "  .cfi_endproc\n"
-        ".size tdl_switch_start, .-tdl_switch_start\n"
-        ".globl tdl_switch_call\n.hidden tdl_switch_call\n"
-        ".type tdl_switch_call, %function\n"
-        "tdl_switch_call:\n" /* a signal frame: see above */
+        END("tdl_switch_start")
+        BEGIN("tdl_switch_call") /* a signal frame: see above */
         "  .cfi_startproc\n"
         "  .cfi_signal_frame\n"
         "  hint #34\n" /* bti c */
@@ -215,8 +216,8 @@ __asm__(".pushsection .text\n"
         "  .cfi_def_cfa_offset 0\n  .cfi_restore x29\n  .cfi_restore x30\n"
         "  ret\n"
         "  .cfi_endproc\n"
-        ".size tdl_switch_call, .-tdl_switch_call\n"
-        ".popsection\n");
+        END("tdl_switch_call")
+        TEXT_END);
 
 void *tdl_switch_prepare(void *low, size_t size, void (*entry)(void)) {
     uintptr_t *sp = (uintptr_t *)((((uintptr_t)low + size) & ~(uintptr_t)15) - 160);

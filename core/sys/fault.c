@@ -353,7 +353,7 @@ static int fault_pipe(int fds[2]) {
 static bool fewer_parts(int fd, struct msghdr *m, struct iovec *parts) {
     size_t n = 0, i;
     if (m->msg_iovlen > MOST_PARTS) return false;
-    for (i = 0; i < m->msg_iovlen; i++) n += m->msg_iov[i].iov_len;
+    for (i = 0; i < (size_t)m->msg_iovlen; i++) n += m->msg_iov[i].iov_len;
     size_t left = fewer(fd, n);
     if (left == n) return false;
     for (i = 0; left > 0; i++) {

@@ -19,6 +19,7 @@
 void *tdl_os_map(size_t size);
 int tdl_os_guard(void *first, size_t size, size_t stride, int n);
 int tdl_os_discard(void *p, size_t size);
+int tdl_os_resident(void *p, size_t size, unsigned char *there); /* bit 0 of a byte a page; -ENOSYS: cannot be asked */
 int tdl_os_futex_wait(void *word, uint32_t expected, int64_t deadline);
 int tdl_os_futex_wake(void *word, int count);
 int tdl_os_membarrier(void); /* -ENOSYS where there is none */
@@ -59,6 +60,7 @@ typedef struct tdl_os_quiet {
 } tdl_os_quiet;
 void tdl_os_be_quiet(tdl_os_quiet *q);
 int64_t tdl_os_quietly(tdl_os_quiet *q, int64_t r); /* r */
+void tdl_os_take_pending(const sigset_t *set); /* set is SIGPIPE alone; does nothing when none is pending */
 
 /* Of the calling thread. A name has 15 bytes. */
 void tdl_os_name_thread(const char *name);
@@ -71,6 +73,7 @@ int tdl_os_cpus(void); /* on which the process may run; < 1: unknown */
 int tdl_os_pipe_to_child(int fds[2]); /* blocking, close-on-exec */
 /* The child closes all descriptors from `first` on, where that can be said. An errno. */
 int tdl_os_spawn_closes(posix_spawn_file_actions_t *actions, int first);
+int tdl_os_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path); /* an errno, too */
 int tdl_os_scratch_file(void); /* empty, close-on-exec, without a name */
 
 #endif

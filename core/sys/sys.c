@@ -102,6 +102,20 @@ static int real_if_name(uint32_t index, char *name) { return if_indextoname(inde
 
 static int64_t real_read(int fd, void *buf, size_t n) { return rc(read(fd, buf, n)); }
 
+void tdl_os_be_quiet(tdl_os_quiet *q) {
+    sigemptyset(&q->pipe_only);
+    sigaddset(&q->pipe_only, SIGPIPE);
+    q->failed = pthread_sigmask(SIG_BLOCK, &q->pipe_only, &q->before);
+}
+
+/* Where the program itself holds SIGPIPE back, it also takes what is pending. */
+int64_t tdl_os_quietly(tdl_os_quiet *q, int64_t r) {
+    if (q->failed || sigismember(&q->before, SIGPIPE)) return r;
+    if (r == -EPIPE) tdl_os_take_pending(&q->pipe_only);
+    pthread_sigmask(SIG_SETMASK, &q->before, NULL);
+    return r;
+}
+
 static int64_t real_write(int fd, const void *buf, size_t n) {
     tdl_os_quiet q;
     tdl_os_be_quiet(&q);

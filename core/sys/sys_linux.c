@@ -10,6 +10,7 @@
 #ifdef TDL_LINUX
 #include "sys/os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -20,6 +21,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -41,6 +43,12 @@
 #endif
 #ifndef PIDFD_SELF
 #define PIDFD_SELF (-10000) /* Linux 6.15 */
+#endif
+
+#if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
+#if __GLIBC_PREREQ(2, 34)
+#define TDL_CLOSEFROM 1
+#endif
 #endif
 
 enum { GUARDS_AT_ONCE = 128 };
@@ -98,6 +106,8 @@ int tdl_os_guard(void *first, size_t size, size_t stride, int n) {
 }
 
 int tdl_os_discard(void *p, size_t size) { return (int)rc(madvise(p, size, MADV_DONTNEED)); }
+
+int tdl_os_resident(void *p, size_t size, unsigned char *there) { return (int)rc(mincore(p, size, there)); }
 
 /* -- Time and threads ----------------------------------------------------- */
 
@@ -265,20 +275,9 @@ int tdl_os_sendmmsg(int fd, struct tdl_mmsg *m, unsigned n) { return (int)rc(sen
 
 /* -- Any descriptor ------------------------------------------------------- */
 
-void tdl_os_be_quiet(tdl_os_quiet *q) {
-    sigemptyset(&q->pipe_only);
-    sigaddset(&q->pipe_only, SIGPIPE);
-    q->failed = pthread_sigmask(SIG_BLOCK, &q->pipe_only, &q->before);
-}
-
-int64_t tdl_os_quietly(tdl_os_quiet *q, int64_t r) {
-    if (q->failed || sigismember(&q->before, SIGPIPE)) return r;
-    if (r == -EPIPE) {
-        struct timespec at_once = {0, 0};
-        while (sigtimedwait(&q->pipe_only, NULL, &at_once) < 0 && errno == EINTR) {}
-    }
-    pthread_sigmask(SIG_SETMASK, &q->before, NULL);
-    return r;
+void tdl_os_take_pending(const sigset_t *set) {
+    struct timespec at_once = {0, 0};
+    while (sigtimedwait(set, NULL, &at_once) < 0 && errno == EINTR) {}
 }
 
 /* With room for a good deal, where that is allowed. */
@@ -304,20 +303,39 @@ int64_t tdl_os_sendfile(int to, int file, int64_t *offset, size_t n) {
 }
 
 int64_t tdl_os_read_cached(int fd, void *buf, size_t n, int64_t offset) {
+#ifdef RWF_NOWAIT
     struct iovec part = {buf, n};
     return rc(preadv2(fd, &part, 1, offset, RWF_NOWAIT));
+#else /* the C library has it not */
+    (void)fd;
+    (void)buf;
+    (void)n;
+    (void)offset;
+    return -EOPNOTSUPP;
+#endif
 }
 
 int tdl_os_pipe_to_child(int fds[2]) { return (int)rc(pipe2(fds, O_CLOEXEC)); }
 
 int tdl_os_spawn_closes(posix_spawn_file_actions_t *actions, int first) {
-#if __GLIBC_PREREQ(2, 34)
+#ifdef TDL_CLOSEFROM
     return posix_spawn_file_actions_addclosefrom_np(actions, first);
-#else
-    (void)actions;
-    (void)first;
-    return 0;
+#else /* those of now; a close of one that is gone by then does nothing */
+    DIR *all = opendir("/proc/self/fd");
+    int e = 0;
+    if (!all) return errno;
+    for (struct dirent *d; e == 0 && (d = readdir(all));) {
+        int fd = atoi(d->d_name); /* 0 for "." */
+        if (fd < first || fd == dirfd(all) || (fcntl(fd, F_GETFD) & FD_CLOEXEC)) continue;
+        e = posix_spawn_file_actions_addclose(actions, fd);
+    }
+    closedir(all);
+    return e;
 #endif
+}
+
+int tdl_os_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path) {
+    return posix_spawn_file_actions_addchdir_np(actions, path);
 }
 
 int tdl_os_scratch_file(void) { return (int)rc(syscall(SYS_memfd_create, "treadle", 1u /* close-on-exec */)); }

@@ -20,6 +20,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#if defined(__FreeBSD__) || defined(__DragonFly__)
+#include <pthread_np.h>
+#endif
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -57,6 +60,17 @@ int tdl_os_guard(void *first, size_t size, size_t stride, int n) {
 int tdl_os_discard(void *p, size_t size) {
     void *q = mmap(p, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     return q == MAP_FAILED ? -errno : 0;
+}
+
+int tdl_os_resident(void *p, size_t size, unsigned char *there) {
+#ifdef __OpenBSD__
+    (void)p;
+    (void)size;
+    (void)there;
+    return -ENOSYS;
+#else
+    return (int)rc(mincore(p, size, (void *)there)); /* elsewhere than on Linux they are chars */
+#endif
 }
 
 /* -- Time and threads ----------------------------------------------------- */
@@ -324,21 +338,11 @@ int tdl_os_sendmmsg(int fd, struct tdl_mmsg *m, unsigned n) {
 
 /* -- Any descriptor ------------------------------------------------------- */
 
-void tdl_os_be_quiet(tdl_os_quiet *q) {
-    sigemptyset(&q->pipe_only);
-    sigaddset(&q->pipe_only, SIGPIPE);
-    q->failed = pthread_sigmask(SIG_BLOCK, &q->pipe_only, &q->before);
-}
-
-int64_t tdl_os_quietly(tdl_os_quiet *q, int64_t r) {
-    if (q->failed || sigismember(&q->before, SIGPIPE)) return r;
-    if (r == -EPIPE) {
-        sigset_t pending;
-        int sig;
-        if (sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE)) sigwait(&q->pipe_only, &sig);
-    }
-    pthread_sigmask(SIG_SETMASK, &q->before, NULL);
-    return r;
+/* Without sigtimedwait, which macOS and OpenBSD have not. */
+void tdl_os_take_pending(const sigset_t *set) {
+    sigset_t pending;
+    int sig;
+    if (sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1) sigwait(set, &sig);
 }
 
 int tdl_os_pipe_to_child(int fds[2]) {
@@ -388,6 +392,18 @@ int tdl_os_spawn_closes(posix_spawn_file_actions_t *actions, int first) {
     (void)actions; /* all of ours are close-on-exec */
     (void)first;
     return 0;
+#endif
+}
+
+int tdl_os_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path) {
+#if defined(__NetBSD__)
+    return posix_spawn_file_actions_addchdir(actions, path);
+#elif defined(__OpenBSD__)
+    (void)actions;
+    (void)path;
+    return EOPNOTSUPP;
+#else
+    return posix_spawn_file_actions_addchdir_np(actions, path);
 #endif
 }
 

@@ -5,6 +5,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -175,6 +178,14 @@ static void compare(const char *name, const state *before) {
                  before->number[i]);
     if (!keeps_fds && after.fds > before->fds)
         note(name, 0, "leaves %d descriptors where there were %d", after.fds, before->fds);
+}
+
+int64_t heap_bytes(void) {
+#ifdef __GLIBC__
+    return (int64_t)mallinfo2().uordblks;
+#else
+    return 0;
+#endif
 }
 
 int open_fds(void) {

@@ -112,6 +112,8 @@ int64_t recv_int(tdl_chan *ch); /* fails the test unless an int arrives */
  * test must hold whether or not they got there. */
 void let_park(void);
 int open_fds(void);
+/* What malloc has given out; 0 where the C library does not tell. */
+int64_t heap_bytes(void);
 uint64_t random_next(uint64_t *state); /* splitmix64 */
 
 #endif

@@ -158,7 +158,12 @@ static void look_up(void *arg) {
     CHECK(is(&a[0], "127.0.0.1:80"));
     CHECK_INT(tdl_lookup("tcp", "two.test", 81, a, 4, EVER), 2);
     CHECK_INT(tdl_lookup("tcp", "two.test", 81, a, 1, EVER), 1);
-    CHECK_INT(tdl_lookup("udp", "KNOWN.host", 82, a, 4, EVER), 1);
+#ifdef __GLIBC__ /* others may look for names in the file as they are written */
+    const char *known = "KNOWN.host";
+#else
+    const char *known = "known.host";
+#endif
+    CHECK_INT(tdl_lookup("udp", known, 82, a, 4, EVER), 1);
     CHECK(is(&a[0], "10.1.2.3:82"));
     CHECK_INT(tdl_lookup_name(&a[0], name, sizeof name, EVER), 10);
     CHECK(strcmp(name, "known.host") == 0);

@@ -136,11 +136,11 @@ static int no_setup(unsigned n, struct io_uring_params *p) {
 }
 
 TEST(falls_back, "N2 where the kernel has no io_uring or forbids it, epoll is used and a line says so; with ! the error comes back") {
-    static const struct {
+    const struct {
         int         code;
         const char *says;
     } ways[] = { { -ENOSYS, "no io_uring" }, { -EPERM, "forb" }, { -ENOMEM, "ulimit -l" }, { -EINVAL, "older" },
-                 { -EMFILE, "open files" } };
+                 { -EMFILE, strerror(EMFILE) } };
     char text[512], why[256];
     tdl_sys.uring_setup = no_setup;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {

@@ -2,7 +2,6 @@
  * Select: which case fires, what it leaves behind, and that the choice is fair. */
 #include "check.h"
 
-#include <malloc.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -183,10 +182,10 @@ static void select_rounds(two *t) {
 TEST_G(quiet_channel, "A9 100 000 selects leave nothing on a channel that stays quiet") {
     two t = { tdl_chan_new(0), tdl_chan_new(0), SCALE(1000) };
     select_rounds(&t);
-    size_t before = mallinfo2().uordblks;
+    int64_t before = heap_bytes();
     t.rounds = SCALE(100000);
     select_rounds(&t);
-    int64_t grown = (int64_t)(mallinfo2().uordblks - before);
+    int64_t grown = heap_bytes() - before;
     CHECK_WITHIN(grown, INT64_MIN, 110 * 1024);
     tdl_val v;
     tdl_val_set_int(&v, 1);

@@ -16,6 +16,11 @@
 #include <unistd.h>
 
 enum { MS = 1000000 };
+#ifdef __GLIBC__
+enum { MANY = 253 };
+#else
+enum { MANY = 200 }; /* musl copies what goes beside the bytes, into 1 KiB */
+#endif
 
 /* -- Messages --------------------------------------------------------------------------- */
 
@@ -271,10 +276,10 @@ TEST_G(bad_pass, "F5 descriptors without bytes, too many, bad ones, or over TCP 
     fds[0] = 123456;
     CHECK_RC(tdl_conn_send_fds(a, "x", 1, fds, 1), -EBADF);
     fds[0] = 0;
-    CHECK_RC(tdl_conn_send_fds(a, "x", 1, fds, 253), 1);
-    n = 253;
+    CHECK_RC(tdl_conn_send_fds(a, "x", 1, fds, MANY), 1);
+    n = MANY;
     CHECK_RC(tdl_conn_recv_fds(b, buf, 4, fds, &n), 1);
-    CHECK_INT(n, 253);
+    CHECK_INT(n, MANY);
     for (int i = 0; i < n; i++) close(fds[i]);
     tdl_conn_free(a);
     tdl_conn_free(b);
