@@ -69,12 +69,14 @@ free_threaded_ready() {
     # shellcheck disable=SC2016
     quietly "fetching CPython's source package" in_sid '
         rm -rf /usr/src/python && mkdir -p /usr/src/python && cd /usr/src/python || exit
-        for package in python3.15 python3.14 python3.13; do for suite in sid testing; do
-            if apt-get '"$valid"' source --download-only -t $suite $package; then
-                exec dpkg-source --no-check --skip-patches -x ${package}_*.dsc src
-            fi
-            rm -f ./*
-        done; done
+        for package in python3.15 python3.14 python3.13; do
+            for version in $(apt-cache showsrc --only-source $package | sed -n "s/^Version: //p" | sort -ruV); do
+                if apt-get '"$valid"' source --download-only $package=$version; then
+                    exec dpkg-source --no-check --skip-patches -x ${package}_*.dsc src
+                fi
+                rm -f ./*
+            done
+        done
         exit 1'
     quietly "building a free-threaded Python" in_sid "cd /usr/src/python/src &&
         ./configure -q --disable-gil --prefix=/opt/python-t && make -s -j$(nproc) && make -s install"

@@ -20,6 +20,7 @@ import warnings
 import pytest
 import treadle
 
+pytest.register_assert_rewrite("beside")
 faulthandler.enable()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import contextvars
 import errno
+import functools
 import os
 import socket
 import sys
@@ -671,7 +672,7 @@ class Transports(asyncio.SelectorEventLoop):
         bufsize: int, extra: Any = None, **kwargs: Any,
     ) -> Any:
         """A child's end is heard by its pidfd: no handler for SIGCHLD, no thread."""
-        if not _can_use_pidfd() or _foreign_watcher():
+        if _watched_otherwise(self):
             return await super()._make_subprocess_transport(  # type: ignore[misc]
                 protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
             )
@@ -689,25 +690,30 @@ class Transports(asyncio.SelectorEventLoop):
             raise
         except BaseException:
             transport.close()
-            await transport._wait()
+            await asyncio.shield(transport._wait())
             raise
         return transport
 
     def _child_ended(self, pid: int, pidfd: int, transport: Any) -> None:
+        """In one step: from waitpid on the number may be another process's, and with the
+        exit code known the transport signals it no more. What the pipes had was read when
+        they were polled, before this."""
         self._remove_reader(pidfd)
         try:
             _, status = os.waitpid(pid, 0)
         except ChildProcessError:
-            # Somebody else has waited for it.
-            returncode = 255
-            logger.warning(
-                "child process pid %d exit status already read: will report returncode 255", pid
-            )
+            # Popen has waited for it, in poll(), which kill() and close() may call; or somebody else.
+            returncode = transport._proc.returncode
+            if returncode is None:
+                returncode = 255
+                logger.warning(
+                    "child process pid %d exit status already read: will report returncode 255", pid
+                )
         else:
             returncode = os.waitstatus_to_exitcode(status)
-        os.close(pidfd)
-        # What the pipes still have is read first.
-        self.call_soon(transport._process_exited, returncode)
+        finally:
+            os.close(pidfd)
+        transport._process_exited(returncode)
 
 
 def _tls_protocol() -> Any:
@@ -717,6 +723,7 @@ def _tls_protocol() -> Any:
     return SSLProtocol
 
 
+@functools.cache
 def _can_use_pidfd() -> bool:
     try:
         os.close(os.pidfd_open(os.getpid()))
@@ -725,10 +732,13 @@ def _can_use_pidfd() -> bool:
     return True
 
 
-def _foreign_watcher() -> bool:
-    """Has the program chosen how children are watched (below CPython 3.14)?"""
+def _watched_otherwise(loop: Any) -> bool:
+    """Are children watched in asyncio's way: for want of pidfd, or since the program has
+    chosen how (its policy's watcher, below CPython 3.14)?"""
     if sys.version_info >= (3, 14):
-        return False
+        return type(loop._watcher).__name__ != "_PidfdChildWatcher"
+    if not _can_use_pidfd():
+        return True
     watcher = getattr(asyncio.get_event_loop_policy(), "_watcher", None)
     usual = (unix_events.ThreadedChildWatcher, getattr(unix_events, "PidfdChildWatcher", None))
     return watcher is not None and type(watcher) not in usual

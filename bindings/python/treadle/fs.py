@@ -64,18 +64,22 @@ class Stat(NamedTuple):
 
     @property
     def is_file(self) -> bool:
+        """Is it a regular file?"""
         return self.type == "file"
 
     @property
     def is_dir(self) -> bool:
+        """Is it a directory?"""
         return self.type == "directory"
 
     @property
     def mtime(self) -> float:
+        """When it was last written, in seconds since 1970."""
         return self.mtime_ns / 1e9
 
 
 class DirEntry(NamedTuple):
+    """A name in a directory, and of what type it is."""
     name: str
     type: Type
 
@@ -235,17 +239,19 @@ async def open_temp(template: Path) -> File:
 
 
 async def stat(path: Path, *, follow_symlinks: bool = True) -> Stat:
+    """What the system knows of a file; of a link's target, unless told otherwise."""
     result = await _path(_STAT, path, int(follow_symlinks))
     assert isinstance(result, tuple)
     return _stat(result)
 
 
 async def lstat(path: Path) -> Stat:
-    """Of a symbolic link itself."""
+    """What the system knows of a symbolic link itself."""
     return await stat(path, follow_symlinks=False)
 
 
 async def exists(path: Path) -> bool:
+    """Is there a file of this name? False for a link whose target is not there."""
     try:
         await stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -263,6 +269,7 @@ async def access(path: Path, mode: int = os.F_OK) -> bool:
 
 
 async def mkdir(path: Path, mode: int = 0o777, *, parents: bool = False, exist_ok: bool = False) -> None:
+    """Makes a directory; with parents also those above it. exist_ok: it may be there already."""
     try:
         await _path(_MKDIR, path, mode)
     except FileNotFoundError:
@@ -277,49 +284,57 @@ async def mkdir(path: Path, mode: int = 0o777, *, parents: bool = False, exist_o
 
 
 async def rmdir(path: Path) -> None:
+    """Removes an empty directory."""
     await _path(_RMDIR, path)
 
 
 async def remove(path: Path) -> None:
+    """Removes a file, or a symbolic link itself."""
     await _path(_UNLINK, path)
 
 
 async def rename(path: Path, to: Path) -> None:
-    """What was at `to` is replaced."""
+    """Gives a file another name; what was at `to` is replaced, without a moment in between."""
     await _paths(_RENAME, path, to)
 
 
 async def link(to: Path, path: Path) -> None:
-    """path is another name of the file `to`."""
+    """Makes path another name of the file `to`: a hard link."""
     await _paths(_LINK, to, path)
 
 
 async def symlink(to: Path, path: Path) -> None:
+    """Makes path a symbolic link that says `to`, which need not exist."""
     await _paths(_SYMLINK, to, path)
 
 
 async def chmod(path: Path, mode: int) -> None:
+    """Changes the permissions."""
     await _path(_CHMOD, path, mode)
 
 
 async def chown(path: Path, uid: int = -1, gid: int = -1, *, follow_symlinks: bool = True) -> None:
+    """Changes the owner and the group; -1 leaves one as it is."""
     await _path(_CHOWN, path, uid, gid, int(follow_symlinks))
 
 
 async def utime(path: Path, atime_ns: int, mtime_ns: int, *, follow_symlinks: bool = True) -> None:
+    """Sets when it was last read and written, in nanoseconds since 1970."""
     await _path(_UTIME, path, atime_ns, mtime_ns, int(follow_symlinks))
 
 
 async def copy(path: Path, to: Path, *, exclusive: bool = False) -> None:
-    """With its permissions; exclusive: FileExistsError when `to` is there."""
+    """Copies a file with its permissions; exclusive: FileExistsError when `to` is there."""
     await _paths(_COPY, path, to, int(exclusive))
 
 
 async def readlink(path: Path) -> str:
+    """What a symbolic link says."""
     return _text(await _path(_READLINK, path))
 
 
 async def realpath(path: Path) -> str:
+    """The absolute path without symbolic links; all of it must exist."""
     return _text(await _path(_REALPATH, path))
 
 
@@ -329,13 +344,14 @@ async def mkdtemp(template: Path) -> str:
 
 
 async def scandir(path: Path = ".") -> list[DirEntry]:
-    """Sorted by name, without "." and ".."."""
+    """What is in a directory, sorted by name, without "." and ".."."""
     result = await _path(_SCAN, path)
     assert isinstance(result, list)
     return [DirEntry(os.fsdecode(name), _TYPES[kind]) for name, kind in result]
 
 
 async def listdir(path: Path = ".") -> list[str]:
+    """The names in a directory, sorted, without "." and ".."."""
     return [entry.name for entry in await scandir(path)]
 
 
@@ -343,12 +359,14 @@ async def listdir(path: Path = ".") -> list[str]:
 
 
 async def read_bytes(path: Path) -> bytes:
+    """All of a file."""
     result = await _path(_READ, path)
     assert isinstance(result, bytes)
     return result
 
 
 async def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """All of a file, decoded."""
     return (await read_bytes(path)).decode(encoding, errors)
 
 
@@ -380,6 +398,7 @@ async def write_text(
     atomic: bool = False,
     perm: int = 0o666,
 ) -> None:
+    """As write_bytes, of text."""
     await write_bytes(
         path, text.encode(encoding), append=append, exclusive=exclusive, atomic=atomic, perm=perm
     )
@@ -389,6 +408,7 @@ async def write_text(
 
 
 class Change(NamedTuple):
+    """What has changed, as a Watch tells it."""
     kind: Literal["rename", "change", "lost"]  # rename: it came, went or has another name; lost: some are not told
     name: str  # of the entry
 

@@ -30,11 +30,15 @@ _LINE = 1 << 16
 
 
 class Reader(Protocol):
+    """What bytes can be read from: all that has such a read()."""
+
     def read(self, n: int, /) -> Awaitable[bytes]:
         """1 to n bytes; b"" at the end."""
 
 
 class Writer(Protocol):
+    """What bytes can be written to: all that has such a write()."""
+
     def write(self, data: bytes, /) -> Awaitable[object]:
         """All of it."""
 
@@ -247,6 +251,8 @@ class Collector:
 
 
 class _Discard:
+    """A writer that takes all and keeps nothing."""
+
     async def write(self, data: bytes, /) -> None:
         """Takes it, and keeps nothing."""
 
