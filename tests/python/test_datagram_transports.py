@@ -193,6 +193,33 @@ def test_unix_addresses(abstract, tmp_path):
     run(main())
 
 
+def test_a_peer_without_a_name():
+    """The other end of socketpair() can be answered; asyncio's transport fails."""
+
+    async def main():
+        ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        peer.setblocking(False)
+        transport, box = await udp(sock=ours)
+        peer.send(b"hello")
+        await box.until(1)
+        assert box.came == [(b"hello", None)]
+        for i in range(500):  # more than its queue takes
+            transport.sendto(b"%d" % i)
+        assert transport.get_write_buffer_size() > 0
+        came = []
+        while len(came) < 500:
+            try:
+                came.append(peer.recv(100))
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+        assert came == [b"%d" % i for i in range(500)]
+        transport.close()
+        await box.lost
+        peer.close()
+
+    run(main())
+
+
 def test_a_full_queue_of_another(tmp_path):
     """Nothing tells a socket that is not connected when another's queue has room."""
 

@@ -1015,32 +1015,6 @@ def test_sendfile(tmp_path):
     run(main())
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd")
-def test_children_need_no_signal_and_no_thread():
-    async def main():
-        import signal
-
-        before = signal.getsignal(signal.SIGCHLD)
-        threads = threading.active_count()
-        processes = [
-            await asyncio.create_subprocess_exec(
-                sys.executable, "-c", f"print({i}); raise SystemExit({i})",
-                stdout=asyncio.subprocess.PIPE,
-            )
-            for i in range(3)
-        ]
-        assert threading.active_count() == threads
-        assert signal.getsignal(signal.SIGCHLD) == before
-        for i, process in enumerate(processes):
-            out, _ = await process.communicate()
-            assert (out, process.returncode) == (b"%d\n" % i, i)
-        killed = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=-1)
-        killed.kill()
-        assert await killed.wait() == -signal.SIGKILL
-
-    run(main())
-
-
 def test_debug_mode(caplog):
     class Slow(Recorder):
         def data_received(self, data):

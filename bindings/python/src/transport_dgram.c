@@ -36,6 +36,7 @@ typedef struct {
     int idata, ndata;
     int family;
     char has_peer; /* its socket is connected */
+    char unnamed;  /* to a peer that has no name, which asyncio takes for none: one of socketpair() */
     char retrying;
     bool plain; /* by system calls of ours */
     known_address *known, *last;
@@ -132,6 +133,13 @@ small_int(PyObject *tuple, Py_ssize_t i, unsigned long most, unsigned long *valu
         return 0;
     }
     return *value <= most;
+}
+
+/* Is it for whom the socket is connected to? */
+static bool
+to_peer(const dgobj *d, PyObject *to)
+{
+    return d->has_peer || (d->unnamed && to == Py_None);
 }
 
 /* Where to send. Its length; 0: an address for the socket module to understand. */
@@ -378,8 +386,8 @@ send_by_method(dgobj *d, PyObject *data, PyObject *to)
 {
     trobj *t = &d->t;
     PyObject *args[3] = {t->sock, data, to};
-    PyObject *r = d->has_peer ? PyObject_VectorcallMethod(t->st->tr.s_send, args, 2, NULL)
-                              : PyObject_VectorcallMethod(t->st->tr.s_sendto, args, 3, NULL);
+    PyObject *r = to_peer(d, to) ? PyObject_VectorcallMethod(t->st->tr.s_send, args, 2, NULL)
+                                 : PyObject_VectorcallMethod(t->st->tr.s_sendto, args, 3, NULL);
     Py_XDECREF(r);
     if (r != NULL)
         return 1;
@@ -391,7 +399,7 @@ send_one(dgobj *d, PyObject *data, PyObject *to)
 {
     tr_address a;
     socklen_t n = 0;
-    if (!d->plain || (!d->has_peer && (n = destination(d, to, &a)) == 0))
+    if (!d->plain || (!to_peer(d, to) && (n = destination(d, to, &a)) == 0))
         return send_by_method(d, data, to);
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
@@ -496,7 +504,7 @@ send_batch(dgobj *d)
     for (; d->plain && n < PACKETS && (uint32_t)n < t->q_len; n++) {
         trchunk *c = tr_first(t, (uint32_t)n);
         socklen_t length = 0;
-        if (!d->has_peer && (length = destination(d, c->addr, &to[n])) == 0)
+        if (!to_peer(d, c->addr) && (length = destination(d, c->addr, &to[n])) == 0)
             break;
         parts[n] = (struct iovec){PyBytes_AS_STRING(c->data), (size_t)PyBytes_GET_SIZE(c->data)};
         headers[n].msg_hdr = (struct msghdr){
@@ -618,21 +626,22 @@ dg_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)d;
 }
 
-/* _connected(address or None, family, has a peer): before _setup. */
+/* _connected(sock, address or None, family, the peer's name or None): before _setup. */
 static PyObject *
 dg_connected(dgobj *d, PyObject *args)
 {
     OWN(TR_OWN(d), NULL);
-    PyObject *address, *sock;
-    int family, has_peer;
-    if (!PyArg_ParseTuple(args, "OOip:_connected", &sock, &address, &family, &has_peer))
+    PyObject *address, *sock, *peer;
+    int family;
+    if (!PyArg_ParseTuple(args, "OOiO:_connected", &sock, &address, &family, &peer))
         return NULL;
-    int is = PyObject_IsTrue(address);
-    if (is < 0)
+    int is = PyObject_IsTrue(address), has_peer = PyObject_IsTrue(peer);
+    if (is < 0 || has_peer < 0)
         return NULL;
     Py_XSETREF(d->address, is ? Py_NewRef(address) : NULL);
     d->family = family;
     d->has_peer = (char)has_peer;
+    d->unnamed = !has_peer && peer != Py_None && family == AF_UNIX;
     d->plain = Py_IS_TYPE(sock, (PyTypeObject *)d->t.st->SocketType) &&
                (family == AF_INET || family == AF_INET6 || family == AF_UNIX);
     Py_RETURN_NONE;
