@@ -276,6 +276,8 @@ loop_close_host(ploop *l, PyObject *Py_UNUSED(ignored))
     OWN(&l->own, NULL);
     pyhost *h = l->host;
     fds_clear(l);
+    if (l->live != NULL && PySet_Clear(l->live) < 0) /* a closed loop keeps nobody alive */
+        return NULL;
     futures_forget(l);
     LOCK(&l->lock);
     l->host = NULL; /* nobody wakes it from here on */

@@ -8,7 +8,7 @@ the like) stays asyncio's: Transports overrides the hooks by which it makes
 transports.
 
 Invariants. A transport is in the loop's set of live ones from the turn after
-connection_made until connection_lost, so that the loop keeps it alive.
+connection_made until connection_lost or the end of the loop, which so keeps it alive.
 connection_lost is called by the loop only, once.
 """
 
