@@ -385,7 +385,7 @@ static void disk_and_names(void) {
         CHECK_RC(tdl_fs_read(path, SIZE, &v, TDL_FOREVER), 0);
         const char *got = tdl_val_bytes(&v, &n);
         CHECK(n == SIZE && memcmp(got, bytes, SIZE) == 0);
-        tdl_val_set_nil(&v);
+        tdl_val_clear(&v);
     }
     CHECK(tdl_fault_count("short") > 0 && tdl_fault_count("eintr") > 0);
     CHECK_RC(tdl_fault_set(NULL), 0);
