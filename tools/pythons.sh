@@ -90,7 +90,7 @@ for name in ${*:-$all}; do
     if [ "$name" = t ]; then
         free_threaded_ready
         # Not all of the programs have packages for it.
-        python=/opt/python-t/bin/python3 more="TDL_REAL=no PYTHON_GIL=1" # treadle turns the lock on anyway, with a warning
+        python=/opt/python-t/bin/python3 more="TDL_REAL=no"
     fi
     headline "Python $(in_sid "$python -c 'import sys; print(sys.version.split()[0], getattr(sys, \"abiflags\", \"\"))'")"
     in_sid "$more PYTHON=$python tests/python/run" || status=1

@@ -133,7 +133,7 @@ g_collect(gobj *g)
     PyObject *old = NULL, *coro = Py_NewRef(g->coro), *closed = NULL;
     Py_INCREF(g);
     tl_running = h;
-    h->current = g;
+    host_current(h, g);
     if (PyContext_Enter(g->context) == 0) {
         current_set(h, (PyObject *)g, &old);
         closed = PyObject_CallMethod(coro, "close", NULL);
@@ -143,7 +143,7 @@ g_collect(gobj *g)
         PyContext_Exit(g->context);
         PyErr_SetRaisedException(exc);
     }
-    h->current = parent;
+    host_current(h, parent);
     tl_running = outer;
     if (closed == NULL)
         PyErr_WriteUnraisable(coro);

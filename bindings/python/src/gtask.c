@@ -402,10 +402,10 @@ g_step(gobj *g, PyObject *exc)
     int rc = 0;
     Py_INCREF(g);
     tl_running = h;
-    h->current = g;
+    host_current(h, g);
     if (PyContext_Enter(g->context) < 0) {
         error = PyErr_GetRaisedException();
-        h->current = parent;
+        host_current(h, parent);
         tl_running = outer;
         Py_XDECREF(exc);
         g_finish(g, NULL, error);
@@ -437,7 +437,7 @@ g_step(gobj *g, PyObject *exc)
     }
     current_set(h, old, NULL);
     Py_XDECREF(old);
-    h->current = parent;
+    host_current(h, parent);
     tl_running = outer;
     PyContext_Exit(g->context);
     if (ended) {

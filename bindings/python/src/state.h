@@ -108,7 +108,7 @@ struct pyhost {
     const void *thread; /* identity of its thread */
 #ifdef Py_GIL_DISABLED
     own_word own;  /* its thread's, while its core is open */
-    own_lock lock; /* guards loop (for other threads), live, first_error, dropped, gone */
+    own_lock lock; /* guards loop (for other threads), live, first_error, dropped, gone; current, while watched */
 #endif
     PyObject **slots;   /* by task: a G or an op (strong), or NULL */
     uint32_t nslots;
@@ -163,6 +163,21 @@ void host_drop_chan(pyhost *h, tdl_chan *ch);
 int watch_start(pyhost *h, int64_t limit, PyObject *report);
 void watch_stop(pyhost *h);
 PyObject *watch_stop_all(PyObject *module, PyObject *ignored);
+/* Its watchdog may look at who is stepped from its own thread; who is stepped is held until the
+ * next one is set here. */
+static inline void
+host_current(pyhost *h, gobj *g)
+{
+#ifdef Py_GIL_DISABLED
+    if (h->watch != NULL) {
+        LOCK(&h->lock);
+        h->current = g;
+        UNLOCK(&h->lock);
+        return;
+    }
+#endif
+    h->current = g;
+}
 /* runs: what comes is code; else the host waits, or others' code runs. */
 static inline void
 watch_beat(pyhost *h, bool runs)

@@ -77,9 +77,12 @@ tell(struct watch *w, uint64_t beat, int64_t ns)
     PyEval_RestoreThread(ts);
     if (!stopped(w)) {
         bool went_on = beat_of(w->host) != beat;
-        PyObject *g = !went_on && w->host->current != NULL ? (PyObject *)w->host->current : Py_None;
+        LOCK(&w->host->lock);
+        PyObject *g = Py_NewRef(!went_on && w->host->current != NULL ? (PyObject *)w->host->current : Py_None);
+        UNLOCK(&w->host->lock);
         PyObject *done = PyObject_CallFunction(w->report, "OdkO", g, (double)ns * 1e-9, w->ident,
                                                went_on ? Py_True : Py_False);
+        Py_DECREF(g);
         if (done == NULL)
             PyErr_WriteUnraisable(w->report);
         Py_XDECREF(done);
@@ -154,10 +157,9 @@ watch_start(pyhost *h, int64_t limit, PyObject *report)
 void
 watch_stop(pyhost *h)
 {
-    struct watch *w = h->watch;
+    struct watch *w = __atomic_exchange_n(&h->watch, NULL, __ATOMIC_RELAXED); /* one of several gets it */
     if (w == NULL)
         return;
-    h->watch = NULL;
     pthread_mutex_lock(&w->lock);
     w->stop = true;
     pthread_cond_signal(&w->bell);
