@@ -817,6 +817,14 @@ TDL_API int tdl_listener_adopt(int fd, tdl_listener **l);
  * way or bytes are buffered. Any caller. */
 TDL_API int tdl_conn_release(tdl_conn *c);
 TDL_API int tdl_listener_release(tdl_listener *l);
+/* Makes v carry the connection, with its TLS if it has that, so that another goroutine, thread or host takes it
+ * over; c is as closed then, and its handle still the caller's to free. With the value's last holder it
+ * is closed, if nobody has taken it out. 0; TDL_ECLOSED; TDL_EBUSY while an operation is under way or bytes are
+ * buffered; -EOPNOTSUPP for a pipe in memory; TDL_ENOMEM (v is nil, and c as before). Any caller. */
+TDL_API int tdl_val_set_conn(tdl_val *v, tdl_conn *c);
+/* Takes it out, as a connection of the caller's, without deadlines: among all holders the first one gets it. 0;
+ * TDL_EINVAL: there is none, or not any more; else, as tdl_conn_adopt, and it is closed. Any caller. */
+TDL_API int tdl_val_take_conn(const tdl_val *v, tdl_conn **c);
 
 /* Reads what is there, up to n bytes; of a "unixpacket" connection one message,
  * and TDL_ETRUNCATED when it is longer (buf then holds the beginning). Blocking.
@@ -969,7 +977,7 @@ TDL_API int tdl_conn_tcp_info(tdl_conn *c, tdl_tcp_info *info);
  *   needs no waiting.
  *   Errors are TDL_ETLS … TDL_ETLSEOF, after which (but TDL_ETLSEOF of a read) the connection is of no more
  *   use; tdl_conn_tls_text(c, TDL_TLS_ERROR, …) has the reason.
- *   tdl_conn_release, tdl_conn_send_fds and tdl_conn_recv_fds say -EOPNOTSUPP.
+ *   tdl_conn_release, tdl_conn_send_fds and tdl_conn_recv_fds say -EOPNOTSUPP; tdl_val_set_conn hands it over.
  * Peers that want to renegotiate are refused. */
 typedef struct tdl_tls tdl_tls;                 /* what connections have in common: certificates, whom to trust … */
 typedef struct tdl_tls_session tdl_tls_session; /* what a later connection can resume */

@@ -515,6 +515,46 @@ int tdl_conn_set_tls(tdl_conn *c, tdl_tls *t, const char *name, tdl_tls_session 
     return r;
 }
 
+/* -- From one connection to another ------------------------------------------------------------- */
+
+stream *tdl_tls_detach(tdl_conn *c) {
+    stream *s = c->tls;
+    c->tls = NULL;
+    c->kind = CONN_SOCKET;
+    at_store_rel(&c->marks, at_load_rlx(&c->marks) & ~MARK_TLS); /* nobody else writes them any more */
+    s->conn = NULL;
+    return s;
+}
+
+/* Under the descriptor's lock, as take_over; what the stream has of its own goes on. */
+static int move_in(void *arg) {
+    stream *s = arg;
+    tdl_conn *c = s->conn;
+    c->tls = s;
+    c->kind = CONN_TLS;
+    c->pd->cross = s->crossed;
+    at_or_seq(&c->marks, MARK_TLS); /* pairs with tdl_conn_tls */
+    return 0;
+}
+
+int tdl_tls_attach(tdl_conn *c, stream *s) {
+    s->conn = c;
+    return tdl_pd_change(c->pd, move_in, s);
+}
+
+static void take_leave(void *arg) {
+    stream *s = arg;
+    if (!s->done || s->broken || s->notified || s->out_error || tdl_buffer_len(&s->out)) return;
+    tdl_ossl.ERR_clear_error();
+    tdl_ossl.SSL_shutdown(s->ssl); /* writes, and reads nothing */
+}
+
+void tdl_tls_abandon(stream *s, int fd) {
+    tdl_system_stack(take_leave, s);
+    if (s->out_error == 0 && tdl_buffer_len(&s->out)) tdl_sys.send(fd, tdl_buffer_bytes(&s->out), tdl_buffer_len(&s->out));
+    tdl_tls_gone(s);
+}
+
 #else /* without TLS nothing makes a stream */
 
 int64_t tdl_tls_take(tdl_conn *c, void *buf, size_t n) { return (void)c, (void)buf, (void)n, TDL_ENOTLS; }
@@ -528,6 +568,9 @@ bool tdl_tls_drained(tdl_conn *c) { return (void)c, false; }
 int tdl_tls_notify(tdl_conn *c) { return (void)c, TDL_ENOTLS; }
 void tdl_tls_closing(tdl_conn *c) { (void)c; }
 void tdl_tls_gone(struct tdl_tls_stream *s) { (void)s; }
+struct tdl_tls_stream *tdl_tls_detach(tdl_conn *c) { return (void)c, NULL; }
+int tdl_tls_attach(tdl_conn *c, struct tdl_tls_stream *s) { return (void)c, (void)s, TDL_ENOTLS; }
+void tdl_tls_abandon(struct tdl_tls_stream *s, int fd) { (void)s, (void)fd; }
 int64_t tdl_conn_handshake_op(tdl_op *op, tdl_conn *c) { return (void)op, (void)c, TDL_EINVAL; }
 int64_t tdl_conn_end_tls_op(tdl_op *op, tdl_conn *c) { return (void)op, (void)c, TDL_EINVAL; }
 int tdl_conn_set_tls(tdl_conn *c, tdl_tls *t, const char *name, tdl_tls_session *session) {

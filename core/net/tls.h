@@ -25,6 +25,12 @@ int tdl_tls_notify(tdl_conn *c);
 /* The connection is being closed, by any caller: the same, if it can be done at once. */
 void tdl_tls_closing(tdl_conn *c);
 void tdl_tls_gone(struct tdl_tls_stream *s);
+/* For carry.c. A connection that is closed, and in which nobody is, loses its stream; a new one, which nobody
+ * uses yet, gets it: 0, TDL_ECLOSED; the end of one that is detached: it says so on its socket, if
+ * that can be done at once. */
+struct tdl_tls_stream *tdl_tls_detach(tdl_conn *c);
+int tdl_tls_attach(tdl_conn *c, struct tdl_tls_stream *s);
+void tdl_tls_abandon(struct tdl_tls_stream *s, int fd);
 
 int64_t tdl_conn_handshake_op(tdl_op *op, tdl_conn *c);
 int64_t tdl_conn_end_tls_op(tdl_op *op, tdl_conn *c);

@@ -83,6 +83,16 @@ void tdl_select_forget(struct tdl_m *m);
 tdl_chan *tdl_chan_make(uint32_t cap, struct tdl_m *local_to);
 int64_t tdl_chan_live(void);
 
+/* What a value carries for a layer above: one object, which drop gives up with the
+ * value's last holder. */
+typedef struct tdl_cargo {
+    void (*drop)(struct tdl_cargo *cargo);
+} tdl_cargo;
+/* 0; TDL_ENOMEM (v is nil, and the cargo stays the caller's). */
+int tdl_val_set_cargo(tdl_val *v, tdl_cargo *cargo);
+/* Takes it out, if it is of those that this drop gives up: the first holder gets it; NULL. */
+tdl_cargo *tdl_val_take_cargo(const tdl_val *v, void (*drop)(tdl_cargo *));
+
 /* -- Values, inline ---------------------------------------------------------- */
 
 /* Another holder of what v holds, which is bytes or a channel. */

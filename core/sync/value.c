@@ -10,11 +10,15 @@
 
 struct bytes {
     _Atomic uint32_t refs; /* the last to drop it pairs with the others' drops: seq */
-    _Atomic int32_t fd;    /* that it carries, -1: none; whoever takes it by exchange has it: seq */
+    /* that it carries, NONE, or CARGO: behind it is a pointer to one; whoever takes it away from here
+     * has it: seq */
+    _Atomic int32_t fd;
     size_t n;
     uint32_t count; /* of the values it carries */
     char data[];    /* n bytes; from the next multiple of 8 on, the values */
 };
+
+enum { NONE = -1, CARGO = -2 };
 
 static tdl_val *carried(struct bytes *b) { return (tdl_val *)((char *)b + ((sizeof *b + b->n + 7) & ~(size_t)7)); }
 
@@ -49,7 +53,7 @@ static int set_bytes(tdl_val *v, const void *bytes, size_t n, size_t behind) {
     struct bytes *b = tdl_sys.alloc(sizeof *b + n + behind);
     if (!b) return TDL_ENOMEM;
     at_store_rlx(&b->refs, 1);
-    at_store_rlx(&b->fd, -1);
+    at_store_rlx(&b->fd, NONE);
     b->n = n;
     b->count = 0;
     if (n) memcpy(b->data, bytes, n);
@@ -96,8 +100,26 @@ int tdl_val_set_fd(tdl_val *v, int fd) {
 
 int tdl_val_take_fd(const tdl_val *v) {
     struct bytes *b = v->type == TDL_BYTES ? v->u.p : NULL;
-    int fd = b ? at_xchg_seq(&b->fd, -1) : -1;
+    int fd = b && at_load_rlx(&b->fd) >= 0 ? at_xchg_seq(&b->fd, NONE) : NONE;
     return fd < 0 ? TDL_EINVAL : fd;
+}
+
+static tdl_cargo **cargo_of(struct bytes *b) { return (tdl_cargo **)(void *)carried(b); }
+
+int tdl_val_set_cargo(tdl_val *v, tdl_cargo *cargo) {
+    int r = set_bytes(v, NULL, 0, sizeof cargo + 7);
+    if (r < 0) return r;
+    struct bytes *b = v->u.p;
+    *cargo_of(b) = cargo;
+    at_store_rlx(&b->fd, CARGO);
+    return 0;
+}
+
+tdl_cargo *tdl_val_take_cargo(const tdl_val *v, void (*drop)(tdl_cargo *)) {
+    struct bytes *b = v->type == TDL_BYTES ? v->u.p : NULL;
+    int32_t was = CARGO;
+    if (!b || at_load_rlx(&b->fd) != CARGO || (*cargo_of(b))->drop != drop) return NULL;
+    return at_cas_seq(&b->fd, &was, NONE) ? *cargo_of(b) : NULL;
 }
 
 int tdl_val_bool(const tdl_val *v) { return v->type == TDL_BOOL && v->u.i; }
@@ -128,6 +150,7 @@ void tdl_val_drop(const tdl_val *v) {
     else if (at_sub_seq(&b->refs, 1) == 1) {
         int fd = at_load_rlx(&b->fd);
         if (fd >= 0) tdl_sys.close(fd);
+        if (fd == CARGO) (*cargo_of(b))->drop(*cargo_of(b));
         for (uint32_t i = 0; i < b->count; i++) tdl_val_clear(&carried(b)[i]);
         tdl_sys.release(b);
     }

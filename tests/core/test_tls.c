@@ -913,6 +913,110 @@ TEST_G(in_memory, "Q22 certificates and keys as text, in one piece or encrypted"
     free(ca);
 }
 
+/* -- From one to another ------------------------------------------------------------------- */
+
+typedef struct passing {
+    tdl_chan *chan;
+    int       result;
+} passing;
+
+/* As another thread of the program: takes the connection over, and serves it. */
+static void takes_over(void *arg) {
+    passing  *p = arg;
+    tdl_val   v;
+    tdl_conn *c = NULL;
+    char      rest[8];
+    REQUIRE(tdl_chan_recv(p->chan, &v) == 0);
+    tdl_val other; /* a second holder comes too late */
+    tdl_val_copy(&other, &v);
+    CHECK_RC(p->result = tdl_val_take_conn(&v, &c), 0);
+    tdl_val_clear(&v);
+    tdl_conn *twice = NULL;
+    CHECK_RC(tdl_val_take_conn(&other, &twice), TDL_EINVAL);
+    CHECK_RC(tdl_val_take_fd(&other), TDL_EINVAL);
+    tdl_val_clear(&other);
+    REQUIRE(c != NULL);
+    net_read_full(c, rest, 6); /* some of it had been decrypted before */
+    CHECK(memcmp(rest, "hello\n", 6) == 0);
+    echoes(c);
+    tdl_conn_free(c);
+}
+
+TEST_G(handed_over, "Q26 a connection with TLS goes to another goroutine or thread in a value: its state goes along") {
+    tdl_tls *ct = client_of(0), *st = server_of("server", 0);
+    for (const char *const *net = net_networks(); *net; net++) {
+        for (int thread = 0; thread < 2; thread++) {
+            tdl_conn *c, *s;
+            crew      w;
+            char      got[16];
+            tdl_val   v;
+            passing   p = {tdl_chan_new(1), 1};
+            tls_pair(*net, ct, st, "localhost", &c, &s);
+            bool begun = thread == 0; /* else he who takes it over does the handshake */
+            crew_open(&w);
+            if (begun) CHECK_RC(handshakes(c, s, NULL), 0);
+            if (begun) {
+                CHECK_RC(tdl_conn_write(c, "1hello\n", 7), 7);
+                net_read_full(s, got, 1);
+            }
+            CHECK_RC(tdl_val_set_conn(&v, s), 0);
+            CHECK_RC(tdl_conn_read(s, got, 1), TDL_ECLOSED);
+            CHECK_RC(tdl_conn_tls_text(s, TDL_TLS_VERSION, got, sizeof got), TDL_ECLOSED);
+            CHECK_RC(tdl_conn_close(s), TDL_ECLOSED);
+            tdl_conn_free(s);
+            crew_start(&w, thread, takes_over, &p);
+            CHECK_RC(tdl_chan_send(p.chan, &v), 0);
+            tdl_val_clear(&v);
+            if (!begun) CHECK_RC(tdl_conn_write(c, "hello\n", 6), 6);
+            expect_echo(c, "a line\n");
+            expect_echo(c, "and another\n");
+            CHECK(strcmp(text(c, TDL_TLS_VERSION), "TLSv1.3") == 0);
+            CHECK_RC(tdl_conn_close_write(c), 0);
+            CHECK_RC(tdl_conn_read(c, got, 1), 0);
+            crew_close(&w);
+            CHECK_RC(p.result, 0);
+            tdl_conn_free(c);
+            tdl_chan_free(p.chan);
+        }
+    }
+    tls_free(ct, st);
+}
+
+TEST_G(not_taken, "Q27 one that nobody takes out of its value ends properly; one in use stays; what has no socket is refused") {
+    tdl_tls  *ct = client_of(0), *st = server_of("server", 0);
+    tdl_conn *c, *s;
+    tdl_val   v;
+    crew      w;
+    for (int tls = 0; tls < 2; tls++) {
+        net_pair("tcp", &c, &s);
+        if (tls) {
+            CHECK_RC(tdl_conn_set_tls(c, ct, "localhost", NULL), 0);
+            CHECK_RC(tdl_conn_set_tls(s, st, NULL, NULL), 0);
+            CHECK_RC(handshakes(c, s, NULL), 0);
+        }
+        crew_open(&w);
+        crew_go(&w, echoes, s);
+        expect_echo(c, "somebody reads\n");
+        let_park();
+        CHECK_RC(tdl_val_set_conn(&v, s), TDL_EBUSY);
+        CHECK_INT(tdl_val_type(&v), TDL_NIL);
+        expect_echo(c, "and goes on\n");
+        CHECK_RC(tdl_val_set_conn(&v, c), 0);
+        tdl_val_clear(&v); /* the end is announced: echoes says so */
+        crew_close(&w);
+        both_free(c, s);
+    }
+    net_pair("pipe", &c, &s);
+    CHECK_RC(tdl_val_set_conn(&v, c), -EOPNOTSUPP);
+    CHECK_RC(tdl_conn_close(c), 0);
+    both_free(c, s);
+    CHECK_RC(tdl_val_set_conn(&v, NULL), TDL_EINVAL);
+    tdl_val_set_int(&v, 5);
+    CHECK_RC(tdl_val_take_conn(&v, &c), TDL_EINVAL);
+    CHECK_RC(tdl_val_take_conn(&v, NULL), TDL_EINVAL);
+    tls_free(ct, st);
+}
+
 /* -- Others' programs, faults, small stacks ------------------------------------------------------------ */
 
 typedef struct visitor {

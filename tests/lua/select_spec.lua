@@ -301,9 +301,9 @@ describe("select", function()
     for _ = 1, 40 do
       local near = assert(treadle.dial("tcp", here))
       ch:send "value"
-      local got, i, value = {}, nil, nil
+      local got = {}
       for turn = 1, 2 do
-        i, value = select()
+        local i, value = select()
         got[i] = value
         if turn == 1 then first[i] = true end
       end

@@ -97,6 +97,101 @@ describe("TLS", function()
       assert.same({ nil, "not supported" }, { a:release() })
     end))
 
+    --- A client's connection, and the server's end of it; `done`: after the handshake.
+    local function both(done)
+      local l = assert(treadle.tls.listen("tcp", "127.0.0.1:0", config))
+      local accepting = treadle.go(function() return l:accept() end)
+      local c = assert(treadle.dial("tcp", l:address()))
+      local s = assert(accepting:join())
+      l:close()
+      local shaking = treadle.go(function() return c:starttls(client(), "localhost") end)
+      if done then
+        assert.is_true(s:handshake())
+        assert(shaking:join())
+      end
+      return c, s
+    end
+
+    it("goes to another state and back, in the middle of a stream", inside(function()
+      local c, s = both(true)
+      c:write "first\n"
+      assert.equal("first", s:read "l")
+      c:write "one\n"
+      local w = treadle.spawn(function(conn)
+        conn:write(conn:read "l", " there\n")
+        return conn, conn:tls_info().version
+      end, s)
+      assert.same({ nil, "closed", "" }, { s:read(1) })
+      assert.same({ nil, "closed" }, { s:tls_info() })
+      raises(function() treadle.shared_chan(1):send(s) end, "tls_spec.lua:%d+: .*cannot be handed over: closed")
+      assert.equal("one there", c:read "l")
+      local back, version = w:join()
+      assert.equal("TLSv1.3", version)
+      c:write "two\n"
+      assert.equal("two", back:read "l")
+      back:close()
+      local _, ended = c:read(1)
+      assert.equal("closed", told(ended, "closed"))
+      c:close()
+    end))
+
+    it("is accepted here and served by workers, handshake and all, in tables, too", inside(function()
+      local conns = treadle.shared_chan(4)
+      local workers = treadle.workers(2, function(_, handed)
+        for given in handed:iter() do
+          local conn = given.conn
+          for line in conn:lines() do conn:write(given.says, line, "\n") end
+          conn:close()
+        end
+      end, conns)
+      local l = assert(treadle.tls.listen("tcp", "127.0.0.1:0", config))
+      treadle.go(function() for conn in l:accepts() do conns:send { conn = conn, says = "echo: " } end end)
+      local wg = treadle.waitgroup()
+      for i = 1, 8 do
+        wg:go(function()
+          local c = assert(treadle.tls.connect("tcp", "localhost:" .. l:port(), client()))
+          for _ = 1, 20 do
+            c:write("line ", i, "\n")
+            assert.equal("echo: line " .. i, c:read "l")
+          end
+          c:close()
+        end)
+      end
+      assert.is_true(wg:wait())
+      l:close()
+      conns:close()
+      assert(workers:join())
+    end))
+
+    it("ends properly in a channel where nobody takes it, and stays where it is in use", inside(function()
+      local c, s = both(true)
+      local ch = treadle.shared_chan(1)
+      ch:send(s)
+      ch:close()
+      ch = nil -- luacheck: ignore 311
+      helper.collect()
+      local data, err = c:read(1)
+      assert.is_nil(data)
+      assert.equal("closed", told(err, "closed")) -- and not "cut off"
+      c, s = both(true)
+      local other = select(2, both(false))
+      local reading = treadle.go(function() return s:read "l" end)
+      treadle.yield()
+      raises(function() treadle.shared_chan(1):send { other, s } end, "cannot be handed over: busy: a goroutine waits in it")
+      c:write "still here\n"
+      assert.equal("still here", reading:join())
+      assert.is_string(other:peername()) -- it was taken back
+      other:close()
+    end))
+
+    it("and its listener stays in its state: the error says what to do", inside(function()
+      local l = assert(treadle.tls.listen("tcp", "127.0.0.1:0", config))
+      raises(function() treadle.shared_chan(1):send(l) end,
+        "tls_spec.lua:%d+: treadle: listener with TLS on 127.0.0.1:%d+ cannot be handed over: it has TLS, .*treadle.tls.listen")
+      assert.is_string(l:address())
+      raises(function() treadle.shared_chan(1):send((treadle.pipe())) end, "it is a pipe in memory")
+    end))
+
     it("refuses certificates, each with its reason", inside(function()
       local cases = {
         { "server", "other.example", nil, "certificate for another name", "hostname mismatch" },

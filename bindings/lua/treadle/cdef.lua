@@ -439,6 +439,8 @@ int tdl_conn_adopt(int fd, tdl_conn **c);
 int tdl_listener_adopt(int fd, tdl_listener **l);
 int tdl_conn_release(tdl_conn *c);
 int tdl_listener_release(tdl_listener *l);
+int tdl_val_set_conn(tdl_val *v, tdl_conn *c);
+int tdl_val_take_conn(const tdl_val *v, tdl_conn **c);
 int64_t tdl_conn_read(tdl_conn *c, void *buf, size_t n);
 int64_t tdl_conn_write(tdl_conn *c, const void *buf, size_t n);
 int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit);

@@ -364,12 +364,12 @@ function M.listen_unixgram(address) return listen("unixgram", address) end
 function M.dial_unixgram(address, from) return dial("unixgram", address, from) end
 
 local function opener(network)
-  return function(fd)
+  return value.opener(function(fd)
     local out = ffi.new "tdl_dgram *[1]"
     local rc = C.tdl_dgram_adopt(fd, out)
     if rc < 0 then return nil, fail(rc) end
     return setmetatable({ ptr = ffi.gc(out[0], C.tdl_dgram_free), network = network }, Dgram)
-  end
+  end)
 end
 
 value.handed[Dgram] = {

@@ -22,7 +22,7 @@ local misuse = errors.misuse
 local adopt = conn.adopt
 
 local EINVAL, ECLOSED, EAGAIN = const.TDL_EINVAL, const.TDL_ECLOSED, const.TDL_EAGAIN
-local NO_LISTENER = ffi.cast("tdl_listener *", nil)
+local NO_LISTENER, NO_CONN = ffi.cast("tdl_listener *", nil), ffi.cast("tdl_conn *", nil)
 local BACK_OFF = 10 * const.TDL_MILLISECOND
 
 --- A listening socket, from treadle.listen.
@@ -175,6 +175,11 @@ function Listener:close()
   self.ptr, self.seconds = NO_LISTENER, nil
   C.tdl_listener_free(ffi.gc(ptr, nil))
   return true
+end
+
+function Listener:__tostring()
+  if self.ptr == NO_LISTENER then return "listener (closed)" end
+  return (self.tls and "listener with TLS on " or "listener on ") .. (self:address() or "?")
 end
 
 local function check_name(name, what)
@@ -350,8 +355,39 @@ function M.adopt_listener(fd)
   return setmetatable({ ptr = ffi.gc(out[0], C.tdl_listener_free) }, Listener)
 end
 
-value.handed[conn.Conn] = { flags = function() return value.FLAG_CONN end, release = conn.Conn.release }
-value.handed[Listener] = { flags = function() return value.FLAG_LISTENER end, release = Listener.release }
-value.openers[value.FLAG_CONN], value.openers[value.FLAG_LISTENER] = M.adopt, M.adopt_listener
+--- One with TLS goes as a whole.
+local function give_whole(val, c)
+  local ptr = c.ptr
+  if ptr == NO_CONN or C.tdl_conn_has_tls(ptr) == 0 then return false end
+  local rc = C.tdl_val_set_conn(val, ptr)
+  if rc == const.TDL_EBUSY then return nil, "busy" end
+  if rc < 0 then return nil, fail(rc) end
+  val.flags = value.FLAG_TLS
+  c.ptr = NO_CONN
+  C.tdl_conn_free(ffi.gc(ptr, nil))
+  return true
+end
+
+local function take_whole(val)
+  local out = ffi.new "tdl_conn *[1]"
+  local rc = C.tdl_val_take_conn(val, out)
+  if rc == 0 then return conn.wrap(out[0]) end
+  if rc ~= EINVAL then return nil, fail(rc) end
+end
+
+value.handed[conn.Conn] = {
+  flags = function() return value.FLAG_CONN end,
+  release = conn.Conn.release,
+  give = give_whole,
+  why = { ["not supported"] = "it is a pipe in memory, of this lua_State: use a shared channel, or a socket" },
+}
+value.handed[Listener] = {
+  flags = function() return value.FLAG_LISTENER end,
+  release = Listener.release,
+  why = { ["not supported"] = "it has TLS, which stays here: let each worker call treadle.tls.listen, with reuseport" },
+}
+value.openers[value.FLAG_CONN] = value.opener(M.adopt)
+value.openers[value.FLAG_LISTENER] = value.opener(M.adopt_listener)
+value.openers[value.FLAG_TLS] = take_whole
 
 return M

@@ -10,6 +10,7 @@
 --     table                   TDL_BYTES, flags 2: MessagePack; flags 6: MessagePack and what it carries, see table.lua
 --     connection, listener,   TDL_BYTES, flags 4, 5, 7, 8: a descriptor that goes along; the object is closed here
 --     datagram socket
+--     connection with TLS     TDL_BYTES, flags 9: the core's own, see tdl_val_set_conn; the same
 --
 -- flags 1 marks text (a Python str, in UTF-8): a string here.
 --
@@ -38,17 +39,29 @@ local M = {
   FLAG_TABLE = 6,
   FLAG_UDP = 7,
   FLAG_UNIXGRAM = 8,
+  FLAG_TLS = 9,
 }
 
 --- Classes of objects that travel as descriptors: their flags and how they let
---- go; and by flags how an object is made of a descriptor. Set by net.lua and dgram.lua.
+--- go, or are put into a value as a whole; and by flags how an object is made of the value. Set by net.lua and dgram.lua.
 ---@class treadle.value.Handed
 ---@field flags fun(object: any): integer
 ---@field release fun(object: any): integer|nil, string|nil
+---@field give nil|fun(val: ffi.cdata*, object: any): boolean|nil, string|nil false: it is one that goes as a descriptor
+---@field why table<string, string>|nil by error: more of it, and what to do
 ---@type table<table, treadle.value.Handed>
 M.handed = {}
----@type table<integer, fun(fd: integer): any, string|nil>
+---@type table<integer, fun(val: ffi.cdata*): any, string|nil> nil and nil: it has been taken already
 M.openers = {}
+
+--- Of a function that makes an object of a descriptor.
+---@param open fun(fd: integer): any, string|nil
+function M.opener(open)
+  return function(val)
+    local fd = C.tdl_val_take_fd(val)
+    if fd >= 0 then return open(fd) end
+  end
+end
 
 local int64, uint64 = ffi.typeof "int64_t", ffi.typeof "uint64_t"
 local size = ffi.new "size_t[1]"
@@ -78,31 +91,39 @@ local function encode_number(val, value)
   end
 end
 
+local BUSY = "busy: a goroutine waits in it, or it holds bytes that were read ahead"
+
+local function refused(object, handed, err)
+  local why = handed.why and handed.why[err] or err == "busy" and BUSY or err
+  misuse(("%s cannot be handed over: %s"):format(tostring(object), why))
+end
+
 local function hand_over(val, object, handed)
+  if handed.give then
+    local given, err = handed.give(val, object)
+    if given then return end
+    if err then refused(object, handed, err) end
+  end
   local fd, err = handed.release(object)
-  if not fd then misuse(("%s cannot be handed over: %s"):format(tostring(object), err)) end
+  if not fd then refused(object, handed, err) end
   local flags = handed.flags(object)
   if C.tdl_val_set_fd(val, fd) < 0 then error("treadle: " .. errors.text[const.TDL_ENOMEM], 0) end
   val.flags = flags
 end
 
---- The opposite of hand_over: the object has its descriptor back.
+--- The opposite of hand_over: the object is open again.
 ---@param val ffi.cdata* tdl_val
 ---@param object any
 function M.take_back(val, object)
-  local flags = val.flags
-  local fd = C.tdl_val_take_fd(val)
+  local again = M.openers[val.flags](val)
   C.tdl_val_clear(val)
-  local again = fd >= 0 and M.openers[flags](fd)
   if again then object.ptr = again.ptr end -- its finalizer comes along
 end
 
 local function open_handed(val, open)
-  local fd = C.tdl_val_take_fd(val)
+  local object, err = open(val)
   C.tdl_val_clear(val)
-  if fd < 0 then return nil end
-  local object, err = open(fd)
-  if not object then error("treadle: a connection that was handed over cannot be taken: " .. err, 0) end
+  if err then error("treadle: a connection that was handed over cannot be taken: " .. err, 0) end
   return object
 end
 
