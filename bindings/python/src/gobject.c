@@ -18,16 +18,29 @@ g_check(PyObject *object)
     return Py_TYPE(object)->tp_dealloc == (destructor)g_dealloc;
 }
 
+grare *
+g_rare(gobj *g)
+{
+    grare *rare = g->rare;
+    if (rare == NULL) {
+        rare = PyMem_Calloc(1, sizeof *rare);
+        if (rare == NULL)
+            PyErr_NoMemory();
+        __atomic_store_n(&g->rare, rare, __ATOMIC_RELEASE); /* with the acquire of g_name */
+    }
+    return rare;
+}
+
 PyObject *
 g_name(gobj *g)
 {
-    PyObject *name;
+    PyObject *name = NULL;
     Py_BEGIN_CRITICAL_SECTION(g); /* any thread may ask */
-    if (g->name == NULL)
-        g->name = PyUnicode_FromFormat("goroutine-%llu", (unsigned long long)g->number);
-    name = Py_XNewRef(g->name);
+    grare *rare = __atomic_load_n(&g->rare, __ATOMIC_ACQUIRE);
+    if (rare != NULL)
+        name = Py_XNewRef(rare->name);
     Py_END_CRITICAL_SECTION();
-    return name;
+    return name != NULL ? name : PyUnicode_FromFormat("goroutine-%llu", (unsigned long long)g->number);
 }
 
 static PyObject *
@@ -94,12 +107,12 @@ g_exception(gobj *g, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     if (g->state == G_CANCELLED)
-        return raise_cancelled(STATE(g), g->cancel_msg);
+        return raise_cancelled(STATE(g), G_RARE(g, cancel_msg));
     if (g->unseen) {
         g->unseen = false;
         g_unlink(g);
     }
-    return Py_NewRef(g->error != NULL ? g->error : Py_None);
+    return Py_NewRef(g->state == G_FAILED ? g->value : Py_None);
 }
 
 static PyObject *
@@ -119,8 +132,9 @@ g_add_done_callback(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *name
     }
     PyObject *pair = PyTuple_Pack(2, args[0], ctx);
     Py_DECREF(ctx);
-    if (pair == NULL || (g->callbacks == NULL && (g->callbacks = PyList_New(0)) == NULL) ||
-        PyList_Append(g->callbacks, pair) < 0) {
+    grare *rare = g_rare(g);
+    if (pair == NULL || rare == NULL || (rare->callbacks == NULL && (rare->callbacks = PyList_New(0)) == NULL) ||
+        PyList_Append(rare->callbacks, pair) < 0) {
         Py_XDECREF(pair);
         return NULL;
     }
@@ -133,10 +147,11 @@ g_remove_done_callback(gobj *g, PyObject *callback)
 {
     OWN(&g->host->own, NULL);
     Py_ssize_t removed = 0;
-    for (Py_ssize_t i = g->callbacks ? PyList_GET_SIZE(g->callbacks) : 0; i-- > 0;) {
-        PyObject *pair = PyList_GET_ITEM(g->callbacks, i);
+    PyObject *callbacks = G_RARE(g, callbacks);
+    for (Py_ssize_t i = callbacks ? PyList_GET_SIZE(callbacks) : 0; i-- > 0;) {
+        PyObject *pair = PyList_GET_ITEM(callbacks, i);
         int same = PyObject_RichCompareBool(PyTuple_GET_ITEM(pair, 0), callback, Py_EQ);
-        if (same < 0 || (same && PySequence_DelItem(g->callbacks, i) < 0))
+        if (same < 0 || (same && PySequence_DelItem(callbacks, i) < 0))
             return NULL;
         removed += same;
     }
@@ -186,14 +201,15 @@ g_set_name(gobj *g, PyObject *value)
     if (name == NULL)
         return NULL;
     const char *text = PyUnicode_AsUTF8(name);
-    if (text == NULL) {
+    grare *rare = text != NULL ? g_rare(g) : NULL;
+    if (rare == NULL) {
         Py_DECREF(name);
         return NULL;
     }
     PyObject *old;
     Py_BEGIN_CRITICAL_SECTION(g);
-    old = g->name;
-    g->name = name;
+    old = rare->name;
+    rare->name = name;
     Py_END_CRITICAL_SECTION();
     Py_XDECREF(old);
     if (!G_ENDED(g) && g->host->core != NULL)
@@ -205,7 +221,7 @@ static PyObject *
 g_make_cancelled_error(gobj *g, PyObject *Py_UNUSED(ignored))
 {
     OWN(&g->host->own, NULL);
-    return make_cancelled(STATE(g), g->cancel_msg);
+    return make_cancelled(STATE(g), G_RARE(g, cancel_msg));
 }
 
 static PyObject *
@@ -265,7 +281,7 @@ g_repr(gobj *g)
     if (g->state == G_WAITING && g->waiting != NULL)
         text = PyUnicode_FromFormat("<G %R waiting for %R>", name, g->waiting);
     else if (g->state == G_FAILED)
-        text = PyUnicode_FromFormat("<G %R failed: %R>", name, g->error);
+        text = PyUnicode_FromFormat("<G %R failed: %R>", name, g->value);
     else
         text = PyUnicode_FromFormat("<G %R %s>", name, states[g->state]);
     Py_DECREF(name);
@@ -313,14 +329,15 @@ static PyObject *
 get_exception(gobj *g, void *Py_UNUSED(closure))
 {
     OWN(&g->host->own, NULL);
-    return Py_NewRef(g->state == G_FAILED ? g->error : Py_None);
+    return Py_NewRef(g->state == G_FAILED ? g->value : Py_None);
 }
 
 static PyObject *
 get_cancel_message(gobj *g, void *Py_UNUSED(closure))
 {
     OWN(&g->host->own, NULL);
-    return Py_NewRef(g->cancel_msg != NULL ? g->cancel_msg : Py_None);
+    PyObject *msg = G_RARE(g, cancel_msg);
+    return Py_NewRef(msg != NULL ? msg : Py_None);
 }
 
 static PyObject *
@@ -364,17 +381,18 @@ g_traverse(gobj *g, visitproc visit, void *arg)
     Py_VISIT(g->host);
     Py_VISIT(g->coro);
     Py_VISIT(g->context);
-    Py_VISIT(g->name);
     Py_VISIT(g->waiting);
-    Py_VISIT(g->result);
-    Py_VISIT(g->error);
-    Py_VISIT(g->error_tb);
-    Py_VISIT(g->cancel_msg);
-    Py_VISIT(g->callbacks);
+    Py_VISIT(g->value);
     Py_VISIT(g->joiners);
-    Py_VISIT(g->group);
-    Py_VISIT(g->wakeup);
     Py_VISIT(g->dict);
+    if (g->rare != NULL) {
+        Py_VISIT(g->rare->name);
+        Py_VISIT(g->rare->error_tb);
+        Py_VISIT(g->rare->cancel_msg);
+        Py_VISIT(g->rare->callbacks);
+        Py_VISIT(g->rare->group);
+        Py_VISIT(g->rare->wakeup);
+    }
     if (g->waiting != NULL && g->busy && !op_check(g->waiting) && host_waits_alone(g->host, g->task))
         Py_VISIT(g); /* the slot's: see collect.c */
     return 0;
@@ -387,17 +405,18 @@ g_clear(gobj *g)
         g_unlink(g);
     Py_CLEAR(g->coro);
     Py_CLEAR(g->context);
-    Py_CLEAR(g->name);
     Py_CLEAR(g->waiting);
-    Py_CLEAR(g->result);
-    Py_CLEAR(g->error);
-    Py_CLEAR(g->error_tb);
-    Py_CLEAR(g->cancel_msg);
-    Py_CLEAR(g->callbacks);
+    Py_CLEAR(g->value);
     Py_CLEAR(g->joiners);
-    Py_CLEAR(g->group);
-    Py_CLEAR(g->wakeup);
     Py_CLEAR(g->dict);
+    if (g->rare != NULL) {
+        Py_CLEAR(g->rare->name);
+        Py_CLEAR(g->rare->error_tb);
+        Py_CLEAR(g->rare->cancel_msg);
+        Py_CLEAR(g->rare->callbacks);
+        Py_CLEAR(g->rare->group);
+        Py_CLEAR(g->rare->wakeup);
+    }
     return 0;
 }
 
@@ -432,6 +451,7 @@ g_dealloc(gobj *g)
     if (g->weakrefs != NULL)
         PyObject_ClearWeakRefs((PyObject *)g);
     g_clear(g);
+    PyMem_Free(g->rare);
     Py_CLEAR(g->host);
     PyObject_GC_Del(g);
     Py_DECREF(type);

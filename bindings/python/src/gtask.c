@@ -143,8 +143,9 @@ g_wake_joiners(gobj *g)
             tdl_task_ready(h->core, op->task, 0);
     }
     Py_XDECREF(joiners);
-    PyObject *callbacks = g->callbacks;
-    g->callbacks = NULL;
+    PyObject *callbacks = G_RARE(g, callbacks);
+    if (callbacks != NULL)
+        g->rare->callbacks = NULL;
     for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++) {
         PyObject *pair = PyList_GET_ITEM(callbacks, i);
         g_call_soon(h, PyTuple_GET_ITEM(pair, 0), (PyObject *)g, PyTuple_GET_ITEM(pair, 1));
@@ -194,15 +195,21 @@ g_finish(gobj *g, PyObject *result, PyObject *error)
 {
     pyhost *h = g->host;
     mod_state *st = h->st;
-    g->result = result;
-    g->error = error;
+    Py_XSETREF(g->value, error != NULL ? error : result);
     if (error == NULL) {
         g->state = G_DONE;
     } else {
         bool cancelled = st->CancelledError != NULL &&
                          PyErr_GivenExceptionMatches(error, st->CancelledError);
         g->state = cancelled ? G_CANCELLED : G_FAILED;
-        g->error_tb = PyException_GetTraceback(error);
+        PyObject *tb = PyException_GetTraceback(error);
+        grare *rare = tb != NULL ? g_rare(g) : NULL;
+        if (rare != NULL)
+            Py_XSETREF(rare->error_tb, tb);
+        else
+            Py_XDECREF(tb);
+        if (tb != NULL && rare == NULL)
+            PyErr_Clear(); /* it does without */
         g->unseen = !cancelled;
     }
     bool parting = g->busy && g->waiting != NULL && g_op(g) == NULL && h->core != NULL;
@@ -226,13 +233,14 @@ g_finish(gobj *g, PyObject *result, PyObject *error)
             PyErr_WriteUnraisable((PyObject *)g);
         Py_XDECREF(done);
     }
-    if (g->group != NULL) {
-        tdl_waitgroup_done(((groupobj *)g->group)->core);
-        Py_CLEAR(g->group);
+    if (G_RARE(g, group) != NULL) {
+        tdl_waitgroup_done(((groupobj *)g->rare->group)->core);
+        Py_CLEAR(g->rare->group);
     }
     Py_CLEAR(g->coro);
     Py_CLEAR(g->waiting);
-    Py_CLEAR(g->wakeup);
+    if (g->rare != NULL)
+        Py_CLEAR(g->rare->wakeup);
     g_wake_joiners(g);
 }
 
@@ -245,11 +253,11 @@ g_report(gobj *g)
     g_unlink(g);
     LOCK(&h->lock);
     if (h->first_error == NULL)
-        h->first_error = Py_XNewRef(g->error);
+        h->first_error = Py_XNewRef(g->value);
     UNLOCK(&h->lock);
     PyObject *loop = host_loop(h);
     if (loop == NULL) {
-        PyErr_SetRaisedException(Py_NewRef(g->error));
+        PyErr_SetRaisedException(Py_NewRef(g->value));
         PyErr_WriteUnraisable((PyObject *)g);
         return 0;
     }
@@ -259,7 +267,7 @@ g_report(gobj *g)
         current_set(h, NULL, &old);
     PyObject *context = Py_BuildValue("{s:s,s:O,s:O}", "message",
                                       "goroutine exception was never retrieved",
-                                      "exception", g->error, "future", (PyObject *)g);
+                                      "exception", g->value, "future", (PyObject *)g);
     if (context != NULL)
         done = PyObject_CallMethod(loop, "call_exception_handler", "N", context);
     if (done == NULL)
@@ -345,10 +353,11 @@ g_wait_for(gobj *g, PyObject *yielded)
     if (PyObject_TypeCheck(yielded, (PyTypeObject *)st->TaskType) &&
         circle_through(st, yielded, (PyObject *)g) < 0)
         goto fail;
-    if (g->wakeup == NULL &&
-        (g->wakeup = PyObject_GetAttrString((PyObject *)g, "_wakeup")) == NULL)
+    grare *rare = g_rare(g);
+    if (rare == NULL || (rare->wakeup == NULL &&
+                         (rare->wakeup = PyObject_GetAttrString((PyObject *)g, "_wakeup")) == NULL))
         goto fail;
-    PyObject *args[] = {NULL, yielded, g->wakeup, g->context};
+    PyObject *args[] = {NULL, yielded, rare->wakeup, g->context};
     done = PyObject_VectorcallMethod(st->s_add_done_callback, args + 1,
                                      2 | PY_VECTORCALL_ARGUMENTS_OFFSET, st->empty_kw_context);
     if (done == NULL)
@@ -363,7 +372,7 @@ g_wait_for(gobj *g, PyObject *yielded)
     Py_DECREF(blocking);
     if (g->must_cancel) {
         done = PyObject_CallMethodOneArg(yielded, st->s_cancel,
-                                         g->cancel_msg ? g->cancel_msg : Py_None);
+                                         rare->cancel_msg ? rare->cancel_msg : Py_None);
         if (done == Py_True)
             g->must_cancel = false;
         else if (done == NULL)
@@ -488,7 +497,7 @@ g_event(gobj *g, int32_t code)
         h->pending--;
         if (g->must_cancel) {
             g->must_cancel = false;
-            exc = make_cancelled(h->st, g->cancel_msg);
+            exc = make_cancelled(h->st, G_RARE(g, cancel_msg));
             if (exc == NULL)
                 exc = PyErr_GetRaisedException();
         }
@@ -544,10 +553,15 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
     g->host = (pyhost *)Py_NewRef((PyObject *)h);
     g->coro = Py_NewRef(coro);
     g->context = context;
-    g->name = Py_XNewRef(name);
     g->log_destroy = 1;
     g->number = NEXT_NUMBER(st->g_counter);
     g->state = G_DONE; /* until it has a task */
+    if ((name != NULL || group != NULL) && g_rare(g) == NULL) {
+        Py_DECREF(g);
+        return NULL;
+    }
+    if (name != NULL)
+        g->rare->name = Py_NewRef(name);
     g->task = host_task_new(h, !eager);
     ref_sometimes((PyObject *)g);
     PyObject_GC_Track(g);
@@ -575,7 +589,7 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
     if (group != NULL) {
         int rc = tdl_waitgroup_add(((groupobj *)group)->core, 1);
         if (rc == 0)
-            g->group = Py_NewRef(group);
+            g->rare->group = Py_NewRef(group);
     }
     if (h->guest) {
         PyObject *done = PyObject_CallOneArg(st->register_task, (PyObject *)g);
@@ -618,7 +632,13 @@ g_cancel(gobj *g, PyObject *msg)
     if (G_ENDED(g))
         return false;
     g->cancels++;
-    Py_XSETREF(g->cancel_msg, Py_XNewRef(msg));
+    if (msg != NULL || g->rare != NULL) {
+        grare *rare = g_rare(g);
+        if (rare != NULL)
+            Py_XSETREF(rare->cancel_msg, Py_XNewRef(msg));
+        else
+            PyErr_Clear(); /* cancelled, without its message */
+    }
     if (g->state != G_WAITING || h->core == NULL) {
         g->must_cancel = true;
         return true;
@@ -648,16 +668,16 @@ PyObject *
 g_result(gobj *g)
 {
     if (g->state == G_DONE)
-        return Py_NewRef(g->result);
+        return Py_NewRef(g->value);
     if (g->unseen) {
         g->unseen = false;
         g_unlink(g);
     }
     if (g->state == G_CANCELLED)
-        return raise_cancelled(STATE(g), g->cancel_msg);
-    if (g->error_tb != NULL)
-        PyException_SetTraceback(g->error, g->error_tb);
-    PyErr_SetRaisedException(Py_NewRef(g->error));
+        return raise_cancelled(STATE(g), G_RARE(g, cancel_msg));
+    if (G_RARE(g, error_tb) != NULL)
+        PyException_SetTraceback(g->value, g->rare->error_tb);
+    PyErr_SetRaisedException(Py_NewRef(g->value));
     return NULL;
 }
 

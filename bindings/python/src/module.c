@@ -435,7 +435,7 @@ module_clear(PyObject *module)
         return 0;
     while (st->op_free != NULL) {
         opobj *op = st->op_free;
-        st->op_free = op->next;
+        st->op_free = (opobj *)op->value;
         PyObject_GC_Del(op);
     }
     st->op_nfree = OP_FREELIST; /* takes no more */

@@ -32,7 +32,7 @@ op_new(mod_state *st, int kind, PyObject *target, PyObject *arg, int64_t num)
         return NULL;
     opobj *op = st->op_free;
     if (op != NULL) {
-        st->op_free = op->next;
+        st->op_free = (opobj *)op->value;
         st->op_nfree--;
         PyObject_Init((PyObject *)op, st->OpType);
     } else {
@@ -61,7 +61,7 @@ op_value(mod_state *st, PyObject *value)
         return NULL;
     }
     op->state = OP_DONE;
-    op->result = value;
+    op->value = value;
     return (PyObject *)op;
 }
 
@@ -183,7 +183,7 @@ op_begin(opobj *op, PyObject **result, bool alone)
             return PYGEN_ERROR;
         if (g->must_cancel) {
             g->must_cancel = false;
-            raise_cancelled(st, g->cancel_msg);
+            raise_cancelled(st, G_RARE(g, cancel_msg));
             return PYGEN_ERROR;
         }
         task = g->task;
@@ -307,14 +307,14 @@ op_send(opobj *op, PyObject **result)
             raise_spent(op);
             return PYGEN_ERROR;
         }
-        if (op->error != NULL) {
+        *result = op->value;
+        op->value = NULL;
+        if (op->failed) {
+            op->failed = false;
+            PyErr_SetRaisedException(*result);
             *result = NULL;
-            PyErr_SetRaisedException(op->error);
-            op->error = NULL;
             return PYGEN_ERROR;
         }
-        *result = op->result;
-        op->result = NULL;
         return PYGEN_RETURN;
     case OP_PENDING:
         *result = NULL;
@@ -340,7 +340,7 @@ op_launch(PyObject *module, PyObject *object)
         return NULL;
     case PYGEN_RETURN:
         op->state = OP_DONE;
-        op->result = result;
+        op->value = result;
         break;
     default:
         Py_DECREF(result); /* the slot holds the op */
@@ -384,13 +384,12 @@ op_complete(opobj *op, uint32_t task, int32_t code)
             Py_DECREF(op);
         }
     }
-    op->code = code;
     if (op->g == NULL)
         op_disown(op, code);
-    PyObject *result = op_result(op, task, code);
-    if (result == NULL)
-        op->error = PyErr_GetRaisedException();
-    op->result = result;
+    PyObject *message = op->value, *result = op_result(op, task, code);
+    op->failed = result == NULL;
+    op->value = result != NULL ? result : PyErr_GetRaisedException();
+    Py_XDECREF(message);
     if (op->g == NULL && task != NO_TASK) {
         if (h->spare == NO_TASK && h->core != NULL && !op->abandoned && !op->shed)
             h->spare = task;
@@ -511,7 +510,7 @@ op_defer_cancel(opobj *op, PyObject *type)
 {
     mod_state *st = STATE(op);
     pyhost *h = op->host;
-    if (op->state != OP_DONE || op->result == NULL || !op_carries(op) || h->loop == NULL ||
+    if (op->state != OP_DONE || op->failed || op->value == NULL || !op_carries(op) || h->loop == NULL ||
         !PyErr_GivenExceptionMatches(type, st->CancelledError))
         return false;
     bool deferred = false;
@@ -592,8 +591,8 @@ op_throw(opobj *op, PyObject *const *args, Py_ssize_t n)
     PyObject *type = PyExceptionInstance_Check(exc) ? (PyObject *)Py_TYPE(exc) : exc;
     if (op_defer_cancel(op, type)) {
         op->state = OP_SPENT;
-        PyObject *value = op->result;
-        op->result = NULL;
+        PyObject *value = op->value;
+        op->value = NULL;
         return stop_iteration(value);
     }
     if (op->state == OP_PENDING)
@@ -688,14 +687,14 @@ op_cancel(opobj *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
         Py_RETURN_FALSE;
     if (op->kind == OP_JOIN && op->task == NO_TASK) {
         g_join_remove((gobj *)op->target, op);
-        Py_XSETREF(op->cancel_msg, Py_XNewRef(msg));
+        Py_XSETREF(op->value, Py_XNewRef(msg));
         op_complete(op, NO_TASK, TDL_ECANCELED);
         Py_RETURN_TRUE;
     }
     if (op->host->core == NULL || tdl_task_cancel(op->host->core, op->task) != 1)
         Py_RETURN_FALSE;
     op->cancelled = true;
-    Py_XSETREF(op->cancel_msg, Py_XNewRef(msg));
+    Py_XSETREF(op->value, Py_XNewRef(msg));
     HOST_KICK(op->host);
     Py_RETURN_TRUE;
 }
@@ -705,12 +704,12 @@ static PyObject *
 op_result_method(opobj *op, PyObject *Py_UNUSED(ignored))
 {
     OWN(OP_OWN(op), NULL);
-    if (op->state == OP_DONE && op->error != NULL) {
-        PyErr_SetRaisedException(Py_NewRef(op->error));
+    if (op->state == OP_DONE && op->failed) {
+        PyErr_SetRaisedException(Py_NewRef(op->value));
         return NULL;
     }
-    if (op->state == OP_DONE && op->result != NULL)
-        return Py_NewRef(op->result);
+    if (op->state == OP_DONE && op->value != NULL)
+        return Py_NewRef(op->value);
     PyErr_SetString(STATE(op)->InvalidStateError, "Result is not ready.");
     return NULL;
 }
@@ -723,7 +722,7 @@ op_exception(opobj *op, PyObject *Py_UNUSED(ignored))
         PyErr_SetString(STATE(op)->InvalidStateError, "Exception is not set.");
         return NULL;
     }
-    return Py_NewRef(op->error != NULL ? op->error : Py_None);
+    return Py_NewRef(op->failed ? op->value : Py_None);
 }
 
 static PyObject *
@@ -736,8 +735,8 @@ static PyObject *
 op_cancelled(opobj *op, PyObject *Py_UNUSED(ignored))
 {
     OWN(OP_OWN(op), NULL);
-    return PyBool_FromLong(op->error != NULL &&
-                           PyErr_GivenExceptionMatches(op->error, STATE(op)->CancelledError));
+    return PyBool_FromLong(op->failed &&
+                           PyErr_GivenExceptionMatches(op->value, STATE(op)->CancelledError));
 }
 
 static PyObject *
@@ -781,10 +780,8 @@ op_traverse(opobj *op, visitproc visit, void *arg)
     Py_VISIT(op->host);
     Py_VISIT(op->target);
     Py_VISIT(op->arg);
-    Py_VISIT(op->result);
-    Py_VISIT(op->error);
+    Py_VISIT(op->value);
     Py_VISIT(op->callbacks);
-    Py_VISIT(op->cancel_msg);
     if (op->kind == OP_JOIN && op->g != NULL && host_waits_alone(op->host, op->g->task))
         Py_VISIT(op->g); /* the slot's: see collect.c */
     return 0;
@@ -796,10 +793,9 @@ op_clear(opobj *op)
     Py_CLEAR(op->host);
     Py_CLEAR(op->target);
     Py_CLEAR(op->arg);
-    Py_CLEAR(op->result);
-    Py_CLEAR(op->error);
+    op->failed = false;
+    Py_CLEAR(op->value);
     Py_CLEAR(op->callbacks);
-    Py_CLEAR(op->cancel_msg);
     return 0;
 }
 
@@ -816,7 +812,7 @@ op_dealloc(opobj *op)
     op_clear(op);
 #ifndef Py_GIL_DISABLED
     if (st != NULL && st->op_nfree < OP_FREELIST) {
-        op->next = st->op_free;
+        op->value = (PyObject *)st->op_free;
         st->op_free = op;
         st->op_nfree++;
         Py_DECREF(type);

@@ -183,7 +183,7 @@ op_start(opobj *op, pyhost *h, uint32_t task)
 static PyObject *
 cancelled(opobj *op)
 {
-    return raise_cancelled(STATE(op), op->g != NULL ? op->g->cancel_msg : op->cancel_msg);
+    return raise_cancelled(STATE(op), op->g != NULL ? G_RARE(op->g, cancel_msg) : op->value);
 }
 
 /* TDL_ECANCELED is always a CancelledError; the rest depends on the kind. */
@@ -413,7 +413,7 @@ static void
 discard_wait(opobj *op)
 {
     condobj *c = (condobj *)op->target;
-    if (op->result != NULL)
+    if (!op->failed && op->value != NULL)
         tdl_cond_signal(c->core);
     if (op->abandoned)
         mutex_give(c->mutex);
@@ -450,14 +450,14 @@ op_discard(opobj *op)
 {
     mod_state *st = STATE(op);
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *result = op->result;
+    PyObject *result = op->failed ? NULL : op->value;
     bool gave = false;
     if (op->kind == OP_COND && op->target != NULL) {
         discard_wait(op);
         gave = true;
     }
-    op->result = NULL;
     if (result != NULL) {
+        op->value = NULL;
         gave = gave || (op->target != NULL && give_back(op));
         if (conn_check(result)) {
             ((connobj *)result)->closed = true; /* no warning: nobody saw it */

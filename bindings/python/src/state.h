@@ -215,27 +215,26 @@ enum op_state { OP_NEW, OP_PENDING, OP_DONE, OP_SPENT };
 
 #define OP_ERROR INT32_MIN /* op_start: a Python exception is set */
 
+/* Each goroutine that waits has one: 80 bytes. */
 struct opobj {
     PyObject_HEAD
     pyhost *host;     /* strong, from the start on */
     PyObject *target; /* strong: what it works on */
     PyObject *arg;    /* strong: what it sends, writes …; NULL */
-    PyObject *result; /* DONE: the result, or NULL */
-    PyObject *error;  /* DONE: the exception, or NULL */
+    PyObject *value;  /* PENDING: the message of its cancellation; DONE: its result, or with
+                         `failed` the exception; NULL. Of a free one: the next */
     PyObject *callbacks; /* list of (callback, context), or NULL */
     gobj *g;          /* the G that waits on it (borrowed), or NULL */
-    opobj *next;      /* freelist */
     int64_t num;      /* nanoseconds, permits, or a limit in bytes */
     uint32_t task;
-    int32_t code;     /* core's result of a DONE op */
     uint8_t kind, state;
-    bool blocking;    /* asyncio's mark: just yielded */
-    bool abandoned;   /* nobody wants the result */
-    bool cancelled;   /* the core was told to end it so */
-    bool counted;     /* in host->pending, with a slot */
-    bool closed_in;   /* it waits on local channels alone: see collect.c */
-    bool shed;        /* its task was a G's, and may be known as the owner of locks */
-    PyObject *cancel_msg;
+    bool failed : 1;    /* value is an exception */
+    bool blocking : 1;  /* asyncio's mark: just yielded */
+    bool abandoned : 1; /* nobody wants the result */
+    bool cancelled : 1; /* the core was told to end it so */
+    bool counted : 1;   /* in host->pending, with a slot */
+    bool closed_in : 1; /* it waits on local channels alone: see collect.c */
+    bool shed : 1;      /* its task was a G's, and may be known as the owner of locks */
 };
 
 extern PyType_Spec op_spec;
@@ -270,19 +269,25 @@ void g_collect(gobj *g);
 
 enum g_state { G_READY, G_RUNNING, G_WAITING, G_DONE, G_FAILED, G_CANCELLED };
 
+/* What few goroutines need. */
+typedef struct {
+    PyObject *name; /* NULL: made when asked for */
+    PyObject *error_tb;
+    PyObject *cancel_msg;
+    PyObject *callbacks; /* list of (callback, context), or NULL */
+    PyObject *group;     /* WaitGroup to tell when done, or NULL */
+    PyObject *wakeup;    /* bound method, made when a future is awaited */
+} grare;
+
 struct gobj {
     PyObject_HEAD
     pyhost *host;      /* strong */
     PyObject *coro;    /* NULL once done */
     PyObject *context;
-    PyObject *name;    /* NULL: made when asked for */
     PyObject *waiting; /* strong: the op or future it waits on, or NULL */
-    PyObject *result, *error, *error_tb;
-    PyObject *cancel_msg;
-    PyObject *callbacks; /* list of (callback, context), or NULL */
-    PyObject *joiners;   /* list of ops of kind JOIN, or NULL */
-    PyObject *group;     /* WaitGroup to tell when done, or NULL */
-    PyObject *wakeup;    /* bound method, made when a future is awaited */
+    PyObject *value;   /* ended: its result, or its exception */
+    PyObject *joiners; /* list of ops of kind JOIN, or NULL */
+    grare *rare;       /* NULL until there is something in it */
     gobj *prev_live, *next_live;
     PyObject *dict, *weakrefs;
     uint64_t number;
@@ -297,6 +302,11 @@ struct gobj {
     char log_destroy; /* asyncio's _log_destroy_pending, which it may clear */
     bool blocking;
 };
+
+/* What is there of it; NULL: nothing. */
+#define G_RARE(g, field) ((g)->rare != NULL ? (g)->rare->field : NULL)
+/* To write to; NULL: MemoryError. */
+grare *g_rare(gobj *g);
 
 extern PyType_Spec g_spec;
 bool g_check(PyObject *object);
