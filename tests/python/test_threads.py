@@ -496,7 +496,7 @@ def test_idle_loop_passes_on():
 
 def test_one_op_for_two():
     """Of two threads that send to the same op, one gets its value."""
-    for _ in range(200):
+    for _ in range(30):
         sema = treadle.Semaphore(1)
         op = sema.acquire()
 
@@ -550,7 +550,7 @@ def test_collected_elsewhere():
             box.append(asyncio.current_task())
             await treadle.Chan().recv()
 
-        for k in range(30):
+        for k in range(12):
             a, b = socket.socketpair()
             reader, writer = await asyncio.open_connection(sock=a)
             writer.circle = reader.circle = (reader, writer)

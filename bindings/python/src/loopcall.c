@@ -8,8 +8,9 @@
  * GIL up to wait, and cleared when it has it again: whoever finds it set clears it
  * and wakes the host, so that one wait costs one wake-up at most.
  *
- * Without a GIL, other threads put their handles into the inbox, under l->lock, which the
- * loop takes whole, once a turn. `sleeping` is set under it, too, after a look at the inbox, so
+ * Without a GIL, who cannot be the loop's owner puts the handle into the inbox, under l->lock, which
+ * the owner takes whole: once a turn, and before he adds something himself, so that what was asked
+ * for before comes before it. `sleeping` is set under it, too, after a look at the inbox, so
  * that a handle is seen by that look or its thread sees that the loop sleeps. */
 #include "handle.h"
 #include <stdarg.h>
@@ -157,15 +158,30 @@ loop_sleeps(ploop *l)
 }
 #endif
 
+#ifdef Py_GIL_DISABLED
+/* 1: pushed; 0: the loop is another thread's. */
+static int
+push_as_owner(ploop *l, PyObject *handle)
+{
+    own_claim mine = ploop_here(l) ? (own_claim){NULL, false} : (own_claim){&l->own, !own_try(&l->own, 0)};
+    if (mine.refused)
+        return 0;
+    int rc = loop_take_inbox(l) < 0 || ready_push(l, Py_NewRef(handle)) < 0 ? -1 : 1;
+    own_leave(&mine);
+    return rc;
+}
+#endif
+
 /* Of call_soon_threadsafe: takes a reference of its own. */
 static int
 push_from_anywhere(ploop *l, PyObject *handle)
 {
 #ifdef Py_GIL_DISABLED
-    if (!ploop_here(l))
-        return inbox_push(l, handle);
-#endif
+    int rc = push_as_owner(l, handle);
+    return rc != 0 ? (rc < 0 ? -1 : 0) : inbox_push(l, handle);
+#else
     return ready_push(l, Py_NewRef(handle));
+#endif
 }
 
 /* -- Arguments of call_soon and its kind ---------------------------------- */
@@ -267,7 +283,7 @@ call_soon(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, cons
 {
     call c;
     if (from_asyncio(l, args, n, kwnames) && ploop_here(l)) {
-        if (ready_push_call(l, args[0], n > 1 ? args[1] : NULL, args[n]) < 0)
+        if (loop_take_inbox(l) < 0 || ready_push_call(l, args[0], n > 1 ? args[1] : NULL, args[n]) < 0)
             return NULL;
         Py_RETURN_NONE;
     }
