@@ -52,6 +52,7 @@ describe("a method called with a dot", function()
           seen = seen + 1
         end
       end
+      assert.is_nil(tostring(one[2]):find "^table: ", label)
       if one[2].close then one[2]:close() end
     end
     assert.is_true(seen > 200, seen .. " methods")
@@ -86,5 +87,57 @@ describe("a method called with a dot", function()
     local conn = treadle.pipe(10)
     local _, err = treadle.go(function() conn.close() end):join()
     assert.matches("class_spec.lua:%d+: treadle: use conn:close", tostring(err))
+  end))
+end)
+
+describe("what is spelt or given wrong", function()
+  it("in options is told, with those that there are", inside(function()
+    local listener = assert(treadle.listen("tcp", "127.0.0.1:0"))
+    local here = listener:address()
+    for what, call in pairs {
+      dial = function(o) treadle.dial("tcp", here, o) end,
+      listen = function(o) treadle.listen("tcp", "127.0.0.1:0", o) end,
+      serve = function(o) treadle.serve(listener, print, o) end,
+      command = function(o) treadle.command({ "true" }, o) end,
+      lookup = function(o) treadle.lookup("127.0.0.1", o) end,
+      open = function(o) treadle.open("/dev/null", "r", o) end,
+      write = function(o) treadle.fs.write("/dev/null", "", o) end,
+      scanner = function(o) treadle.io.scanner(treadle.io.text "x", o) end,
+      fd = function(o) treadle.fd(0, o) end,
+      run = function(o) treadle.run(print, o) end,
+    } do
+      raises(function() call { timout = 1 } end, "class_spec.lua:%d+: treadle: " .. what .. " has no option timout; it has %w")
+      raises(function() call { 5 } end, what .. " has no option 1; it has")
+      raises(function() call "fast" end, what .. " expects a table of options")
+    end
+    raises(function() treadle.dial("tcp", here, { rom = 1 }) end, "no option rom; it has timeout, from, fallback_delay")
+    raises(function() treadle.dial("tcp", here, { ["timeout from"] = 1 }) end, "no option timeout from;")
+    listener:close()
+  end))
+
+  it("in a select, too: the operations without a table around them", inside(function()
+    local ch = treadle.chan(1)
+    raises(function() treadle.select(ch:recv_op(), treadle.after_op(1)) end,
+      "class_spec.lua:%d+: treadle: select expects a table of operations, select { a, b }, got an operation itself")
+    raises(function() treadle.select(ch) end, "got a chan")
+    raises(function() treadle.select { nil, ch:recv_op() } end, "operation 1 is nil")
+    raises(function() treadle.select { one = ch:recv_op() } end, "first entry is nil")
+    raises(function() treadle.select { ch } end, "operation 1 is a chan: use recv_op")
+    ch:send(1)
+    assert.equal(1, (treadle.select { ch:recv_op() }))
+  end))
+
+  it("to another state is refused by name: what stays in its own", inside(function()
+    local ch, file = treadle.shared_chan(4), assert(treadle.open "/dev/null")
+    for label, object in pairs { mutex = treadle.mutex(), file = file, task = treadle.go(function() end), timer = treadle.timer(9) } do
+      raises(function() ch:send(object) end, "class_spec.lua:%d+: treadle: a " .. label .. " cannot leave its lua_State")
+      raises(function() ch:send { { object } } end, "there is a " .. label .. " in it, which cannot leave its lua_State")
+    end
+    raises(function() ch:send { f = print } end, "there is a function in it")
+    raises(function() ch:send { co = coroutine.create(print) } end, "there is a coroutine in it")
+    assert.equal(0, ch:len())
+    assert.is_true(ch:send(setmetatable({ 1 }, { __index = print }))) -- a class of the program's own is a table
+    assert.same({ 1 }, (ch:recv()))
+    file:close()
   end))
 end)

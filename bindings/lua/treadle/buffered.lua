@@ -318,7 +318,7 @@ end
 ---@param options treadle.ScannerOptions|nil
 ---@return treadle.Scanner
 function M.scanner(from, options)
-  if options ~= nil and type(options) ~= "table" then misuse "scanner expects a table of options" end
+  errors.check_options(options, "scanner", "limit delimiter ")
   local delimiter = options and options.delimiter
   local limit = check_size(options and options.limit, MAX_LINE, "the limit")
   if delimiter ~= nil and (type(delimiter) ~= "string" or delimiter == "" or #delimiter > limit) then

@@ -22,11 +22,13 @@ local PATH = debug.getinfo(1, "S").source
 
 local M = {}
 
---- What kind of thing came in the place of an object.
-local function kind_of(got)
+--- What kind of thing this is: "chan", "number"; "nothing" for nil.
+---@param got any
+---@return string
+function M.kind_of(got)
   if got == nil then return "nothing" end
   local class = type(got) == "table" and getmetatable(got)
-  return "a " .. (class and labels[class] or type(got))
+  return class and labels[class] or type(got)
 end
 
 --- Raises: a method of this class was called with something else.
@@ -36,7 +38,7 @@ end
 function M.wrong(class, name, got)
   local label = labels[class]
   errors.misuse(("use %s:%s, not %s.%s: the method got %s in place of the %s"):format(
-    label, name, label, name, kind_of(got), label))
+    label, name, label, name, got == nil and "nothing" or "a " .. M.kind_of(got), label))
 end
 
 local function parameters(method)
@@ -69,9 +71,12 @@ function M.public(class, label, own)
   labels[class], unchecked[class] = label, names
 end
 
---- Puts the look before the methods of the classes that were noted; when they have all of them.
+--- Puts the look before the methods of the classes that were noted; when they have all of them. Their objects have at least
+--- the label as text.
 function M.check()
   for class, own in pairs(unchecked) do
+    local label = labels[class]
+    class.__tostring = class.__tostring or function(self) return ("%s: %p"):format(label, self) end
     for name, method in pairs(class) do
       if type(method) == "function" and not looks[method] and not own[name] and name:sub(1, 2) ~= "__" then
         class[name] = look_first(class, name, method)

@@ -134,4 +134,19 @@ function M.misuse(message)
   error("treadle: " .. message, frame and level or 0)
 end
 
+--- Raises for what is no table of options, or has one that there is not: a name that is spelt wrong would have no
+--- effect, and nobody would know.
+---@param options any nil: none are given
+---@param what string whose options: "dial"
+---@param known string the names, each followed by a space
+function M.check_options(options, what, known)
+  if options == nil then return end
+  if type(options) ~= "table" then M.misuse(what .. " expects a table of options") end
+  for name in pairs(options) do
+    if type(name) ~= "string" or name:find(" ", 1, true) or not (" " .. known):find(" " .. name .. " ", 1, true) then
+      M.misuse(("%s has no option %s; it has %s"):format(what, tostring(name), (known:gsub(" $", ""):gsub(" ", ", "))))
+    end
+  end
+end
+
 return M

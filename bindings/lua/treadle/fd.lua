@@ -148,7 +148,7 @@ function M.fd(fd, options)
   if type(fd) ~= "number" or fd % 1 ~= 0 or fd < 0 or fd >= 2 ^ 31 then
     misuse("a descriptor is a number, not " .. tostring(fd))
   end
-  if options ~= nil and type(options) ~= "table" then misuse "fd expects a table of options" end
+  errors.check_options(options, "fd", "dup ")
   park.need_run()
   local out = ffi.new "tdl_fd *[1]"
   local rc = (options and options.dup and C.tdl_fd_dup or C.tdl_fd_adopt)(fd, out)

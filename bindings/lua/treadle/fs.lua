@@ -307,7 +307,7 @@ function M.open(path, mode, options)
   check_path(path)
   local flags = MODES[(tostring(mode or "r"):gsub("b", ""))]
   if not flags then misuse("no such mode: " .. tostring(mode)) end
-  if options ~= nil and type(options) ~= "table" then misuse "open expects a table of options" end
+  errors.check_options(options, "open", "perm timeout ")
   local perm = whole(options and options.perm or 438, 0, 4095, "the permissions")
   local limit = deadline(options and options.timeout)
   local rc = hold(C.tdl_file_open_start(state.host, state.id, whole_path(path), flags, perm, limit))
@@ -554,7 +554,7 @@ end
 ---@return string|nil text
 function fs.write(path, data, options)
   if type(data) ~= "string" then misuse("write expects a string, not " .. type(data)) end
-  if options ~= nil and type(options) ~= "table" then misuse "write expects a table of options" end
+  errors.check_options(options, "write", "append exclusive atomic perm timeout ")
   options = options or {}
   local flags = (options.append and const.TDL_WRITE_APPEND or 0)
     + (options.exclusive and const.TDL_WRITE_EXCLUSIVE or 0) + (options.atomic and const.TDL_WRITE_ATOMIC or 0)

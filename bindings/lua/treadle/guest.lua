@@ -36,7 +36,7 @@ class.public(Guest, "guest")
 ---@param options treadle.GuestOptions|nil
 ---@return treadle.Guest
 function M.attach(options)
-  if options ~= nil and type(options) ~= "table" then errors.misuse "attach expects a table of options" end
+  errors.check_options(options, "attach", "on_error ")
   local on_error = options and options.on_error
   if on_error ~= nil and type(on_error) ~= "function" then errors.misuse "on_error must be a function" end
   if state.running then errors.misuse "attach while a run or another guest is there" end

@@ -162,11 +162,11 @@ local M = { open = open, close = close, loop = loop, turn = turn } -- for guest.
 ---@return any ...
 function M.run(f, options)
   if type(f) ~= "function" then misuse("run expects a function, got " .. type(f)) end
-  if options ~= nil and type(options) ~= "table" then misuse "run expects a table of options" end
+  errors.check_options(options, "run", "on_error watchdog on_hog ")
   local on_error = options and options.on_error
   if on_error ~= nil and type(on_error) ~= "function" then misuse "on_error must be a function" end
   local limit, on_hog = watchdog.check(options)
-  if state.running then misuse "run inside run" end
+  if state.running then misuse "run inside run: treadle.go starts another goroutine in this one" end
   open()
   resume = watchdog.begin(limit, on_hog)
   report.begin(on_error)

@@ -206,7 +206,7 @@ local M = {}
 
 local function listen_options(options)
   if options == nil then return nil end
-  if type(options) ~= "table" then misuse "listen expects a table of options" end
+  errors.check_options(options, "listen", "backlog reuseport keep_path ")
   local backlog = options.backlog or 0
   if type(backlog) ~= "number" or backlog % 1 ~= 0 or backlog < 0 or backlog >= 2 ^ 31 then
     misuse("the backlog is a whole number, not " .. tostring(backlog))
@@ -253,7 +253,7 @@ local function dial_options(options)
   local o = ffi.new "tdl_dial_options"
   o.size = ffi.sizeof(o)
   if options == nil then return o end
-  if type(options) ~= "table" then misuse "dial expects a table of options" end
+  errors.check_options(options, "dial", "timeout from fallback_delay ")
   local seconds, delay = options.timeout, options.fallback_delay
   if seconds ~= nil then
     local ns = time.nanoseconds(seconds)

@@ -42,7 +42,7 @@ end
 ---@return string|nil text with an error: the same with the name
 function M.lookup(host, options)
   local name = no_zero(host, "the host")
-  if options ~= nil and type(options) ~= "table" then misuse "lookup expects a table of options" end
+  errors.check_options(options, "lookup", "network port timeout ")
   local port = options and options.port
   local network = no_zero(options and options.network or "tcp", "the network")
   local found = ffi.new("tdl_addr[?]", MOST_FOUND)
@@ -199,7 +199,7 @@ end
 ---@return string|nil text with an error: the same with the name
 function M.command(argv, options)
   if type(argv) ~= "table" or type(argv[1]) ~= "string" then misuse "command expects a list of strings" end
-  if options ~= nil and type(options) ~= "table" then misuse "command expects a table of options" end
+  errors.check_options(options, "command", "stdin stdout stderr cwd env group session kill ")
   options = options or {}
   park.need_run()
   local o = ffi.new "tdl_process_options"

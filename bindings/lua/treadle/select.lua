@@ -12,6 +12,7 @@
 
 local ffi = require "ffi"
 local library = require "treadle.library"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local park = require "treadle.park"
 local task = require "treadle.task"
@@ -22,7 +23,7 @@ local state, hold, fail = park.state, park.hold, park.fail
 local misuse = errors.misuse
 local deadline, nanoseconds = time.deadline, time.nanoseconds
 local unclaimed = task.unclaimed
-local type, pcall = type, pcall
+local next, type, pcall = next, type, pcall
 
 local RECV, SEND = const.TDL_RECV, const.TDL_SEND
 local FOREVER, NOWAIT = const.TDL_FOREVER, const.TDL_NOWAIT
@@ -38,13 +39,19 @@ local function grow(n)
   cases, values = ffi.new("tdl_case[?]", room), ffi.new("tdl_val[?]", room)
 end
 
+local function no_list(ops)
+  local got = type(ops) == "table" and ops.kind and "an operation itself" or "a " .. class.kind_of(ops)
+  if got == "a table" then got = "one whose first entry is nil" end
+  misuse(("select expects a table of operations, select { a, b }, got %s"):format(got == "a nothing" and "nothing" or got))
+end
+
 --- Checks the operations, and makes room for them.
 ---@return boolean plain nothing but receives and times: nothing to settle afterwards
 ---@return integer|nil due the after_op that is due first
 ---@return number|nil seconds until then
 ---@return boolean waits there are some that goroutines wait for
 local function survey(ops)
-  if type(ops) ~= "table" then misuse("select expects a table of operations, got " .. type(ops)) end
+  if type(ops) ~= "table" or #ops == 0 and next(ops) ~= nil then no_list(ops) end
   local plain, due, least, waits = true, nil, nil, false
   for i = 1, #ops do
     local op = ops[i]
@@ -53,7 +60,8 @@ local function survey(ops)
       if not due or op.seconds < least then due, least = i, op.seconds end
     elseif kind ~= RECV then
       if not kind then
-        misuse(("operation %d is a %s: use recv_op, send_op, after_op, join_op and their like"):format(i, type(op)))
+        misuse(("operation %d is %s: use recv_op, send_op, after_op, join_op and their like"):format(
+          i, op == nil and "nil" or "a " .. class.kind_of(op)))
       end
       plain = false
       if kind == "wait" then waits = true end

@@ -93,7 +93,7 @@ local function serve_options(options)
   local o = ffi.new "tdl_server_options"
   o.size = ffi.sizeof(o)
   if options == nil then return o end
-  if type(options) ~= "table" then misuse "serve expects a table of options" end
+  errors.check_options(options, "serve", "idle_timeout max_conns ")
   local idle, most = options.idle_timeout, options.max_conns or 0
   if idle ~= nil and idle ~= math.huge then
     local ns = time.nanoseconds(idle)

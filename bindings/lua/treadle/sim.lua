@@ -74,7 +74,7 @@ end
 ---@return treadle.SimReport
 function M.run(f, options)
   if type(f) ~= "function" then misuse("sim.run expects a function, got " .. type(f)) end
-  if options ~= nil and type(options) ~= "table" then misuse "sim.run expects a table of options" end
+  errors.check_options(options, "sim.run", "seed seeds strategy depth max_steps max_time ")
   if state.running then misuse "sim.run inside run" end
   options = options or {}
   local strategy = STRATEGIES[options.strategy or "random"] or misuse 'strategy must be "random" or "pct"'

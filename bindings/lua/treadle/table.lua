@@ -13,10 +13,11 @@
 local ffi = require "ffi"
 local jit = require "jit"
 local library = require "treadle.library"
+local class_ = require "treadle.class"
 local errors = require "treadle.errors"
 local C, const = library.C, library.const
 
-local misuse = errors.misuse
+local misuse, kind_of = errors.misuse, class_.kind_of
 local getmetatable, tostring, tonumber = getmetatable, tostring, tonumber
 
 local TAG = 1
@@ -59,8 +60,11 @@ local function prepare(value)
     local class = getmetatable(tbl)
     if class ~= nil and (class == value.shared_class or value.handed[class]) then return refer(packers, buffer, tbl) end
     if is_local(tbl) then error(LOCAL, 0) end
+    if kind_of(tbl) ~= "table" then error("there is a " .. kind_of(tbl) .. " in it, which cannot leave its lua_State", 0) end
     return plain(buffer, tbl)
   end
+  packers["function"] = function() error("there is a function in it: spawn takes one, as bytecode", 0) end
+  packers.thread = function() error("there is a coroutine in it", 0) end
   packers.cdata = function(buffer, cdata) return refer(packers, buffer, cdata) end
   packers.userdata = packers.cdata
   function module.build_ext(_, data) return arrived[tonumber(data)] end
@@ -90,6 +94,7 @@ return function(value)
 
   function value.encode_table(val, tbl)
     if is_local(tbl) then misuse(LOCAL) end
+    if kind_of(tbl) ~= "table" then misuse(("a %s cannot leave its lua_State"):format(kind_of(tbl))) end
     if not pack then prepare(value) end
     local objects = {}
     carrying = objects

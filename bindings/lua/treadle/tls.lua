@@ -9,6 +9,7 @@
 local ffi = require "ffi"
 local library = require "treadle.library"
 local conn = require "treadle.conn"
+local class = require "treadle.class"
 local errors = require "treadle.errors"
 local net = require "treadle.net"
 local park = require "treadle.park"
@@ -31,6 +32,7 @@ local why = ffi.new("char[?]", WHY)
 ---@field checks_name boolean a client's: a name is needed
 local Config = {}
 Config.__index = Config
+class.public(Config, "tls config")
 
 function Config:__tostring() return self.server and "tls config of a server" or "tls config of a client" end
 
@@ -275,9 +277,9 @@ end
 ---@return string|nil text
 function M.connect(network, address, options)
   local ready = getmetatable(options) == Config
-  local config, err, more = config_of(options)
-  if not config then return nil, err, more end
   local o = not ready and options or {}
+  local config, err, more = config_of(type(o) == "table" and o.config or options)
+  if not config then return nil, err, more end
   local before = C.tdl_now()
   local c
   c, err, more = net.dial(network, address, { timeout = o.timeout, from = o.from, fallback_delay = o.fallback_delay })
