@@ -163,7 +163,7 @@ def test_bad_data(bad):
         transport, protocol, peer = await connected()
         name = type(bad).__name__
         with pytest.raises(
-            TypeError, match=f"data argument must be a bytes-like object, not '{name}'"
+            TypeError, match=f"data argument must be a bytes(-like|, bytearray, or memoryview) object, not '{name}'"
         ):
             transport.write(bad)
         with pytest.raises(ValueError, match=r"high \(1\) must be >= low \(2\) must be >= 0"):
