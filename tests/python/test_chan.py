@@ -477,3 +477,29 @@ def test_memory_of_selects_on_a_quiet_channel():
         return grown
 
     assert treadle.run(main()) < 20_000
+
+
+@pytest.mark.parametrize("run", [treadle.run, asyncio.run])
+def test_an_await_that_is_missing(run, recwarn):
+    """Nothing is sent, and that is said; not of what a task was to await that is cancelled
+    before its first step."""
+
+    async def main():
+        ch = Chan(5)
+        ch.send(1)
+        treadle.sleep(1)
+        said = [str(w.message) for w in recwarn if w.category is RuntimeWarning]
+        assert said == ["send() was never awaited", "sleep() was never awaited"]
+        assert len(ch) == 0
+        recwarn.clear()
+        task = asyncio.ensure_future(ch.recv())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        del task
+        async with asyncio.timeout(0.001):
+            await asyncio.gather(ch.recv(), treadle.sleep(1), return_exceptions=True)
+
+    with pytest.raises(TimeoutError):
+        run(main())
+    assert not [str(w.message) for w in recwarn]

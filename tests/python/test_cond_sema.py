@@ -339,7 +339,8 @@ def test_cond_misuse(drive):
                 m.unlock()
         async with c:
             op = c.wait()  # never awaited: nothing has happened
-            del op
+            with pytest.warns(RuntimeWarning, match=r"wait\(\) was never awaited"):
+                del op
             assert not free(m)
         with pytest.raises(KeyError):
             async with c:

@@ -276,6 +276,7 @@ def test_many_cases(drive):
     assert drive(main) == (217, "x")
 
 
+@pytest.mark.filterwarnings("ignore:.* never awaited")
 def test_bad_arguments():
     async def main():
         ch = Chan()

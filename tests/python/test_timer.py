@@ -137,6 +137,7 @@ def test_many_timers(drive):
     drive(main)
 
 
+@pytest.mark.filterwarnings("ignore:.* never awaited")
 def test_wrong_arguments(drive):
     async def main():
         for bad in (0, -1, 1e-12 * -1):

@@ -808,6 +808,8 @@ op_dealloc(opobj *op)
     if (op->state == OP_DONE) {
         op->abandoned = true;
         op_discard(op);
+    } else if (op->state == OP_NEW && st != NULL) {
+        op_forgotten(op);
     }
     op_clear(op);
 #ifndef Py_GIL_DISABLED

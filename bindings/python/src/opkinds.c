@@ -29,6 +29,31 @@ op_name(int kind)
     return names[kind];
 }
 
+/* Its object goes, and nobody has ever awaited it: an `await` is missing, where that is
+ * to be seen from the coroutine that runs. (A task that is cancelled before its first step
+ * drops what it was to await, too, but from the loop.) */
+void
+op_forgotten(const opobj *op)
+{
+    switch (op->kind) {
+    case OP_VALUE: case OP_JOIN: case OP_SCOPE: case OP_GROUP: case OP_SIM_WAIT:
+    case OP_RECV_NEXT: case OP_ACCEPT_NEXT: case OP_LINE_NEXT:
+        return;
+    default:
+        break;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyFrameObject *frame = exc == NULL ? PyEval_GetFrame() : NULL;
+    if (frame != NULL) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        bool in_coroutine = (code->co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR)) != 0;
+        Py_DECREF(code);
+        if (in_coroutine && PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "%s() was never awaited", op_name(op->kind)) < 0)
+            PyErr_WriteUnraisable(NULL);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
 /* -- Start --------------------------------------------------------------- */
 
 static int32_t

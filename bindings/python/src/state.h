@@ -256,6 +256,7 @@ int32_t op_start(opobj *op, pyhost *h, uint32_t task);
 PyObject *op_result(opobj *op, uint32_t task, int32_t code);
 void op_discard(opobj *op); /* a result that nobody took is put back */
 const char *op_name(int kind);
+void op_forgotten(const opobj *op);
 
 /* collect.c: what a wait can be ended by, for the collector. */
 bool host_waits_alone(pyhost *h, uint32_t task);
