@@ -336,9 +336,9 @@ def test_real_clients(drive, certs):
             ["curl", "-sS", "--max-time", "20", "--noproxy", "*", "--cacert", f"{certs}/ca.pem", url],
             [sys.executable, "-c", ours, f"{certs}/ca.pem", url],
         ):
-            child = treadle.process(client, stdout="pipe", kill=True)
-            assert await child.stdout.readline() == b"hello\n"
-            await child.wait()
+            async with treadle.process(client, stdout="pipe", kill=True) as child:
+                assert await child.stdout.readline() == b"hello\n"
+                await child.wait()
         listener.close()
 
     drive(main)
