@@ -46,7 +46,9 @@ static void arrived(void *object, bool hup, int why) {
     tdl_served_gone(s);
 }
 
-static const tdl_pd_kind kind = {.closing = closing, .arrived = arrived};
+static const tdl_pd_kind kind = {.accepts = true, .closing = closing, .arrived = arrived};
+/* of the user's: others may accept from it */
+static const tdl_pd_kind adopted = {.closing = closing, .arrived = arrived};
 
 static int bind_and_listen(int fd, const tdl_addr *a, const tdl_network *net, const tdl_listen_options *o) {
     int one = 1, v6only = net->v6only, r = 0;
@@ -169,7 +171,7 @@ int tdl_listener_adopt(int fd, tdl_listener **out) {
     l->kind = type == SOCK_STREAM ? CONN_SOCKET : CONN_PACKET;
     if ((r = tdl_fd_prepare(fd)) < 0) goto failed;
     l->blocking = r != 0;
-    if ((r = tdl_pd_open(&l->pd, poller, fd, &kind, l)) < 0) {
+    if ((r = tdl_pd_open(&l->pd, poller, fd, &adopted, l)) < 0) {
         if (l->blocking) tdl_sys.nonblock(fd, 0);
         goto failed;
     }
@@ -214,7 +216,7 @@ static bool passed_over(int code) {
 static int take_one(tdl_listener *l, tdl_poller *poller, tdl_conn **c) {
     int fd;
     do
-        fd = tdl_sys.accept(l->pd->fd, NULL, NULL);
+        fd = tdl_pd_accept(l->pd);
     while (passed_over(fd));
     if (fd < 0) return fd;
     int r = tdl_conn_make(c, poller, fd, l->kind, tdl_addr_family(&l->bound));
@@ -269,7 +271,8 @@ int tdl_listener_try_accept(tdl_listener *l, tdl_conn **c) {
 /* The kernel is asked: what another has left in the backlog brings no new edge. */
 static int64_t wait_attempt(tdl_op *op) {
     tdl_listener *l = op->u.io.object;
-    int r;
+    int r = tdl_pd_received(l->pd);
+    if (r >= 0) return r ? 0 : TDL_EAGAIN;
     do
         r = tdl_sys.poll(l->pd->fd, POLLIN);
     while (r == -EINTR);
@@ -302,7 +305,7 @@ int tdl_listener_serve(tdl_listener *l, struct tdl_server *s) {
 int tdl_listener_take(tdl_listener *l, struct tdl_server *s, tdl_conn **c) {
     int fd;
     do
-        fd = tdl_sys.accept(l->pd->fd, NULL, NULL);
+        fd = tdl_pd_accept(l->pd);
     while (fd == -EINTR || fd == -ECONNABORTED || fd == -EPROTO);
     if (fd < 0) return fd;
     tdl_poller *poller = l->pd->poller;

@@ -579,6 +579,8 @@ static int take_over(tdl_server *s, tdl_listener *const *l, int n) {
         s->l[taken] = l[taken];
     }
     s->nl = taken;
+    /* what is beyond the limit stays in the backlog */
+    for (int i = 0; i < n && r == 0 && s->limit; i++) tdl_pd_plain(tdl_listener_pd(l[i]));
     for (int i = 0; i < n && r == 0; i++) r = tdl_pd_park(tdl_listener_pd(l[i]), 0, 1); /* and accepts at once */
     if (r == 0) return 0;
     tdl_lock_take(&s->lock);

@@ -46,7 +46,7 @@ struct tdl_backend {
      * thread has to do it; with no lock held. The poller stays meanwhile. NULL: nothing to wait for. */
     void (*settle)(tdl_poller *p, struct tdl_pd *pd, uint64_t token);
 
-    /* Streams for which the back end receives by itself: those that it lets join (true), instead of
+    /* Streams for which the back end receives by itself, and listeners for which it accepts: those that it lets join (true), instead of
      * add. NULL: none. All under the descriptor's lock.
      * receive instead of want (true: it asked for something), and forget instead of remove; one that is
      * PD_LOST is received for again when somebody waits. take: bytes that have come, as
@@ -59,6 +59,10 @@ struct tdl_backend {
     int (*received)(tdl_poller *p, struct tdl_pd *pd);
     void (*plain)(tdl_poller *p, struct tdl_pd *pd);
     void (*forget)(tdl_poller *p, struct tdl_pd *pd, uint64_t token);
+    /* A listener's next connection, where the back end accepts for it: an fd, or as take. orphan: the
+     * poller is about to be closed, and its descriptors were not forgotten. */
+    int64_t (*accept)(tdl_poller *p, struct tdl_pd *pd);
+    void (*orphan)(struct tdl_pd *pd);
     /* Sends for those, without waiting, with the next fetch; then PD_SENT follows. One at a time; the
      * bytes stay until then. sent: its result, as send's. flush: now, if the system can. gathers: does the
      * next fetch call the system in any case? */

@@ -100,7 +100,10 @@ int tdl_pd_open(tdl_pd **out, tdl_poller *poller, int fd, const tdl_pd_kind *kin
     pd->open = 1;
     link_pd(pd);
     const tdl_backend *back = poller->back;
-    bool inbox = fd >= 0 && kind->streams && back->join && tdl_sys.short_drains && back->join(poller, pd);
+    bool joins = kind->streams || (kind->accepts && tdl_sys.accept == tdl_sys_real.accept);
+    pd->kind = kind;
+    bool inbox = fd >= 0 && joins && back->join && tdl_sys.short_drains && back->join(poller, pd);
+    pd->kind = &plain;
     pd->dir[PD_READ].inbox = inbox;
     if (inbox) pd->dir[PD_WRITE].ready = 1; /* no event will tell of it */
     tdl_unlock(&pd->lock);
@@ -294,6 +297,7 @@ void tdl_pd_orphan_all(tdl_poller *p) {
         }
         tdl_timer_disarm(&pd->timer.node);
         unlink_pd(pd);
+        if (pd->dir[PD_READ].inbox) p->back->orphan(pd);
         pd->poller = NULL;
         if (pd->closed) { /* by another, who looks after it */
             tdl_unlock(&pd->lock);

@@ -58,6 +58,7 @@ typedef struct tdl_pd tdl_pd;
 typedef struct tdl_pd_kind {
     bool short_drains; /* see tdl_pd */
     bool streams;      /* bytes are read by tdl_pd_take, or what it says is heeded */
+    bool accepts;      /* connections come by tdl_pd_accept */
     bool announced;    /* the first event tells what is there: no attempt before it */
     /* called once, with no lock held, when it is being closed, by whomever:
      * before those who wait are woken, and with operations perhaps still in
@@ -139,11 +140,13 @@ int tdl_pd_change(tdl_pd *pd, int (*change)(void *arg), void *arg);
 /* An attempt to read a stream's bytes, as recv: where the back end receives by itself, from what
  * has come. */
 int64_t tdl_pd_take(tdl_pd *pd, void *buf, size_t n);
-/* Are there such bytes? 1; 0: not yet, but an event follows, and nobody is to ask the
+/* The same for an attempt to accept, as accept without an address. */
+int tdl_pd_accept(tdl_pd *pd);
+/* Are there such bytes, or such connections? 1; 0: not yet, but an event follows, and nobody is to ask the
  * socket; -1: the socket knows. */
 int tdl_pd_received(tdl_pd *pd);
-/* The socket is going to be used by itself: the back end receives no more, but for what
- * is on its way. */
+/* The socket is going to be used by itself: the back end receives, or accepts, no more, but for
+ * what is on its way. */
 void tdl_pd_plain(tdl_pd *pd);
 
 /* Within an attempt to send n bytes from op's buf + done: should the back end send them together

@@ -19,6 +19,16 @@ int64_t tdl_pd_take(tdl_pd *pd, void *buf, size_t n) {
     return r == TDL_PENDING ? tdl_sys.recv(pd->fd, buf, n) : r;
 }
 
+int tdl_pd_accept(tdl_pd *pd) {
+    int64_t r = TDL_PENDING;
+    if (TDL_UNLIKELY(pd->dir[PD_READ].inbox)) {
+        tdl_lock_take(&pd->lock);
+        if (pd->poller) r = pd->poller->back->accept(pd->poller, pd);
+        tdl_unlock(&pd->lock);
+    }
+    return r == TDL_PENDING ? tdl_sys.accept(pd->fd, NULL, NULL) : (int)r;
+}
+
 int tdl_pd_received(tdl_pd *pd) {
     int r = -1;
     if (TDL_LIKELY(!pd->dir[PD_READ].inbox)) return r;

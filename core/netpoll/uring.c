@@ -126,6 +126,8 @@ static void close_ring(tdl_poller *p) {
         .fd = -1, .flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL, .timeout = {1, 0}};
     tdl_uring_stop_blocks(r);
     tdl_sys.uring_register(r->fd, IORING_REGISTER_SYNC_CANCEL, &all, 1);
+    for (uint32_t head = at_load_rlx(r->cq_head), tail = at_load_acq(r->cq_tail); head != tail; head++)
+        tdl_uring_refuse(&r->cqes[head & r->cq_mask]);
     tdl_sys.close(p->wakefd);
     tear_down(r);
     tdl_uring_close_blocks(r);
@@ -256,9 +258,11 @@ static bool has_ended(struct ring *r, tdl_pd *pd, uint64_t token) {
     uint32_t head = at_load_rlx(r->cq_head), tail = at_load_acq(r->cq_tail); /* what the system wrote before it */
     uint32_t left = tdl_uring_dying(pd, token);
     for (; head != tail && left; head++) {
-        const struct io_uring_cqe *c = &r->cqes[head & r->cq_mask];
-        bool send = LOW(c->user_data) & LOW_SEND; /* it ended before */
-        left -= !send && (c->user_data & ~LOW_STREAM) == token && !(c->flags & IORING_CQE_F_MORE);
+        struct io_uring_cqe *c = &r->cqes[head & r->cq_mask];
+        if ((c->user_data & ~LOW_STREAM) != token || (LOW(c->user_data) & LOW_SEND)) continue; /* a send ended before */
+        left -= !(c->flags & IORING_CQE_F_MORE);
+        tdl_uring_refuse(c); /* it is seen by its peer before the listener's close returns */
+        if (LOW(c->user_data) & LOW_ACCEPT) c->res = -ECANCELED;
     }
     bool yes = left == 0 || tdl_pd_ended(pd, token);
     tdl_unlock(&r->cq_lock);
@@ -473,7 +477,7 @@ const tdl_backend tdl_backend_uring = {
     .add = add, .remove = remove_pd, .settle = settle,
     .join = tdl_uring_join, .receive = tdl_uring_receive, .take = tdl_uring_take, .received = tdl_uring_received,
     .plain = tdl_uring_plain, .forget = tdl_uring_forget,
-    .send = tdl_uring_send, .sent = tdl_uring_sent, .flush = flush, .gathers = gathers,
+    .accept = tdl_uring_accept, .orphan = tdl_uring_orphan, .send = tdl_uring_send, .sent = tdl_uring_sent, .flush = flush, .gathers = gathers,
     .watch = watch, .rewatch = rewatch, .unwatch = unwatch,
     .fetch = fetch, .kick = kick, .fd = fd_of, .prepare = prepare,
 };

@@ -17,8 +17,8 @@
 enum { LOW_NOTHING = 0xfffffffeu, LOW_WATCH = 0x80000000u, LOW_WAKE = 0xffffffffu };
 #define NOTHING ((uint64_t)LOW_NOTHING)
 /* With a token: which of the requests of a stream it is. */
-enum { LOW_RECV = 0x40000000u, LOW_OUT = 0x20000000u, LOW_IN = 0x10000000u, LOW_SEND = 0x08000000u };
-#define LOW_STREAM ((uint64_t)(LOW_RECV | LOW_OUT | LOW_IN | LOW_SEND))
+enum { LOW_RECV = 0x40000000u, LOW_OUT = 0x20000000u, LOW_IN = 0x10000000u, LOW_SEND = 0x08000000u, LOW_ACCEPT = 0x04000000u };
+#define LOW_STREAM ((uint64_t)(LOW_RECV | LOW_OUT | LOW_IN | LOW_SEND | LOW_ACCEPT))
 
 struct watch {
     int fd; /* -1: free */
@@ -81,6 +81,25 @@ void tdl_uring_stream(struct ring *r, const struct io_uring_cqe *c, tdl_poll_eve
 /* How many requests of a stream that was removed are still to end. 1: it is no stream. */
 uint32_t tdl_uring_dying(tdl_pd *pd, uint64_t token);
 
+/* What is kept of a stream, or a listener; under its descriptor's lock. See uring_recv.c,
+ * uring_accept.c. */
+typedef struct inbox {
+    uint16_t first, last;    /* buffers; of a listener's fds the first one's place */
+    uint16_t n;              /* buffers, or fds */
+    uint16_t taken;          /* of the first buffer's bytes; of a listener, for how many fds there is room */
+    int32_t error;           /* that comes after them; 0 */
+    int32_t sent;            /* what came of the last send */
+    uint32_t asked;          /* LOW_RECV … */
+    uint32_t dead;           /* the seq of the descriptor that was here before, */
+    uint16_t dying;          /* and how many of its requests are still to end */
+    /* ending: LOW_RECV, or LOW_ACCEPT, is cancelled. scarce: there was no buffer; one event of readiness,
+     * then it is tried again */
+    uint8_t ending : 1, scarce : 1, plain : 1, listens : 1;
+    int *fds; /* of a listener: a ring of those that were accepted */
+} inbox;
+inbox *tdl_inbox_of(const tdl_pd *pd);
+bool tdl_ring_poll_for(struct ring *r, tdl_pd *pd, inbox *in, uint32_t kind, uint32_t events, bool multi);
+
 bool tdl_uring_join(tdl_poller *p, tdl_pd *pd);
 bool tdl_uring_receive(tdl_poller *p, tdl_pd *pd, int dir);
 int64_t tdl_uring_take(tdl_poller *p, tdl_pd *pd, void *buf, size_t n);
@@ -89,5 +108,17 @@ void tdl_uring_plain(tdl_poller *p, tdl_pd *pd);
 void tdl_uring_forget(tdl_poller *p, tdl_pd *pd, uint64_t token);
 bool tdl_uring_send(tdl_poller *p, tdl_pd *pd, const void *buf, size_t n);
 int64_t tdl_uring_sent(tdl_poller *p, tdl_pd *pd);
+void tdl_uring_orphan(tdl_pd *pd);
+
+/* -- Listeners (uring_accept.c) ---------------------------------------------------------- */
+
+bool tdl_uring_ask_accept(struct ring *r, tdl_pd *pd, inbox *in);
+void tdl_uring_end_accept(struct ring *r, inbox *in, uint64_t token);
+/* A completion of the request; what it means. */
+uint32_t tdl_uring_accepted(struct ring *r, tdl_pd *pd, inbox *in, const struct io_uring_cqe *c);
+int64_t tdl_uring_accept(tdl_poller *p, tdl_pd *pd);
+/* Resets what c says was accepted, if anything: nobody is there for it any more. */
+void tdl_uring_refuse(const struct io_uring_cqe *c);
+void tdl_uring_refuse_all(inbox *in);
 
 #endif

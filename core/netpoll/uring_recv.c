@@ -38,23 +38,10 @@
 #define POLLRDHUP 0x2000
 #endif
 
-typedef struct inbox {
-    uint16_t first, last, n; /* buffers */
-    uint16_t taken;          /* of the first one's bytes */
-    int32_t error;           /* that comes after them; 0 */
-    int32_t sent;            /* what came of the last send */
-    uint32_t asked;          /* LOW_RECV … */
-    uint32_t dead;           /* the seq of the descriptor that was here before, */
-    uint16_t dying;          /* and how many of its requests are still to end */
-    /* ending: LOW_RECV is cancelled. scarce: there was no buffer; one event of readiness, then it is
-     * tried again */
-    uint8_t ending, scarce, plain;
-} inbox;
-
 enum { CHUNK = 1024, CHUNKS = 1024 };
 static _Atomic(inbox *) inboxes[CHUNKS]; /* by a descriptor's index; never given back. seq and acquire */
 
-static inbox *inbox_of(const tdl_pd *pd) {
+inbox *tdl_inbox_of(const tdl_pd *pd) {
     inbox *chunk = at_load_acq(&inboxes[pd->index / CHUNK]);
     return chunk ? &chunk[pd->index % CHUNK] : NULL;
 }
@@ -157,15 +144,15 @@ int tdl_uring_can_receive(struct ring *r, char *why, size_t size) {
 /* -- Asking ------------------------------------------------------------------------------ */
 
 bool tdl_uring_join(tdl_poller *p, tdl_pd *pd) {
-    inbox *in = inbox_of(pd), *none = NULL;
+    inbox *in = tdl_inbox_of(pd), *none = NULL;
     if (!tdl_ring_of(p)->blocks) return false;
     if (!in) {
         inbox *chunk = tdl_alloc_zeroed(CHUNK * sizeof *chunk);
         if (!chunk) return false;
         if (!at_cas_seq(&inboxes[pd->index / CHUNK], &none, chunk)) tdl_sys.release(chunk);
-        in = inbox_of(pd);
+        in = tdl_inbox_of(pd);
     }
-    *in = (inbox){.dead = in->dead, .dying = in->dying};
+    *in = (inbox){.dead = in->dead, .dying = in->dying, .listens = pd->kind->accepts};
     tdl_pd_note(tdl_pd_token(pd), false);
     return true;
 }
@@ -182,7 +169,7 @@ static bool ask_bytes(struct ring *r, int fd, uint64_t data) {
     return true;
 }
 
-static bool poll_for(struct ring *r, tdl_pd *pd, inbox *in, uint32_t kind, uint32_t events, bool multi) {
+bool tdl_ring_poll_for(struct ring *r, tdl_pd *pd, inbox *in, uint32_t kind, uint32_t events, bool multi) {
     if (in->asked & kind) return false;
     if (tdl_ring_ask(r, pd->fd, events, multi, tdl_pd_token(pd) | kind) == 0) in->asked |= kind;
     return true;
@@ -190,10 +177,11 @@ static bool poll_for(struct ring *r, tdl_pd *pd, inbox *in, uint32_t kind, uint3
 
 bool tdl_uring_receive(tdl_poller *p, tdl_pd *pd, int dir) {
     struct ring *r = tdl_ring_of(p);
-    inbox *in = inbox_of(pd);
+    inbox *in = tdl_inbox_of(pd);
     TDL_TSAN_RELEASE(r); /* to who takes its completions: the kernel orders that */
     TDL_TSAN_RELEASE(p);
-    if (dir == PD_WRITE) return poll_for(r, pd, in, LOW_OUT, POLLOUT, true);
+    if (in->listens) return tdl_uring_ask_accept(r, pd, in);
+    if (dir == PD_WRITE) return tdl_ring_poll_for(r, pd, in, LOW_OUT, POLLOUT, true);
     if ((in->asked & LOW_RECV) || in->n || in->error) return false; /* it tells; or has */
     if (in->asked & LOW_IN) return false;
     if (!in->plain && !in->scarce && ask_bytes(r, pd->fd, tdl_pd_token(pd) | LOW_RECV)) {
@@ -203,7 +191,7 @@ bool tdl_uring_receive(tdl_poller *p, tdl_pd *pd, int dir) {
     }
     in->plain |= !in->scarce;
     in->scarce = 0;
-    return poll_for(r, pd, in, LOW_IN, POLLIN | POLLRDHUP | POLLPRI, in->plain);
+    return tdl_ring_poll_for(r, pd, in, LOW_IN, POLLIN | POLLRDHUP | POLLPRI, in->plain);
 }
 
 /* Ends the receive; its last completion tells. */
@@ -215,10 +203,13 @@ static void end_receive(struct ring *r, inbox *in, uint64_t token) {
 
 void tdl_uring_plain(tdl_poller *p, tdl_pd *pd) {
     struct ring *r = tdl_ring_of(p);
-    inbox *in = inbox_of(pd);
+    inbox *in = tdl_inbox_of(pd);
     in->plain = 1;
-    if (!(in->asked & LOW_RECV) || in->ending) return;
-    end_receive(r, in, tdl_pd_token(pd));
+    if (!(in->asked & (LOW_RECV | LOW_ACCEPT)) || in->ending) return;
+    if (in->listens)
+        tdl_uring_end_accept(r, in, tdl_pd_token(pd));
+    else
+        end_receive(r, in, tdl_pd_token(pd));
     tdl_ring_submit(r);
 }
 
@@ -227,6 +218,7 @@ void tdl_uring_plain(tdl_poller *p, tdl_pd *pd) {
 /* Of one that is gone. */
 static void of_the_dead(struct ring *r, inbox *in, const struct io_uring_cqe *c, uint64_t token) {
     if (c->flags & IORING_CQE_F_BUFFER) give(r, c->flags >> IORING_CQE_BUFFER_SHIFT);
+    tdl_uring_refuse(c);
     if (!(c->flags & IORING_CQE_F_MORE) && in->dead == seq_of(token) && in->dying && --in->dying == 0)
         tdl_pd_note(token, true);
 }
@@ -267,7 +259,7 @@ void tdl_uring_stream(struct ring *r, const struct io_uring_cqe *c, tdl_poll_eve
     uint64_t token = c->user_data & ~LOW_STREAM;
     uint32_t kind = LOW(c->user_data) & (uint32_t)LOW_STREAM;
     tdl_pd *pd = tdl_pd_lock(token);
-    inbox *in = inbox_of(pd);
+    inbox *in = tdl_inbox_of(pd);
     *out = (tdl_poll_event){token, 0};
     if (kind == LOW_SEND) {
         if (pd->seq == seq_of(token)) {
@@ -277,6 +269,8 @@ void tdl_uring_stream(struct ring *r, const struct io_uring_cqe *c, tdl_poll_eve
         }
     } else if (pd->seq != seq_of(token)) {
         of_the_dead(r, in, c, token);
+    } else if (kind == LOW_ACCEPT) {
+        out->what = tdl_uring_accepted(r, pd, in, c);
     } else if (kind == LOW_RECV) {
         out->what = received(r, in, c, token);
     } else {
@@ -292,7 +286,7 @@ void tdl_uring_stream(struct ring *r, const struct io_uring_cqe *c, tdl_poll_eve
 
 int64_t tdl_uring_take(tdl_poller *p, tdl_pd *pd, void *buf, size_t n) {
     struct ring *r = tdl_ring_of(p);
-    inbox *in = inbox_of(pd);
+    inbox *in = tdl_inbox_of(pd);
     size_t got = 0;
     while (in->n && got < n) {
         uint32_t id = in->first;
@@ -312,9 +306,9 @@ int64_t tdl_uring_take(tdl_poller *p, tdl_pd *pd, void *buf, size_t n) {
 }
 
 int tdl_uring_received(tdl_poller *p, tdl_pd *pd) {
-    inbox *in = inbox_of(pd);
+    inbox *in = tdl_inbox_of(pd);
     (void)p;
-    return in->n || in->error ? 1 : in->asked & LOW_RECV ? 0 : -1;
+    return in->n || in->error ? 1 : in->asked & (LOW_RECV | LOW_ACCEPT) ? 0 : -1;
 }
 
 /* -- Sending ---------------------------------------------------------------------------------- */
@@ -324,7 +318,7 @@ bool tdl_uring_send(tdl_poller *p, tdl_pd *pd, const void *buf, size_t n) {
     struct ring *r = tdl_ring_of(p);
     struct io_uring_sqe *e = tdl_ring_begin(r);
     if (!e) return false;
-    inbox_of(pd)->asked |= LOW_SEND;
+    tdl_inbox_of(pd)->asked |= LOW_SEND;
     e->opcode = IORING_OP_SEND;
     e->fd = pd->fd;
     e->addr = (uint64_t)(uintptr_t)buf;
@@ -337,29 +331,35 @@ bool tdl_uring_send(tdl_poller *p, tdl_pd *pd, const void *buf, size_t n) {
 
 int64_t tdl_uring_sent(tdl_poller *p, tdl_pd *pd) {
     (void)p;
-    return inbox_of(pd)->sent;
+    return tdl_inbox_of(pd)->sent;
 }
 
 /* -- The end ---------------------------------------------------------------------------------- */
 
 void tdl_uring_forget(tdl_poller *p, tdl_pd *pd, uint64_t token) {
     struct ring *r = tdl_ring_of(p);
-    inbox *in = inbox_of(pd);
+    inbox *in = tdl_inbox_of(pd);
     in->dead = seq_of(token);
     in->dying = 0;
-    for (uint32_t kind = LOW_IN; kind <= LOW_RECV; kind <<= 1) {
-        if (!(in->asked & kind)) continue;
+    for (uint32_t kind = LOW_ACCEPT; kind <= LOW_RECV; kind <<= 1) {
+        if (!(in->asked & kind) || kind == LOW_SEND) continue;
         tdl_ring_cancel(r, token | kind);
         in->dying++;
     }
     tdl_pd_note(token, in->dying == 0);
     if (in->dying) tdl_ring_submit(r);
+    if (in->listens) tdl_uring_refuse_all(in);
     while (in->n) drop_first(r, in);
+}
+
+void tdl_uring_orphan(tdl_pd *pd) {
+    inbox *in = tdl_inbox_of(pd);
+    if (in->listens) tdl_uring_refuse_all(in);
 }
 
 uint32_t tdl_uring_dying(tdl_pd *pd, uint64_t token) {
     tdl_lock_take(&pd->lock);
-    const inbox *in = inbox_of(pd);
+    const inbox *in = tdl_inbox_of(pd);
     uint32_t n = in && in->dead == seq_of(token) ? in->dying : 1;
     tdl_unlock(&pd->lock);
     return n;

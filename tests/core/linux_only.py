@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 
-OURS = {"netpoll/epoll.c", "netpoll/uring.c", "netpoll/uring_recv.c", "netpoll/uring.h", "net/peer_linux.c", "os/exit_linux.c", "sys/sys_linux.c"}
+OURS = {"netpoll/epoll.c", "netpoll/uring.c", "netpoll/uring_accept.c", "netpoll/uring_recv.c", "netpoll/uring.h", "net/peer_linux.c", "os/exit_linux.c", "sys/sys_linux.c"}
 
 HEADERS = """sys/epoll.h sys/eventfd.h sys/prctl.h sys/sendfile.h sys/timerfd.h sys/signalfd.h sys/inotify.h
 sys/random.h sys/auxv.h sys/sysinfo.h sys/vfs.h sys/syscall.h syscall.h linux/futex.h linux/membarrier.h linux/io_uring.h
