@@ -459,6 +459,7 @@ host_watch(pyhost *h, PyObject *args)
 static PyObject *
 host_close_method(pyhost *h, PyObject *Py_UNUSED(ignored))
 {
+    OWN(&h->own, NULL);
     host_close(h);
     Py_RETURN_NONE;
 }
