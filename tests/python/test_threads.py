@@ -5,6 +5,7 @@ do not. What belongs to one loop is refused to other threads there."""
 import asyncio
 import contextlib
 import gc
+import pathlib
 import queue
 import re
 import socket
@@ -475,6 +476,15 @@ def test_wrong_threads_all_the_time():
             for t in meddlers:
                 t.join()
         there(loop, g.cancel)
+
+
+@needs_free
+def test_meddlers():
+    program = pathlib.Path(__file__).parent / "meddle.py"
+    done = subprocess.run(
+        [sys.executable, program, "1", "5"], capture_output=True, text=True, timeout=25
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_idle_loop_passes_on():
