@@ -12,6 +12,7 @@ import faulthandler
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -20,7 +21,7 @@ import warnings
 import pytest
 import treadle
 
-pytest.register_assert_rewrite("beside")
+pytest.register_assert_rewrite("beside", "transports")
 faulthandler.enable()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -73,6 +74,27 @@ def nothing_left():
         if treadle.metric(name)
     }
     assert left == {}
+
+
+@pytest.fixture
+def loop():
+    """A loop that does not run yet."""
+    loop = treadle.new_event_loop()
+    loop.set_debug(False)  # whatever the environment says
+    yield loop
+    loop.close()
+
+
+def run_once(loop):
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def sockets():
+    a, b = socket.socketpair()
+    a.setblocking(False)
+    b.setblocking(False)
+    return a, b
 
 
 SPAWN = {"goroutine": treadle.go, "task": lambda coro: asyncio.create_task(coro)}

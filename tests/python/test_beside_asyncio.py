@@ -7,7 +7,19 @@ import socket
 import sys
 
 import pytest
-from beside import BAD_DATA, BIG, METHODS, Notes, Told, debugging, drain, endpoint, pipe, same, socket_pair
+from beside import (
+    BAD_DATA,
+    BIG,
+    METHODS,
+    Notes,
+    Told,
+    debugging,
+    drain,
+    endpoint,
+    pipe,
+    same,
+    socket_pair,
+)
 
 pytestmark = debugging
 

@@ -12,7 +12,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 
 import pytest
 import treadle
-from beside import debugging, outcome, same
+from beside import debugging, same
 from conftest import fds, script, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import faulthandler
-import os
 import random
 import signal
 import subprocess
