@@ -117,7 +117,7 @@ TDL_NO_TSAN tdl_poller *tdl_my_poller(int *code) {
 
 /* -- Stop -------------------------------------------------------------------------- */
 
-static const int64_t STOP_NS = TDL_SECOND;
+static const int64_t STOP_NS = TDL_SECOND; /* without a thread that comes in: the others are kept */
 
 /* Pinned goroutines that wait: their threads come in, and they never run again. */
 static void end_pinned(void) {
@@ -138,14 +138,20 @@ static int stop_threads(void) {
     tdl_unlock(&tdl_sched.lock);
     while (at_load_seq(&tdl_sched.nwaking)) tdl_thread_yield();
     tdl_sysmon_stop();
-    for (int64_t until = tdl_sys.now() + STOP_NS;;) {
+    uint32_t left = UINT32_MAX;
+    for (int64_t until = 0;;) {
         for (int i = 0; i < tdl_nprocs(); i++) tdl_poller_kick(&all_p[i]->poller);
         tdl_spares_end();
         end_pinned();
         uint32_t n = at_load_seq(&tdl_sched.nthreads);
         if (n == 0) break;
-        if (tdl_sys.now() >= until) return TDL_EBUSY;
-        tdl_sys.futex_wait(&tdl_sched.nthreads, n, tdl_sys.now() + TDL_MILLISECOND);
+        int64_t now = tdl_sys.now();
+        if (n < left) {
+            left = n;
+            until = now + STOP_NS;
+        }
+        if (now >= until) return TDL_EBUSY;
+        tdl_sys.futex_wait(&tdl_sched.nthreads, n, now + TDL_MILLISECOND);
     }
     tdl_threads_reap();
     return 0;
