@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """echo.py LOOP KIND [once]: an echo server on the loop. KIND: protocol, buffered,
-streams, sock (the sock_* calls) or tls (a protocol over TLS; CERT in the environment
-names its certificate and key). With `once` it ends when its first connection does."""
+streams, sock (the sock_* calls), tls (a protocol over TLS; CERT in the environment
+names its certificate and key) or udp (a datagram protocol). With `once` it ends when
+its first connection does, or a datagram says so."""
 
 import asyncio
 import os
@@ -12,6 +13,7 @@ import sys
 import loops
 
 SIZE = 102400
+END = b"end"
 
 
 class Echo(asyncio.Protocol):
@@ -47,6 +49,19 @@ class BufferedEcho(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes):
         self.transport.write(self.view[:nbytes])
+
+
+class DatagramEcho(asyncio.DatagramProtocol):
+    ended = None
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, addr):
+        if data == END:
+            self.ended.set()
+        else:
+            self.transport.sendto(data, addr)
 
 
 async def stream_echo(reader, writer):
@@ -87,10 +102,11 @@ def tls_context():
 
 async def main(kind, once):
     loop = asyncio.get_running_loop()
-    Echo.ended = BufferedEcho.ended = asyncio.Event()
-    listener = socket.socket()
+    Echo.ended = BufferedEcho.ended = DatagramEcho.ended = asyncio.Event()
+    listener = socket.socket(type=socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
     listener.bind(("127.0.0.1", 0))
-    listener.listen(1024)
+    if kind != "udp":
+        listener.listen(1024)
     listener.setblocking(False)
     accepting, tasks = None, set()
     if kind == "protocol":
@@ -99,6 +115,8 @@ async def main(kind, once):
         await loop.create_server(BufferedEcho, sock=listener)
     elif kind == "tls":
         await loop.create_server(Echo, sock=listener, ssl=tls_context())
+    elif kind == "udp":
+        await loop.create_datagram_endpoint(DatagramEcho, sock=listener)
     elif kind == "streams":
         await asyncio.start_server(stream_echo, sock=listener)
     elif kind == "sock":

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Runs the Python benchmarks: asyncio's loop, uvloop and treadle side by side.
 
-  echo    server CPU per echo of 1 KiB, 64 connections (goals beside uvloop)
+  echo    server CPU per echo of 1 KiB, 64 connections, and of datagrams (goals beside uvloop)
   micro   what a loop does without a network, and goroutines beside tasks
   memory  100,000 parked goroutines
   workers what two workers do of what one does (Python 3.12.4 and later)
@@ -88,7 +88,9 @@ def show(title: str, rows: list[Row]) -> None:
 
 KINDS = {  # instructions at most; CPU beside uvloop's
     "protocol": (2400, 1.0), "buffered": (None, 1.0), "streams": (9000, 0.75), "sock": (6000, 0.5), "tls": (None, 1.0),
+    "udp": (None, None),
 }
+OVER_PYTHON = 8  # clients of what the load program does not speak: Python's, a thread each
 
 
 def server(loop: str, kind: str, *rest: str) -> list[str]:
@@ -105,10 +107,15 @@ def certificate(directory: str) -> str:
     return path
 
 
-def dial(port: str, tls: bool) -> socket.socket:
+def dial(port: str, kind: str) -> socket.socket:
+    if kind == "udp":
+        datagrams = socket.socket(type=socket.SOCK_DGRAM)
+        datagrams.settimeout(10)  # none is lost over the loopback while so few are under way
+        datagrams.connect(("127.0.0.1", int(port)))
+        return datagrams
     plain = socket.create_connection(("127.0.0.1", int(port)), timeout=60)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if not tls:
+    if kind != "tls":
         return plain
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -131,20 +138,20 @@ def processor_time(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def tls_cost(port: str, pid: int, seconds: float) -> float:
-    """µs of the server's processor time per echo over TLS. The load is Python's: what is
-    measured is the server alone."""
+def cost_over_python(port: str, pid: int, kind: str, seconds: float) -> float:
+    """µs of the server's processor time per echo. The load is Python's: what is measured
+    is the server alone."""
     message, done, end = b"m" * SIZE, [], time.monotonic() + seconds
 
     def client() -> None:
         n = 0
-        with dial(port, True) as sock:
+        with dial(port, kind) as sock:
             while time.monotonic() < end:
                 echo_once(sock, message)
                 n += 1
         done.append(n)
 
-    threads = [threading.Thread(target=client) for _ in range(8)]
+    threads = [threading.Thread(target=client) for _ in range(OVER_PYTHON)]
     before = processor_time(pid)
     for thread in threads:
         thread.start()
@@ -157,8 +164,8 @@ def tls_cost(port: str, pid: int, seconds: float) -> float:
 
 def echo_cost(load: str, loop: str, kind: str, seconds: float, cert: str) -> float:
     with Server(loop, pinned(0, server(loop, kind)), {"CERT": cert}) as (port, pid):
-        if kind == "tls":
-            return tls_cost(port, pid, seconds)
+        if kind in ("tls", "udp"):
+            return cost_over_python(port, pid, kind, seconds)
         return numbers(pinned(1, [load, port, str(pid), str(CONNECTIONS), str(SIZE), str(seconds)]))[0] / 1000
 
 
@@ -181,10 +188,12 @@ def instructions(loop: str, kind: str, count: int, cert: str) -> int:
         port = process.stdout.readline().rstrip().rpartition(":")[2]
         if not port.isdigit():
             raise Failed(f"{loop}: {process.stderr.read()[-500:]}")
-        with dial(port, kind == "tls") as sock:
+        with dial(port, kind) as sock:
             for _ in range(count):
                 asleep(process.pid)
                 echo_once(sock, b"m" * SIZE)
+            if kind == "udp":
+                sock.send(b"end")
         _, said = process.communicate(timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failed(f"{loop}: {error}") from None
@@ -287,7 +296,7 @@ def main() -> None:
             if small:
                 show("User instructions per operation", small)
             return
-        echo = [Row(kind, "µs", None, {"uvloop": ratio}) for kind, (_, ratio) in kinds.items()]
+        echo = [Row(kind, "µs", None, {"uvloop": ratio} if ratio else {}) for kind, (_, ratio) in kinds.items()]
         small = [Row(name, "ns", None, goals) for name, (_, goals) in MICRO.items() if name in options.names]
         native = [Row(name, "ns", None, goals) for name, (*_, goals) in NATIVE.items() if name in options.names]
         memory = [Row("parked goroutine", "bytes", 700)] if "memory" in options.names else []
