@@ -207,7 +207,6 @@ static PyMethodDef functions[] = {
     {"_accept", sock_accept_next, METH_O, NULL},
     {"_tls_use", tls_use, METH_VARARGS, NULL},
     {"_streams_use", streams_use, METH_VARARGS, NULL},
-    {"_streams_methods", streams_methods, METH_NOARGS, NULL},
     {"_learn_call", (PyCFunction)(void (*)(void))loop_learn_call, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_launch", op_launch, METH_O, NULL},
     {"_scope_op", op_scope, METH_O, NULL},
@@ -439,6 +438,7 @@ module_clear(PyObject *module)
         PyObject_GC_Del(op);
     }
     st->op_nfree = OP_FREELIST; /* takes no more */
+    streams_forget(&st->tr);
 #define X(field) Py_CLEAR(st->field);
     EACH_OBJECT(X)
     EACH_NET_OBJECT(X)

@@ -175,7 +175,7 @@ field(PyObject *dict, PyObject *name) /* borrowed; NULL: exception */
 /* transport_streams.c */
 bool streams_stock(struct tr_state *tr, int which); /* is this method of asyncio's still its own? */
 int streams_setup(PyObject *module, mod_state *st);
-PyObject *streams_methods(PyObject *module, PyObject *ignored);
+void streams_forget(struct tr_state *tr); /* once no reads are made any more */
 PyObject *streams_use(PyObject *module, PyObject *args);
 
 #endif

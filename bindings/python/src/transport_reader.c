@@ -97,7 +97,8 @@ int
 tr_feed(trobj *t, PyObject *protocol, const char *data, Py_ssize_t n)
 {
     struct tr_state *tr = &t->st->tr;
-    PyObject *ref = PyObject_GetAttr(protocol, tr->s_reader_wr);
+    PyObject *of = PyObject_GenericGetDict(protocol, NULL), *ref = of ? FIELD_KEEP(field(of, tr->s_reader_wr)) : NULL;
+    Py_XDECREF(of);
     if (ref == NULL)
         return -1;
     PyObject *reader = ref != Py_None && PyWeakref_Check(ref) ? weakref_get(ref) : NULL;

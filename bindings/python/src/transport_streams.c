@@ -413,8 +413,25 @@ read_dealloc(readop *op)
         PyErr_SetRaisedException(exc);
     }
     read_clear(op);
+#ifndef Py_GIL_DISABLED
+    mod_state *st = type_state(type);
+    if (st != NULL && st->tr.spare_read == NULL && !st->tr.no_spare_read) {
+        st->tr.spare_read = op; /* the next read is likely to be soon */
+        Py_DECREF(type);
+        return;
+    }
+#endif
     PyObject_GC_Del(op);
     Py_DECREF(type);
+}
+
+void
+streams_forget(struct tr_state *tr)
+{
+    if (tr->spare_read != NULL)
+        PyObject_GC_Del(tr->spare_read);
+    tr->spare_read = NULL;
+    tr->no_spare_read = true;
 }
 
 static PyMethodDef read_methods[] = {
@@ -514,35 +531,41 @@ static PyType_Spec ready_spec = {
 
 /* Calls asyncio's method of this name. */
 static PyObject *
-plain(PyObject *class, PyObject *name, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+plain(PyObject *class, PyObject *name, PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     PyObject *function = PyObject_GetAttr(class, name);
-    if (function == NULL)
-        return NULL;
-    PyObject *r = PyObject_Vectorcall(function, args, (size_t)n, kwnames);
-    Py_DECREF(function);
+    PyObject *method = function ? PyMethod_New(function, self) : NULL;
+    PyObject *r = method ? PyObject_Vectorcall(method, args, (size_t)n, kwnames) : NULL;
+    Py_XDECREF(method);
+    Py_XDECREF(function);
     return r;
 }
 
 static PyObject *
-read_op(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, int kind)
+read_op(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, int kind)
 {
-    mod_state *st = state_of(module);
+    mod_state *st = type_state(class);
+    if (state_gone(st))
+        return NULL;
     struct tr_state *tr = &st->tr;
     Py_ssize_t size = -1;
-    if (n == 2 && kwnames == NULL && PyLong_CheckExact(args[1])) {
-        size = PyLong_AsSsize_t(args[1]);
+    if (n == 1 && kwnames == NULL && PyLong_CheckExact(args[0])) {
+        size = PyLong_AsSsize_t(args[0]);
         if (size == -1 && PyErr_Occurred())
             PyErr_Clear();
     }
     if (size < 0 || !streams_stock(tr, kind == READ ? STOCK_READ : STOCK_READEXACTLY))
-        return plain(tr->StreamReader, kind == READ ? tr->s_read : tr->s_readexactly, args, n, kwnames);
-    readop *op = PyObject_GC_New(readop, (PyTypeObject *)tr->ReadType);
-    if (op == NULL)
+        return plain(tr->StreamReader, kind == READ ? tr->s_read : tr->s_readexactly, self, args, n, kwnames);
+    readop *op = (readop *)tr->spare_read;
+    if (op != NULL) {
+        tr->spare_read = NULL;
+        PyObject_Init((PyObject *)op, (PyTypeObject *)tr->ReadType);
+    } else if ((op = PyObject_GC_New(readop, (PyTypeObject *)tr->ReadType)) == NULL) {
         return NULL;
+    }
     op->st = st;
-    op->fields = PyObject_GenericGetDict(args[0], NULL);
-    op->reader = Py_NewRef(args[0]);
+    op->fields = PyObject_GenericGetDict(self, NULL);
+    op->reader = Py_NewRef(self);
     op->waiter = NULL;
     op->l = NULL;
 #ifdef Py_GIL_DISABLED
@@ -558,41 +581,47 @@ read_op(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames
 }
 
 static PyObject *
-reader_read(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+reader_read(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
-    return read_op(module, args, n, kwnames, READ);
+    return read_op(self, class, args, n, kwnames, READ);
 }
 
 static PyObject *
-reader_readexactly(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+reader_readexactly(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
-    return read_op(module, args, n, kwnames, READ_EXACTLY);
+    return read_op(self, class, args, n, kwnames, READ_EXACTLY);
 }
 
 static PyObject *
-writer_write(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+writer_write(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
-    struct tr_state *tr = &state_of(module)->tr;
-    if (n != 2 || kwnames != NULL || !streams_stock(tr, STOCK_WRITE))
-        return plain(tr->StreamWriter, tr->s_write, args, n, kwnames);
-    PyObject *fields = PyObject_GenericGetDict(args[0], NULL), *r = NULL;
+    mod_state *st = type_state(class);
+    if (state_gone(st))
+        return NULL;
+    struct tr_state *tr = &st->tr;
+    if (n != 1 || kwnames != NULL || !streams_stock(tr, STOCK_WRITE))
+        return plain(tr->StreamWriter, tr->s_write, self, args, n, kwnames);
+    PyObject *fields = PyObject_GenericGetDict(self, NULL), *r = NULL;
     PyObject *transport = fields ? FIELD_KEEP(field(fields, tr->s_transport)) : NULL;
     Py_XDECREF(fields);
     if (transport != NULL)
         r = PyObject_TypeCheck(transport, (PyTypeObject *)tr->StreamType)
-                ? tr_write((trobj *)transport, args[1])
-                : PyObject_CallMethodOneArg(transport, tr->s_write, args[1]);
+                ? tr_write((trobj *)transport, args[0])
+                : PyObject_CallMethodOneArg(transport, tr->s_write, args[0]);
     Py_XDECREF(transport);
     return r;
 }
 
 /* drain() has nothing to wait for, most of the time. */
 static PyObject *
-writer_drain(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+writer_drain(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
-    struct tr_state *tr = &state_of(module)->tr;
-    bool short_way = n == 1 && kwnames == NULL && streams_stock(tr, STOCK_DRAIN);
-    PyObject *fields = short_way ? PyObject_GenericGetDict(args[0], NULL) : NULL;
+    mod_state *st = type_state(class);
+    if (state_gone(st))
+        return NULL;
+    struct tr_state *tr = &st->tr;
+    bool short_way = n == 0 && kwnames == NULL && streams_stock(tr, STOCK_DRAIN);
+    PyObject *fields = short_way ? PyObject_GenericGetDict(self, NULL) : NULL;
     PyObject *transport = fields ? field(fields, tr->s_transport) : NULL;
     bool ready = false;
     if (transport != NULL && PyObject_TypeCheck(transport, (PyTypeObject *)tr->StreamType)) {
@@ -611,33 +640,60 @@ writer_drain(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *kw
     if (ready)
         return Py_NewRef(tr->ready);
     PyErr_Clear();
-    return plain(tr->StreamWriter, tr->s_drain, args, n, kwnames);
+    return plain(tr->StreamWriter, tr->s_drain, self, args, n, kwnames);
 }
 
-static PyMethodDef functions[] = {
+/* Bases of the classes, so that these are descriptors of methods, which the interpreter
+ * calls without a bound method in between. */
 #define METHOD(name, function, doc)                                                        \
-    {name, (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS, doc}
+    {name, (PyCFunction)(void (*)(void))function, METH_METHOD | METH_FASTCALL | METH_KEYWORDS, doc}
+
+static PyMethodDef reader_methods[] = {
     METHOD("read", reader_read, "read(n=-1): up to n bytes, as soon as there are any; all when n is -1."),
     METHOD("readexactly", reader_readexactly, "readexactly(n): n bytes; IncompleteReadError."),
-    METHOD("write", writer_write, "write(data): sends it, or queues what cannot be sent at once."),
-    METHOD("drain", writer_drain, "drain(): waits until the queue has room."),
+    {NULL, NULL, 0, NULL},
 };
 
-/* _streams_methods() -> (read, readexactly, write, drain) */
-PyObject *
-streams_methods(PyObject *module, PyObject *Py_UNUSED(ignored))
+static PyMethodDef writer_methods[] = {
+    METHOD("write", writer_write, "write(data): sends it, or queues what cannot be sent at once."),
+    METHOD("drain", writer_drain, "drain(): waits until the queue has room."),
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot reader_slots[] = {
+    {Py_tp_doc, "Methods of StreamReader (internal)."},
+    {Py_tp_methods, reader_methods},
+    {0, NULL},
+};
+
+static PyType_Slot writer_slots[] = {
+    {Py_tp_doc, "Methods of StreamWriter (internal)."},
+    {Py_tp_methods, writer_methods},
+    {0, NULL},
+};
+
+static PyType_Spec methods_of_reader = {
+    .name = "treadle._treadle._ReaderMethods",
+    .basicsize = sizeof(PyObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = reader_slots,
+};
+
+static PyType_Spec methods_of_writer = {
+    .name = "treadle._treadle._WriterMethods",
+    .basicsize = sizeof(PyObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = writer_slots,
+};
+
+/* Adds a type to the module under the name that follows the module's. 0, or -1. */
+static int
+add_type(PyObject *module, PyType_Spec *spec)
 {
-    PyObject *all = PyTuple_New(4);
-    for (Py_ssize_t i = 0; all != NULL && i < 4; i++) {
-        PyObject *function = PyCFunction_New(&functions[i], module);
-        PyObject *method = function ? PyInstanceMethod_New(function) : NULL;
-        Py_XDECREF(function);
-        if (method == NULL)
-            Py_CLEAR(all);
-        else
-            PyTuple_SET_ITEM(all, i, method);
-    }
-    return all;
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    int rc = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
+    Py_XDECREF(type);
+    return rc;
 }
 
 /* _streams_use(reader class, prepare, fields): prepare(protocol) is called for a
@@ -662,7 +718,8 @@ streams_setup(PyObject *module, mod_state *st)
     struct tr_state *tr = &st->tr;
     tr->ReadType = PyType_FromModuleAndSpec(module, &read_spec, NULL);
     tr->ReadyType = PyType_FromModuleAndSpec(module, &ready_spec, NULL);
-    if (tr->ReadType == NULL || tr->ReadyType == NULL || stock_setup(tr) < 0)
+    if (tr->ReadType == NULL || tr->ReadyType == NULL || stock_setup(tr) < 0 ||
+        add_type(module, &methods_of_reader) < 0 || add_type(module, &methods_of_writer) < 0)
         return -1;
     tr->ready = PyObject_New(PyObject, (PyTypeObject *)tr->ReadyType);
     return tr->ready == NULL ? -1 : 0;

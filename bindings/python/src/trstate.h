@@ -51,6 +51,8 @@ struct tr_state {
     PyObject *stock[NSTOCK]; /* asyncio's functions, or NULL: somebody had replaced one by then */
     uint64_t stock_known[NSTOCK]; /* twice the state of the class in which that was found out; + 1: it is asyncio's */
     Py_ssize_t reader_fields; /* of a new StreamReader */
+    void *spare_read; /* memory for a read, see transport_streams.c */
+    bool no_spare_read;
     Py_ssize_t spare_room; /* what `spare` has room for, see transport_io.c */
 };
 

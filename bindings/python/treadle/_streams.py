@@ -15,21 +15,19 @@ from typing import Any
 
 from . import _treadle
 
-_read, _readexactly, _write, _drain = _treadle._streams_methods()
 
-
-class StreamReader(asyncio.StreamReader):
+class StreamReader(asyncio.StreamReader, _treadle._ReaderMethods):
     """asyncio's, of a connection on treadle's loop."""
 
-    read = _read
-    readexactly = _readexactly
+    read = _treadle._ReaderMethods.read
+    readexactly = _treadle._ReaderMethods.readexactly
 
 
-class StreamWriter(asyncio.StreamWriter):
+class StreamWriter(asyncio.StreamWriter, _treadle._WriterMethods):
     """asyncio's, of a connection on treadle's loop."""
 
-    write = _write
-    drain = _drain
+    write = _treadle._WriterMethods.write
+    drain = _treadle._WriterMethods.drain
 
 
 def _connected(callback: Any, reader: Any, writer: Any) -> Any:
