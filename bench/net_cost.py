@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Short connections, and HTTP under wrk: what one costs the server in processor time."""
+"""Short connections, accepting alone, and HTTP under wrk: what one costs the server in processor time."""
 
 import os
 import pathlib
@@ -63,6 +63,20 @@ class ShortCost(ServerCost):
 
     def cost(self, port: str, pid: int) -> float:
         load = [f"{self.build}/bench/bench_short_load", port, str(pid), "64", "64", str(self.seconds)]
+        return numbers(pinned(1, load))[0]
+
+
+class AcceptCost(ServerCost):
+    title, per = "accepting alone: each connection is closed as soon as it is accepted; 64 at a time", "connection"
+
+    def servers(self) -> Peers:
+        one = {"TDL_MAXPROCS": "1"}
+        return {"Go": ([self.go, "echo", "close"], {"GOMAXPROCS": "1"}),
+                "treadle, epoll": ([f"{self.build}/bench/bench_echo", "close"], one | {"TDL_NETPOLL": "epoll"}),
+                "treadle, io_uring": ([f"{self.build}/bench/bench_echo", "close"], one | {"TDL_NETPOLL": "uring"})}
+
+    def cost(self, port: str, pid: int) -> float:
+        load = [f"{self.build}/bench/bench_short_load", port, str(pid), "64", "0", str(self.seconds)]
         return numbers(pinned(1, load))[0]
 
 

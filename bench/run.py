@@ -13,12 +13,12 @@ import time
 
 from cases import CASES, Case, Setting
 from echo_cost import EchoCost
-from net_cost import HttpCost, ServerCost, ShortCost
+from net_cost import AcceptCost, HttpCost, ServerCost, ShortCost
 from measure import Failed, Numbers, progress, spread, table
 from counts import count_instructions, count_signals, trace_host
 
-EXTRA = {"echo": "server CPU per request", "short": "short connections", "http": "HTTP under wrk",
-         "host": "instruction trace of a program of one host"}
+EXTRA = {"echo": "server CPU per request", "short": "short connections", "accept": "accepting alone",
+         "http": "HTTP under wrk", "host": "instruction trace of a program of one host"}
 
 
 def names() -> list[str]:
@@ -84,7 +84,7 @@ def main() -> None:
         return
     results = Results(cases)
     echo = EchoCost(options.build, options.go, options.seconds, options.hosts) if "echo" in options.names else None
-    kinds = {"short": ShortCost, "http": HttpCost}
+    kinds = {"short": ShortCost, "accept": AcceptCost, "http": HttpCost}
     costs: list[ServerCost] = [kind(options.build, options.go, options.seconds, options.hosts)
                                for name, kind in kinds.items() if name in options.names]
     for rep in range(options.reps):

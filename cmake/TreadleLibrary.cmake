@@ -49,7 +49,8 @@ add_library(treadle SHARED $<TARGET_OBJECTS:treadle_objects>)
 set_target_properties(treadle PROPERTIES
   VERSION   ${PROJECT_VERSION}
   SOVERSION ${PROJECT_VERSION_MAJOR})
-if(NOT TDL_SANITIZE) # a sanitizer's symbols come from the program
+# A sanitizer's symbols come from the program; so does `environ` on the BSDs.
+if(NOT TDL_SANITIZE AND CMAKE_SYSTEM_NAME STREQUAL "Linux")
   target_link_options(treadle PRIVATE -Wl,-z,defs)
 endif()
 

@@ -41,7 +41,8 @@ func pingPong() {
 }
 
 // The echo server, alone or beside n goroutines that compute without end
-// ("hogs"), or n pairs per P that play ping-pong on channels ("pairs").
+// ("hogs"), or n pairs per P that play ping-pong on channels ("pairs"); or a
+// connection is closed as soon as it is accepted ("close").
 func echo(beside string, n int) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,6 +63,10 @@ func echo(beside string, n int) {
 		c, err := l.Accept()
 		if err != nil {
 			panic(err)
+		}
+		if beside == "close" {
+			c.Close()
+			continue
 		}
 		go serve(c)
 	}

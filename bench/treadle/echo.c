@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * The echo server that is measured: one goroutine per connection, no deadline,
  * as in the Go program beside it.
- * Usage: echo [hogs N | pairs N]: alone, or beside N goroutines that compute
- * without end, or N pairs per P that play ping-pong on channels. */
+ * Usage: echo [hogs N | pairs N | close]: alone, or beside N goroutines that compute
+ * without end, or N pairs per P that play ping-pong on channels; or each connection
+ * is closed as soon as it is accepted. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,16 +69,21 @@ static int main_g(void *arg)
     if (strcmp(beside, "pairs") == 0)
         for (int i = 0; i < count * tdl_gomaxprocs(0); i++)
             tdl_go(ping_pong, NULL);
-    while (tdl_listener_accept(l, &c) == 0)
-        tdl_go(serve, c);
+    int only_close = strcmp(beside, "close") == 0;
+    while (tdl_listener_accept(l, &c) == 0) {
+        if (only_close)
+            tdl_conn_free(c);
+        else
+            tdl_go(serve, c);
+    }
     return 1;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc > 2) {
+    if (argc > 1)
         beside = argv[1];
+    if (argc > 2)
         count = atoi(argv[2]);
-    }
     return tdl_run(main_g, NULL);
 }

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FIN, RESET, HOWS };
+enum { FIN, RESET, HOWS, PIECE = 16 };
 static const char *const how_names[] = { "end", "reset" };
 static const char *const networks[] = { "tcp", "unix", "pipe" };
 
@@ -58,6 +58,40 @@ static void goes(void *arg) {
     tdl_waitgroup_done(p->gone);
 }
 
+/* One end: reads as far as the cut, and goes. */
+static void takes_and_goes(void *arg) {
+    part *p = arg;
+    char  buf[700];
+    for (int64_t left = p->cut; left > 0;) {
+        int64_t n = tdl_conn_read(p->c, buf, left < (int64_t)sizeof buf ? (size_t)left : sizeof buf);
+        if (n <= 0) {
+            soak_expect(n, left, "read");
+            break;
+        }
+        left -= n;
+    }
+    end(p->c, p->how);
+    tdl_waitgroup_done(p->gone);
+}
+
+/* The other end writes the whole of it meanwhile, and on until it hears that nobody reads. */
+static void writes_to(const char *network, tdl_conn *c) {
+    char    byte;
+    int64_t w = 0, r;
+    for (int64_t at = 0; at < exchange && w >= 0; at += PIECE)
+        w = tdl_conn_write(c, text + at, (size_t)(exchange - at < PIECE ? exchange - at : PIECE));
+    while (w >= 0) {
+        tdl_yield();
+        w = tdl_conn_write(c, "x", 1);
+    }
+    if (w != -ECONNRESET) soak_expect(w, -EPIPE, "a write to who is gone");
+    atomic_fetch_add(&errors, 1);
+    soak_expect(tdl_conn_write(c, "x", 1), -EPIPE, "the next write");
+    r = tdl_conn_read(c, &byte, 1); /* bytes that it left unread are a reset, too */
+    if (r == -ECONNRESET && strcmp(network, "pipe") != 0) r = 0;
+    soak_expect(r, 0, "a read from who is gone");
+}
+
 /* The other end reads and writes meanwhile; it then has exactly one answer. */
 static void meets(const char *network, tdl_conn *c, int64_t cut, int how) {
     int64_t got, r = read_all(c, &got);
@@ -80,7 +114,7 @@ static void meets(const char *network, tdl_conn *c, int64_t cut, int how) {
     }
 }
 
-static void cut_all(const char *network, int dialler_goes, int how) {
+static void cut_all(const char *network, int dialler_goes, int how, int takes) {
     tdl_listener  *l = NULL;
     tdl_waitgroup *gone = tdl_waitgroup_new();
     if (strcmp(network, "pipe") != 0)
@@ -92,9 +126,12 @@ static void cut_all(const char *network, int dialler_goes, int how) {
         tdl_conn_set_deadline(a, tdl_now() + 10 * TDL_SECOND);
         tdl_conn_set_deadline(b, tdl_now() + 10 * TDL_SECOND);
         tdl_waitgroup_add(gone, 1);
-        tdl_go(goes, &p);
+        tdl_go(takes ? takes_and_goes : goes, &p);
         tdl_conn *rest = dialler_goes ? b : a;
-        meets(network, rest, cut, how);
+        if (takes)
+            writes_to(network, rest);
+        else
+            meets(network, rest, cut, how);
         tdl_waitgroup_wait(gone);
         tdl_conn_free(rest);
     }
@@ -108,7 +145,7 @@ static int main_g(void *arg) {
         for (int how = 0; how < HOWS; how++) {
             char what[64];
             int64_t before = atomic_load(&ended) + atomic_load(&errors), resets = atomic_load(&errors);
-            for (int side = 0; side < 2; side++) cut_all(networks[n], side, how);
+            for (int side = 0; side < 4; side++) cut_all(networks[n], side % 2, how, side / 2);
             snprintf(what, sizeof what, "%s, %s: streams; of them with an error", networks[n], how_names[how]);
             soak_says(what, "%" PRId64 "; %" PRId64, (int64_t)(atomic_load(&ended) + atomic_load(&errors)) - before,
                       (int64_t)atomic_load(&errors) - resets);

@@ -148,7 +148,7 @@ static void *storm(void *arg) {
     int64_t next = tdl_now();
     for (unsigned i = 0; !atomic_load(&over); i++) {
         pthread_kill(threads[i % (THREADS + 1)], SIGUSR1);
-        next += 600 * TDL_MICROSECOND;
+        next += 450 * TDL_MICROSECOND;
         while (tdl_now() < next && !atomic_load(&over)) usleep(100);
     }
     return arg;
