@@ -4,7 +4,7 @@
  * thread and no poller; whoever takes it makes a connection of its own of them.
  *
  * Invariant: a stream belongs to one connection, or to one box in a value. It leaves its connection when that is
- * closed and nobody is inside any more (tdl_pd_disown), so no lock is needed.
+ * closed and nobody is inside any more (tdl_conn_disown), so no lock is needed.
  */
 #include <errno.h>
 
@@ -36,7 +36,7 @@ int tdl_val_set_conn(tdl_val *v, tdl_conn *c) {
     if (!b) return TDL_ENOMEM;
     *b = (box){.cargo.drop = drop};
     int r = tdl_val_set_cargo(v, &b->cargo);
-    if (r == 0 && (r = tdl_pd_disown(c->pd)) < 0) { /* before anything is lost */
+    if (r == 0 && (r = tdl_conn_disown(c)) < 0) { /* before anything is lost */
         tdl_val_take_cargo(v, drop);
         tdl_val_clear(v);
     }

@@ -81,6 +81,12 @@ int tdl_conn_close(tdl_conn *c) {
     return tdl_pd_close(c->pd);
 }
 
+int tdl_conn_disown(tdl_conn *c) {
+    int fd = tdl_pd_disown(c->pd);
+    if (fd >= 0 && c->kind != CONN_MEMORY && c->server) tdl_served_closing(c); /* the server's no more */
+    return fd;
+}
+
 static void gone(void *arg) {
     tdl_conn *c = arg;
     tdl_buffer_free(&c->in);

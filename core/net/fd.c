@@ -67,7 +67,7 @@ int tdl_conn_adopt(int fd, tdl_conn **out) {
 
 static int release(tdl_conn *c) {
     if (c->kind == CONN_MEMORY || tdl_conn_tls(c)) return -EOPNOTSUPP;
-    int fd = tdl_pd_disown(c->pd);
+    int fd = tdl_conn_disown(c);
     if (fd >= 0 && c->blocking) tdl_sys.nonblock(fd, 0);
     return fd;
 }

@@ -60,6 +60,8 @@ bool tdl_tcp_is_over(int fd);
 /* The memory of one; NULL. */
 tdl_conn *tdl_conn_alloc(int kind);
 void tdl_conn_dealloc(tdl_conn *c);
+/* Closes it but for its descriptor, which is returned and the caller's; as tdl_pd_disown. */
+int tdl_conn_disown(tdl_conn *c);
 void tdl_fd_dealloc(tdl_conn *c);
 /* Makes a connection of fd, registered with poller. On an error the fd is
  * still the caller's. */

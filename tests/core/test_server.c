@@ -285,6 +285,45 @@ static void opens_gate(void *arg) {
     for (int i = 0; i < 3; i++) CHECK_RC(tdl_chan_send(w->gate, &v), 0);
 }
 
+/* The request is another's, as it is: in a value, or as a descriptor. */
+static void gives_away(tdl_conn *c, void *arg) {
+    static atomic_int n;
+    char    request[24];
+    tdl_val v;
+    net_read_full(c, request, sizeof request); /* bytes that have come and were not read may make it busy */
+    if (atomic_fetch_add(&n, 1) % 2 == 0)
+        CHECK_RC(tdl_val_set_conn(&v, c), 0);
+    else
+        CHECK_RC(tdl_val_set_fd(&v, tdl_conn_release(c)), 0);
+    CHECK_RC(tdl_chan_send(arg, &v), 0);
+    tdl_val_clear(&v);
+}
+
+TEST_G(given_away, "G6 a connection that its handler gave away is not the server's any more: a shutdown does not wait for it") {
+    char               address[ADDRESS_SIZE];
+    tdl_chan          *given = tdl_chan_new(2);
+    tdl_server_options o = {.handler = gives_away, .arg = given};
+    tdl_server        *s = serve("tcp", address, &o);
+    for (int i = 0; i < 2; i++) {
+        tdl_conn *c = dial("tcp", address), *taken = NULL;
+        tdl_val   v;
+        CHECK_RC(tdl_conn_write(c, "for whom it may concern\n", 24), 24);
+        CHECK_RC(tdl_chan_recv(given, &v), 0);
+        int fd = tdl_val_take_fd(&v);
+        CHECK_RC(fd >= 0 ? tdl_conn_adopt(fd, &taken) : tdl_val_take_conn(&v, &taken), 0);
+        tdl_val_clear(&v);
+        becomes(s, TDL_SERVER_CONNS, 0);
+        becomes(s, TDL_SERVER_BUSY, 0);
+        if (i == 1) CHECK_RC(tdl_server_shutdown(s, tdl_now() + 10 * TDL_SECOND), 0);
+        CHECK_RC(tdl_conn_write(c, "and on\n", 7), 7);
+        CHECK_RC(answer(taken), 0);
+        tdl_conn_free(taken);
+        tdl_conn_free(c);
+    }
+    tdl_server_free(s);
+    tdl_chan_free(given);
+}
+
 TEST_G(graceful, "G6 a shutdown closes who is idle and waits for who is busy; what they do is finished") {
     char               address[ADDRESS_SIZE], got[4];
     slow               w = {.gate = tdl_chan_new(0)};

@@ -137,6 +137,28 @@ describe("a server", function()
     end
   end))
 
+  it("does not wait for a connection that its handler gave to another state", inside(function()
+    local given = treadle.shared_chan(1)
+    local listener = assert(treadle.listen("tcp", "127.0.0.1:0"))
+    local address = listener:address()
+    local server = assert(treadle.serve(listener, function(conn) given:send { conn, (conn:read "l") } end))
+    local worker = treadle.spawn(function(conns)
+      local conn, first = unpack((conns:recv()))
+      conn:write("from the worker: ", first, "\n")
+      for line in conn:lines() do conn:write("from the worker: ", line, "\n") end
+    end, given)
+    local conn = assert(treadle.dial("tcp", address))
+    conn:write "hello\n"
+    assert.equal("from the worker: hello", conn:read "l")
+    assert.same({ 0, 0 }, { server:stats().conns, server:stats().busy })
+    assert.is_true(server:shutdown(10))
+    conn:write "again\n"
+    assert.equal("from the worker: again", conn:read "l")
+    conn:close()
+    worker:join()
+    server:close()
+  end))
+
   it("does not cancel the handler that closes it", inside(function()
     local over = treadle.chan(1)
     local server, address
