@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# ./dev faults [--calls N] [--call NAME] [--scenario NAME]: every error of every
+# ./dev faults [--calls N] [--every K] [--call NAME] [--scenario NAME]: every error of every
 # system call, one at a time, on one processor and on two, by each poller back end.
 set -euo pipefail
 . tools/say.sh

@@ -558,8 +558,9 @@ static int64_t go_on(tdl_op *op, tdl_pd *pd, tdl_direction *d) {
         if (r == TDL_EAGAIN) {
             int64_t ns = TDL_UNLIKELY(tdl_sys.owed != NULL) ? tdl_sys.owed() : 0;
             if (ns) d->retry = tdl_sys.now() + ns;
-            /* the kernel itself had nothing: the hup was not about this direction */
-            if (hup && !d->ready && !op->u.io.drained) d->hup = 0;
+            /* the kernel itself had nothing (it was asked, and not an injected fault answered): the hup was
+             * not about this direction */
+            if (hup && !ns && !d->ready && !op->u.io.drained) d->hup = 0;
             continue;
         }
         if (!op->u.io.drained) d->ready = 1;

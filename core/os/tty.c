@@ -22,14 +22,27 @@ static struct {
 } kept[MOST];
 static bool at_end; /* under the lock: the handler is there */
 
+static int get_size(int fd, void *size) { return ioctl(fd, TIOCGWINSZ, size); }
+static int get_modes(int fd, void *modes) { return tcgetattr(fd, modes); }
+static int set_modes(int fd, void *modes) { return tcsetattr(fd, TCSADRAIN, modes); } /* what is written drains first */
+
+/* A signal may interrupt any of them. */
+static int repeat(int (*call)(int fd, void *p), int fd, void *p) {
+    int r;
+    do {
+        r = tdl_service(SERVICE_TTY, NULL);
+        if (r == 0 && call(fd, p) < 0) r = -errno;
+    } while (r == -EINTR);
+    return r;
+}
+
 int tdl_tty_is(int fd) { return isatty(fd) == 1 ? 1 : errno == EBADF ? -EBADF : 0; }
 
 int tdl_tty_size(int fd, int *columns, int *rows) {
     struct winsize size;
     if (!columns || !rows) return TDL_EINVAL;
-    int no = tdl_service(SERVICE_TTY, NULL);
-    if (no < 0) return no;
-    if (ioctl(fd, TIOCGWINSZ, &size) < 0) return -errno;
+    int r = repeat(get_size, fd, &size);
+    if (r < 0) return r;
     *columns = size.ws_col;
     *rows = size.ws_row;
     return 0;
@@ -42,17 +55,8 @@ static int find(int fd) {
     return -1;
 }
 
-/* What is written drains first, and a signal may interrupt that. */
-static int set_modes(int fd, const struct termios *t) {
-    int r;
-    do
-        if ((r = tdl_service(SERVICE_TTY, NULL)) == 0) r = tcsetattr(fd, TCSADRAIN, t) < 0 ? -errno : 0;
-    while (r == -EINTR);
-    return r;
-}
-
 static int set_back(int i) {
-    int r = set_modes(kept[i].fd - 1, &kept[i].before);
+    int r = repeat(set_modes, kept[i].fd - 1, &kept[i].before);
     kept[i].fd = 0;
     return r;
 }
@@ -64,14 +68,13 @@ static void reset_all(void) {
 
 static int go_raw(int fd) {
     struct termios now;
-    int r = tdl_service(SERVICE_TTY, NULL);
+    int r = repeat(get_modes, fd, &now);
     if (r < 0) return r;
-    if (tcgetattr(fd, &now) < 0) return -errno;
     int i = find(fd);
     if (i < 0 && (i = find(-1)) < 0) return -EMFILE;
     struct termios raw = now;
     cfmakeraw(&raw);
-    if ((r = set_modes(fd, &raw)) < 0) return r;
+    if ((r = repeat(set_modes, fd, &raw)) < 0) return r;
     if (!kept[i].fd) {
         kept[i].fd = fd + 1;
         kept[i].before = now;

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <treadle.h>
 
 /* -- Calls ------------------------------------------------------------------------- */
 
@@ -20,10 +21,13 @@ typedef struct call {
 extern const call sweep_calls[];
 extern const int  sweep_ncalls;
 
-/* Puts the counting table in place; error 0: nothing fails, the calls are counted. */
+/* Puts the counting table in place, for good. */
+void sweep_begin(void);
+/* From now on; error 0: nothing fails, the calls are counted. */
 void sweep_arm(int which, int error, int at);
-/* Puts the real table back. Did it fail? */
+/* Nothing fails any more. Did it? */
 bool sweep_disarm(void);
+int sweep_call_named(const char *name);
 /* Calls of this kind since sweep_arm. */
 int sweep_counted(int which);
 /* Allocations and mappings that are there. */
@@ -40,6 +44,9 @@ typedef struct scenario {
 extern const scenario sweep_scenarios[];
 extern const int      sweep_nscenarios;
 
+/* Among the codes: a server has counted it, as there is nobody whom it could tell. */
+enum { SWEEP_COUNTED = 1 };
+
 /* What the last scenario was told. */
 typedef struct told {
     int  codes[64]; /* the errors, in order */
@@ -48,5 +55,33 @@ typedef struct told {
 } told;
 
 extern told sweep_told;
+
+/* -- What scenarios are made of ------------------------------------------------------- */
+
+#define WAIT (10 * TDL_SECOND)
+
+/* An error is noted; the end of a stream, or a closed one, is none. What it was given. */
+int64_t saw(int64_t rc);
+/* For what returns NULL when memory is out. */
+void *got(void *p);
+void is_done(void);
+int64_t soon(void);
+
+/* One connection, served by fn in a goroutine, which frees it. */
+typedef struct server {
+    tdl_listener  *l;
+    tdl_waitgroup *gone;
+    char           address[128];
+    void (*fn)(struct server *s, tdl_conn *c);
+    void *arg;
+} server;
+
+bool server_open(server *s, const char *network, const char *address, void (*fn)(server *s, tdl_conn *c), void *arg);
+void server_close(server *s);
+
+/* In sweep_streams.c and sweep_services.c. */
+int scenario_copying(void *arg), scenario_sending(void *arg), scenario_parked(void *arg), scenario_asked(void *arg);
+int scenario_files(void *arg), scenario_names(void *arg), scenario_processes(void *arg), scenario_signals(void *arg);
+int scenario_changes(void *arg), scenario_terminal(void *arg);
 
 #endif

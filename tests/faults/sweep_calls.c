@@ -5,21 +5,27 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <sys/wait.h>
+
 #include "sys/base.h"
-#include "sys/sys.h"
+#include "sys/service.h"
 
 enum {
     ALLOC, RESIZE, MAP, GUARD, DISCARD, THREAD, FUTEX_WAIT,
-    EPOLL_CREATE, EPOLL_ADD, EPOLL_DEL, EPOLL_WAIT, EVENTFD, EVENTFD_WRITE,
+    EPOLL_CREATE, EPOLL_ADD, EPOLL_MOD, EPOLL_DEL, EPOLL_WAIT, EVENTFD, EVENTFD_WRITE,
     SOCKET, BIND, LISTEN, ACCEPT, CONNECT, RECV, SEND, GETSOCKOPT, SETSOCKOPT, GETSOCKNAME, GETPEERNAME, SHUTDOWN,
     RECVMSG, SENDMSG, RECVMMSG, SENDMMSG,
-    READ, WRITE, WRITEV, SPLICE, SENDFILE, PIPE, POLL, NONBLOCK, DUP, CLOSE, UNLINK,
+    READ, WRITE, WRITEV, SPLICE, SENDFILE, PREAD, READ_CACHED, PIPE, POLL, NONBLOCK, DUP, CLOSE, UNLINK,
     URING_SETUP, URING_ENTER, URING_REGISTER, URING_MAP, POLLABLE, WAIT_READABLE,
-    CALLS
+    SERVICE_FIRST,
+    CALLS = SERVICE_FIRST + SERVICES
 };
+
+#define SERVICE(which) [SERVICE_FIRST + SERVICE_##which]
 
 const call sweep_calls[] = {
     [ALLOC] = { "alloc", { ENOMEM } },
@@ -31,6 +37,7 @@ const call sweep_calls[] = {
     [FUTEX_WAIT] = { "futex_wait", { EAGAIN, EINTR } },
     [EPOLL_CREATE] = { "epoll_create", { EMFILE, ENFILE, ENOMEM } },
     [EPOLL_ADD] = { "epoll_ctl add", { ENOMEM, ENOSPC, EPERM, EEXIST, EBADF, ELOOP } },
+    [EPOLL_MOD] = { "epoll_ctl mod", { ENOMEM, ENOENT, EBADF } },
     [EPOLL_DEL] = { "epoll_ctl del", { ENOENT, EBADF, ENOMEM } },
     [EPOLL_WAIT] = { "epoll_wait", { EINTR } },
     [EVENTFD] = { "eventfd", { EMFILE, ENFILE, ENODEV, ENOMEM } },
@@ -60,6 +67,8 @@ const call sweep_calls[] = {
     [WRITEV] = { "writev", { EAGAIN, ECONNRESET, EINTR, EIO, ENOBUFS, ENOMEM, EPIPE } },
     [SPLICE] = { "splice", { EAGAIN, EINTR, EINVAL, ENOMEM, EPIPE, ECONNRESET } },
     [SENDFILE] = { "sendfile", { EAGAIN, EINTR, EINVAL, EIO, ENOMEM, EPIPE, ECONNRESET } },
+    [PREAD] = { "pread", { EINTR, EIO, EISDIR, ESPIPE } },
+    [READ_CACHED] = { "preadv2", { EAGAIN, EINTR, EIO, EOPNOTSUPP, ENOSYS } },
     [PIPE] = { "pipe", { EMFILE, ENFILE } },
     [POLL] = { "poll", { EINTR, ENOMEM } },
     [NONBLOCK] = { "fcntl", { EBADF, EPERM, EINVAL } },
@@ -72,6 +81,30 @@ const call sweep_calls[] = {
     [URING_MAP] = { "uring map", { ENOMEM } },
     [POLLABLE] = { "pollable", { EBADF, EPERM, EMFILE, ENOMEM } },
     [WAIT_READABLE] = { "ppoll", { EINTR, ENOMEM } },
+    /* What libuv, the C library and the system do for services. */
+    SERVICE(OPEN) = { "file open", { EACCES, EMFILE, ENFILE, ENOMEM, ENOSPC, EROFS, EISDIR } },
+    SERVICE(READ) = { "file read", { EINTR, EIO, EISDIR, ENOMEM } },
+    SERVICE(WRITE) = { "file write", { EIO, ENOSPC, EDQUOT, EFBIG } },
+    SERVICE(SYNC) = { "file sync", { EIO, ENOSPC, EDQUOT } },
+    SERVICE(STAT) = { "file stat", { EACCES, ENOENT, ENOMEM, EIO } },
+    SERVICE(SEND) = { "file send", { EIO, ENOSPC, ENOMEM } },
+    SERVICE(CHANGE) = { "file change", { EACCES, EBUSY, EEXIST, ENOENT, ENOSPC, EROFS, EDQUOT } },
+    SERVICE(LOOK) = { "file look", { EACCES, ENOENT, ELOOP } },
+    SERVICE(SCAN) = { "directory", { EACCES, EMFILE, ENFILE, ENOMEM, EIO } },
+    SERVICE(COPY) = { "file copy", { EACCES, EIO, ENOSPC } },
+    SERVICE(FORTH) = { "getaddrinfo", { EAGAIN, ENOENT, ENOMEM, EMFILE, EIO } },
+    SERVICE(BACK) = { "getnameinfo", { EAGAIN, ENOENT, ENOMEM, EIO } },
+    SERVICE(PIPE) = { "pipe to child", { EMFILE, ENFILE } },
+    SERVICE(DUP) = { "dup for child", { EMFILE, EBADF } },
+    SERVICE(SPAWN) = { "posix_spawn", { EAGAIN, ENOMEM, ENOENT, EACCES, E2BIG } },
+    SERVICE(PIDFD) = { "pidfd_open", { EMFILE, ENFILE, ENOMEM, ENODEV } },
+    SERVICE(REAP) = { "waitid", { ECHILD } },
+    SERVICE(KILL) = { "kill", { EPERM, ESRCH } },
+    SERVICE(LOOP) = { "uv_loop", { EMFILE, ENFILE, ENOMEM } },
+    SERVICE(HANDLE) = { "uv_poll_init", { ENOMEM, ENOSPC, EPERM, EBADF } },
+    SERVICE(CHANGES) = { "uv_fs_event", { EMFILE, ENOSPC, ENOMEM, EACCES, ENOENT } },
+    SERVICE(SIGNAL) = { "sigaction", { EINVAL } },
+    SERVICE(TTY) = { "tcsetattr", { EINTR, EIO, ENOTTY } },
 };
 const int sweep_ncalls = CALLS;
 
@@ -79,7 +112,7 @@ const int sweep_ncalls = CALLS;
 
 static atomic_int     counts[CALLS];
 static atomic_int     left; /* until it fails */
-static int            armed, code; /* written while nothing runs */
+static atomic_int     armed, code; /* written while no scenario runs; the loop's thread is there */
 static atomic_bool    failed;
 static _Atomic int64_t live;
 static _Thread_local bool lied;
@@ -89,11 +122,12 @@ TDL_NO_TSAN static void lie(bool yes) { lied = yes; }
 
 /* The error to return now, negated, or 0. */
 static int strike(int which) {
+    int error = atomic_load(&code);
     atomic_fetch_add(&counts[which], 1);
-    if (!code || which != armed || atomic_fetch_sub(&left, 1) != 1) return 0;
+    if (!error || which != atomic_load(&armed) || atomic_fetch_sub(&left, 1) != 1) return 0;
     atomic_store(&failed, true);
-    lie(code == EAGAIN);
-    return -code;
+    lie(error == EAGAIN);
+    return -error;
 }
 
 TDL_NO_TSAN static int64_t owed(void) {
@@ -161,6 +195,8 @@ static int f_epoll_create(void) {
 static int f_epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev) {
     if (op == EPOLL_CTL_ADD) {
         FAILS(EPOLL_ADD);
+    } else if (op == EPOLL_CTL_MOD) {
+        FAILS(EPOLL_MOD);
     } else if (op == EPOLL_CTL_DEL) {
         FAILS(EPOLL_DEL);
     }
@@ -267,6 +303,14 @@ static int64_t f_sendfile(int to, int file, int64_t *offset, size_t n) {
     FAILS(SENDFILE);
     return tdl_sys_real.sendfile(to, file, offset, n);
 }
+static int64_t f_pread(int fd, void *buf, size_t n, int64_t offset) {
+    FAILS(PREAD);
+    return tdl_sys_real.pread(fd, buf, n, offset);
+}
+static int64_t f_read_cached(int fd, void *buf, size_t n, int64_t offset) {
+    FAILS(READ_CACHED);
+    return tdl_sys_real.read_cached(fd, buf, n, offset);
+}
 static int f_pipe(int fds[2]) {
     FAILS(PIPE);
     return tdl_sys_real.pipe(fds);
@@ -318,7 +362,16 @@ static int f_unlink(const char *path) {
     return r;
 }
 
-static struct tdl_sys table(void) {
+/* A child that somebody else has waited for is gone. */
+static int f_service(int which, size_t *n) {
+    siginfo_t info;
+    (void)n;
+    int r = strike(SERVICE_FIRST + which);
+    if (r < 0 && which == SERVICE_REAP) waitid(P_ALL, 0, &info, WEXITED);
+    return r;
+}
+
+void sweep_begin(void) {
     struct tdl_sys t = tdl_sys_real;
     t.alloc = f_alloc, t.resize = f_resize, t.release = f_release, t.map = f_map, t.unmap = f_unmap;
     t.guard = f_guard, t.discard = f_discard, t.thread = f_thread, t.futex_wait = f_futex_wait;
@@ -332,22 +385,28 @@ static struct tdl_sys table(void) {
     t.writev = f_writev, t.splice = f_splice, t.sendfile = f_sendfile, t.pipe = f_pipe;
     t.uring_setup = f_uring_setup, t.uring_enter = f_uring_enter, t.uring_register = f_uring_register;
     t.uring_map = f_uring_map, t.pollable = f_pollable, t.wait_readable = f_wait_readable;
+    t.pread = f_pread, t.read_cached = f_read_cached, t.service = f_service;
     t.unlink = f_unlink, t.owed = owed;
-    return t;
+    tdl_sys = t;
 }
 
 void sweep_arm(int which, int error, int at) {
     for (int i = 0; i < CALLS; i++) atomic_store(&counts[i], 0);
-    armed = which;
-    code = error;
-    atomic_store(&left, at);
     atomic_store(&failed, false);
-    tdl_sys = table();
+    atomic_store(&armed, which);
+    atomic_store(&left, at);
+    atomic_store(&code, error);
 }
 
 bool sweep_disarm(void) {
-    tdl_sys = tdl_sys_real;
+    atomic_store(&code, 0);
     return atomic_load(&failed);
+}
+
+int sweep_call_named(const char *name) {
+    for (int i = 0; i < CALLS; i++)
+        if (strcmp(sweep_calls[i].name, name) == 0) return i;
+    return -1;
 }
 
 int sweep_counted(int which) { return atomic_load(&counts[which]); }

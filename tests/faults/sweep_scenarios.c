@@ -14,12 +14,10 @@
 #include <treadle.h>
 #include <unistd.h>
 
-#define WAIT (3 * TDL_SECOND)
-
 told sweep_told;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static int64_t saw(int64_t rc) {
+int64_t saw(int64_t rc) {
     if (rc >= 0 || rc == TDL_ECLOSED) return rc;
     pthread_mutex_lock(&lock);
     if (sweep_told.n < 64) sweep_told.codes[sweep_told.n++] = (int)rc;
@@ -27,15 +25,14 @@ static int64_t saw(int64_t rc) {
     return rc;
 }
 
-/* For what returns NULL when memory is out. */
-static void *got(void *p) {
+void *got(void *p) {
     if (!p) saw(TDL_ENOMEM);
     return p;
 }
 
-static void is_done(void) { sweep_told.done = true; }
+void is_done(void) { sweep_told.done = true; }
 
-static int64_t soon(void) { return tdl_now() + WAIT; }
+int64_t soon(void) { return tdl_now() + WAIT; }
 
 /* Nobody may be left; an error is noted, and it is waited again. */
 static bool all_gone(tdl_waitgroup *wg) {
@@ -46,31 +43,33 @@ static bool all_gone(tdl_waitgroup *wg) {
 
 /* -- Streams --------------------------------------------------------------------------- */
 
-typedef struct server {
-    tdl_listener  *l;
-    tdl_waitgroup *gone;
-    char           address[128];
-} server;
-
 /* Serves one connection; an accept that fails is tried again, as a server does. */
 static void serve(void *arg) {
     server   *s = arg;
     tdl_conn *c = NULL;
-    char      buf[256];
     int64_t   n = -1;
     for (int i = 0; i < 3 && n < 0 && n != TDL_ECLOSED; i++) n = saw(tdl_listener_accept(s->l, &c));
     if (c) {
         tdl_conn_set_deadline(c, soon());
-        while ((n = saw(tdl_conn_read(c, buf, sizeof buf))) > 0)
-            if (saw(tdl_conn_write(c, buf, (size_t)n)) < 0) break;
+        s->fn(s, c);
         tdl_conn_free(c);
     }
     tdl_waitgroup_done(s->gone);
 }
 
-static bool server_open(server *s, const char *network, const char *address) {
+static void echoes(server *s, tdl_conn *c) {
+    char    buf[256];
+    int64_t n;
+    (void)s;
+    while ((n = saw(tdl_conn_read(c, buf, sizeof buf))) > 0)
+        if (saw(tdl_conn_write(c, buf, (size_t)n)) < 0) break;
+}
+
+bool server_open(server *s, const char *network, const char *address, void (*fn)(server *s, tdl_conn *c), void *arg) {
     tdl_g *g;
     memset(s, 0, sizeof *s);
+    s->fn = fn;
+    s->arg = arg;
     if (!(s->gone = got(tdl_waitgroup_new())) || saw(tdl_listen(network, address, &s->l)) < 0) return false;
     tdl_listener_set_deadline(s->l, soon());
     if (saw(tdl_listener_address(s->l, s->address, sizeof s->address)) < 0) return false;
@@ -80,7 +79,7 @@ static bool server_open(server *s, const char *network, const char *address) {
     return false;
 }
 
-static void server_close(server *s) {
+void server_close(server *s) {
     if (s->l) tdl_listener_close(s->l);
     if (s->gone) all_gone(s->gone);
     tdl_listener_free(s->l);
@@ -90,7 +89,7 @@ static void server_close(server *s) {
 static bool talk(tdl_conn *c) {
     char line[64];
     tdl_conn_set_deadline(c, soon());
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 20; i++) {
         int n = snprintf(line, sizeof line, "message number %d\n", i);
         tdl_iovec parts[2] = { { line, 7 }, { line + 7, (size_t)n - 7 } };
         if (saw(i % 2 ? tdl_conn_writev(c, parts, 2) : tdl_conn_write(c, line, (size_t)n)) < 0) return false;
@@ -107,7 +106,7 @@ static int echo(void *arg) {
     server    s;
     tdl_conn *c = NULL;
     (void)arg;
-    if (server_open(&s, "tcp", "127.0.0.1:0") && saw(tdl_dial("tcp", s.address, WAIT, &c)) == 0 && talk(c)) is_done();
+    if (server_open(&s, "tcp", "127.0.0.1:0", echoes, NULL) && saw(tdl_dial("tcp", s.address, WAIT, &c)) == 0 && talk(c)) is_done();
     tdl_conn_free(c);
     server_close(&s);
     return 0;
@@ -155,7 +154,7 @@ static int dial(void *arg) {
     tdl_dial_options o = { .size = sizeof o, .timeout = WAIT, .local = "127.0.0.1:0" };
     int              nobody = refusing(&to[0]);
     (void)arg;
-    if (!server_open(&s, "tcp", "127.0.0.1:0") || saw(tdl_listener_addr(s.l, &to[1])) < 0) goto out;
+    if (!server_open(&s, "tcp", "127.0.0.1:0", echoes, NULL) || saw(tdl_listener_addr(s.l, &to[1])) < 0) goto out;
     if (saw(tdl_dial_list("tcp", to, 2, &o, &c)) < 0) goto out;
     if (saw(tdl_conn_peername(c, name, sizeof name)) > 0 && saw(tdl_conn_sockname(c, name, sizeof name)) > 0 &&
         tcp_info(c, &info) == 0 && saw(tdl_conn_set_option(c, TDL_KEEPALIVE, 30 * TDL_SECOND)) == 0 &&
@@ -170,47 +169,57 @@ out:
 
 /* -- Unix ---------------------------------------------------------------------------------- */
 
-static void pass(void *arg) {
-    server   *s = arg;
-    tdl_conn *c = NULL;
-    int       fds[2] = { 1, 2 };
-    int64_t   n = -1;
-    char     *block = calloc(1, 400000);
-    for (int i = 0; i < 3 && n < 0 && n != TDL_ECLOSED; i++) n = saw(tdl_listener_accept(s->l, &c));
-    if (c) {
-        tdl_conn_set_deadline(c, soon());
-        if (saw(tdl_conn_send_fds(c, "fds", 3, fds, 2)) > 0) saw(tdl_conn_write(c, block, 400000));
-        tdl_conn_free(c);
+enum { PASSED = 6, BLOCK = 400000 };
+
+/* The reading end of a pipe in which a letter lies. */
+static int letter(char c) {
+    int p[2];
+    if (pipe2(p, O_CLOEXEC) != 0 || write(p[1], &c, 1) != 1) abort();
+    close(p[1]);
+    return p[0];
+}
+
+static void passes(server *s, tdl_conn *c) {
+    static char block[BLOCK];
+    bool        ok = true;
+    (void)s;
+    for (int i = 0; i < PASSED && ok; i++) {
+        int fds[2] = { letter((char)('a' + i)), letter((char)('A' + i)) };
+        ok = saw(tdl_conn_send_fds(c, "fds", 3, fds, 2)) > 0;
+        close(fds[0]);
+        close(fds[1]);
     }
-    free(block);
-    tdl_waitgroup_done(s->gone);
+    if (ok) saw(tdl_conn_write(c, block, BLOCK));
+}
+
+/* All that is left of it, and whether that was the letter. */
+static bool holds(int fd, char c) {
+    char is = 0;
+    bool ok = read(fd, &is, 1) == 1 && is == c;
+    close(fd);
+    return ok;
 }
 
 static int unix_fds(void *arg) {
     server    s = { 0 };
     tdl_conn *c = NULL;
-    tdl_g    *g;
     char      path[64], buf[4096];
-    int       in[4], n = 4;
     int64_t   got_bytes = 0, r;
     (void)arg;
     snprintf(path, sizeof path, "/tmp/treadle-sweep-%d", (int)getpid());
-    if (!(s.gone = got(tdl_waitgroup_new())) || saw(tdl_listen("unix", path, &s.l)) < 0) goto out;
-    tdl_listener_set_deadline(s.l, soon());
-    tdl_waitgroup_add(s.gone, 1);
-    if (saw(tdl_spawn(&g, pass, &s, NULL)) < 0) {
-        tdl_waitgroup_done(s.gone);
-        goto out;
-    }
+    if (!server_open(&s, "unix", path, passes, NULL)) goto out;
     if (saw(tdl_dial("unix", path, WAIT, &c)) < 0) goto out;
     tdl_conn_set_deadline(c, soon());
     if (peercred(c) < 0) goto out;
-    if ((r = saw(tdl_conn_recv_fds(c, buf, 3, in, &n))) < 0) goto out;
-    if (r == 0) goto out; /* the server has said why */
-    if (n != 2) saw(TDL_EINVAL);
-    while (n > 0) close(in[--n]);
+    for (int i = 0; i < PASSED; i++) {
+        int in[4], n = 4;
+        if ((r = saw(tdl_conn_recv_fds(c, buf, 3, in, &n))) <= 0) goto out; /* 0: the server has said why */
+        bool right = n == 2;
+        for (int k = 0; k < n; k++) right &= holds(in[k], (char)((k ? 'A' : 'a') + i));
+        if (!right) saw(TDL_EINVAL);
+    }
     while ((r = saw(tdl_conn_read(c, buf, sizeof buf))) > 0) got_bytes += r;
-    if (r == 0 && got_bytes == 400000) is_done();
+    if (r == 0 && got_bytes == BLOCK) is_done();
 out:
     tdl_conn_free(c);
     server_close(&s);
@@ -220,10 +229,31 @@ out:
 
 /* -- Datagrams ------------------------------------------------------------------------------- */
 
+/* Eight at once, each of which comes once, whole and in order. */
+static bool batch(tdl_dgram *a, tdl_dgram *b, const tdl_addr *to, int round) {
+    tdl_packet packets[8];
+    char       out[8], in[8][4];
+    int        sent = 0, received = 0, n;
+    for (int i = 0; i < 8; i++) {
+        out[i] = (char)(round * 8 + i);
+        packets[i] = (tdl_packet){ .data = &out[i], .size = 1, .addr = (tdl_addr *)(uintptr_t)to };
+    }
+    while (sent < 8) {
+        if ((n = (int)saw(tdl_dgram_send_batch(a, packets + sent, 8 - sent))) < 0) return false;
+        sent += n;
+    }
+    while (received < 8) {
+        for (int i = 0; i < 8; i++) packets[i] = (tdl_packet){ .data = in[i], .size = 4 };
+        if ((n = (int)saw(tdl_dgram_recv_batch(b, packets, 8))) < 0) return false;
+        for (int i = 0; i < n; i++, received++)
+            if (received == 8 || packets[i].n != 1 || in[i][0] != out[received]) saw(TDL_EINVAL);
+    }
+    return true;
+}
+
 static bool datagrams_on(const char *network, const char *address) {
     tdl_dgram *a = NULL, *b = NULL;
     tdl_addr   to;
-    tdl_packet packets[8];
     char       buf[64];
     bool       ok = false;
     if (saw(tdl_dgram_listen(network, address, &a)) < 0 || saw(tdl_dgram_listen(network, address, &b)) < 0) goto out;
@@ -234,17 +264,8 @@ static bool datagrams_on(const char *network, const char *address) {
         if (saw(tdl_dgram_sendto(a, "datagram", 8, &to)) < 0) goto out;
         if (saw(tdl_dgram_recv(b, buf, sizeof buf)) < 0) goto out;
     }
-    for (int i = 0; i < 8; i++) packets[i] = (tdl_packet){ .data = buf + i, .size = 4, .addr = &to };
-    int sent = 0, received = 0, n;
-    while (sent < 8) {
-        if ((n = (int)saw(tdl_dgram_send_batch(a, packets + sent, 8 - sent))) < 0) goto out;
-        sent += n;
-    }
-    for (int i = 0; i < 8; i++) packets[i] = (tdl_packet){ .data = buf + 4 * i, .size = 4 };
-    while (received < 8) {
-        if ((n = (int)saw(tdl_dgram_recv_batch(b, packets, 8))) < 0) goto out;
-        received += n;
-    }
+    for (int round = 0; round < 12; round++)
+        if (!batch(a, b, &to, round)) goto out;
     ok = true;
 out:
     tdl_dgram_free(a);
@@ -453,11 +474,36 @@ IN_RUN(datagrams)
 IN_RUN(timers)
 IN_RUN(spawning)
 IN_RUN(pipes)
+IN_RUN(scenario_copying)
+IN_RUN(scenario_sending)
+IN_RUN(scenario_parked)
+IN_RUN(scenario_asked)
+IN_RUN(scenario_files)
+IN_RUN(scenario_names)
+IN_RUN(scenario_processes)
+IN_RUN(scenario_signals)
+IN_RUN(scenario_changes)
+IN_RUN(scenario_terminal)
 
 /* When all addresses of a list fail, the error is the first one's, and that refuses. */
 const scenario sweep_scenarios[] = {
-    { "echo", run_echo, 0 },           { "dial", run_dial, -ECONNREFUSED }, { "unix", run_unix_fds, 0 },
-    { "datagrams", run_datagrams, 0 }, { "timers", run_timers, 0 },         { "spawning", run_spawning, 0 },
-    { "pipes", run_pipes, 0 },         { "host", host, 0 },
+    { "echo", run_echo, 0 },
+    { "dial", run_dial, -ECONNREFUSED },
+    { "unix", run_unix_fds, 0 },
+    { "datagrams", run_datagrams, 0 },
+    { "timers", run_timers, 0 },
+    { "spawning", run_spawning, 0 },
+    { "pipes", run_pipes, 0 },
+    { "host", host, 0 },
+    { "copying", run_scenario_copying, 0 },
+    { "sending", run_scenario_sending, 0 },
+    { "parked", run_scenario_parked, 0 },
+    { "asked", run_scenario_asked, 0 },
+    { "files", run_scenario_files, 0 },
+    { "names", run_scenario_names, 0 },
+    { "processes", run_scenario_processes, 0 },
+    { "signals", run_scenario_signals, 0 },
+    { "changes", run_scenario_changes, 0 },
+    { "terminal", run_scenario_terminal, 0 },
 };
 const int sweep_nscenarios = sizeof sweep_scenarios / sizeof *sweep_scenarios;
