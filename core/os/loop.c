@@ -88,8 +88,9 @@ void tdl_loop_ring(void) { uv_async_send(&us.rung); }
 /* -- The thread ------------------------------------------------------------------------------- */
 
 static void *thread_main(void *arg) {
+    tdl_m_become(arg);
     uv_run(&us.loop, UV_RUN_DEFAULT);
-    return arg;
+    return NULL;
 }
 
 static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
@@ -126,7 +127,12 @@ static int start(void) {
     uv_prepare_start(&us.before, before_sleep);
     uv_check_init(&us.loop, &us.after);
     uv_check_start(&us.after, after_sleep);
-    if ((r = tdl_sys.thread(thread_main, NULL, &thread)) < 0) goto failed;
+    tdl_m *m = tdl_m_for_thread();
+    r = m ? tdl_sys.thread(thread_main, m, &thread) : TDL_ENOMEM;
+    if (r < 0) {
+        tdl_sys.release(m);
+        goto failed;
+    }
     pthread_detach(thread);
     at_store_rel(&started, 1);
     return 0;

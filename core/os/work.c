@@ -140,11 +140,13 @@ static void *thread_main(void *arg);
 
 static int start_thread(void) {
     pthread_t thread;
-    int r = tdl_sys.thread(thread_main, NULL, &thread);
+    tdl_m *m = tdl_m_for_thread();
+    int r = m ? tdl_sys.thread(thread_main, m, &thread) : TDL_ENOMEM;
     if (r == 0) {
         pthread_detach(thread);
         return 0;
     }
+    tdl_sys.release(m);
     tdl_lock_take(&tdl_work_lock);
     pool.threads--;
     tdl_unlock(&tdl_work_lock);
@@ -180,7 +182,7 @@ static int call_one(int kind) {
 }
 
 static void *thread_main(void *arg) {
-    (void)arg;
+    tdl_m_become(arg);
     tdl_lock_take(&tdl_work_lock);
     while (pool.threads <= limit()) {
         tdl_work *w = pop();

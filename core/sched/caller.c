@@ -32,14 +32,23 @@ static void init(void) {
     pthread_atfork(NULL, NULL, in_child);
 }
 
-TDL_NOINLINE tdl_m *tdl_m_first_call(void) {
+tdl_m *tdl_m_for_thread(void) {
     pthread_once(&once, init);
     tdl_m *m = tdl_alloc_zeroed(sizeof *m);
-    if (!m) tdl_fatal("no memory for the state of a thread (%zu bytes)", sizeof *m);
-    m->op.kind = OP_OF_THREAD;
-    if (tdl_forked()) m->deny = TDL_EFORKED;
+    if (m) m->op.kind = OP_OF_THREAD;
+    return m;
+}
+
+void tdl_m_become(tdl_m *m) {
     pthread_setspecific(key, m);
     tdl_self = m;
+}
+
+TDL_NOINLINE tdl_m *tdl_m_first_call(void) {
+    tdl_m *m = tdl_m_for_thread();
+    if (!m) tdl_fatal("no memory for the state of a thread (%zu bytes)", sizeof *m);
+    if (tdl_forked()) m->deny = TDL_EFORKED;
+    tdl_m_become(m);
     return m;
 }
 

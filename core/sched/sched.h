@@ -259,6 +259,10 @@ tdl_m *tdl_m_self(void);
 #endif
 /* Makes m, a worker's, the calling thread's; NULL: the thread is about to end. */
 void tdl_m_adopt(tdl_m *m);
+/* For a thread of ours that is about to be started, which must not find that there is no memory: its M, or NULL.
+ * It becomes that first of all, and it is given back with its end; tdl_sys.release where it was not started. */
+tdl_m *tdl_m_for_thread(void);
+void tdl_m_become(tdl_m *m);
 void tdl_thread_yield(void);
 /* A number below n, evenly enough for scheduling. */
 uint32_t tdl_random(uint32_t n);

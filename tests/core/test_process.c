@@ -262,6 +262,14 @@ static void poke(int signum) {
 #endif
 }
 
+static void *raises(void *signum) {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+    raise((int)(intptr_t)signum);
+    return NULL;
+}
+
 static void own(int signum) {
     struct sigaction a = { .sa_handler = own_handler };
     sigaction(signum, &a, NULL);
@@ -306,7 +314,9 @@ TEST_G(full, "a full channel misses signals, and nobody waits for it; ignored on
     }
     CHECK_INT(recv_int(ch), SIGUSR2);
     CHECK_RC(tdl_signal_ignore(SIGUSR2), 0);
-    poke(SIGUSR2);
+    pthread_t fresh; /* one that is still in the handler blocks signals, and for it an ignored one waits, and comes after the reset */
+    REQUIRE(pthread_create(&fresh, NULL, raises, (void *)(intptr_t)SIGUSR2) == 0);
+    pthread_join(fresh, NULL);
     CHECK_RC(tdl_signal_reset(SIGUSR2), 0);
     struct sigaction now;
     sigaction(SIGUSR2, NULL, &now);
