@@ -51,7 +51,7 @@ struct mod_state {
     PyObject *current_task, *swap_current_task;
     PyObject *register_task, *unregister_task;
     PyObject *iscoroutine;
-    PyObject *recancel; /* op.c: delivers a deferred cancellation */
+    PyObject *recancel; /* opobject.c: delivers a deferred cancellation */
     PyObject *packb, *unpackb; /* msgpack, once it was needed */
     PyObject *empty_kw_context; /* ("context",) */
     PyObject *kw_loop;          /* ("loop",) */
@@ -123,7 +123,7 @@ struct pyhost {
     bool guest, dispatching, kicked;
     uint64_t beat;       /* watchdog.c: odd while it runs code; kept only while watched */
     struct watch *watch; /* or NULL */
-    PyObject *deferred; /* tasks with a cancellation to come, see op.c, or NULL */
+    PyObject *deferred; /* tasks with a cancellation to come, see opobject.c, or NULL */
     PyObject *reader; /* guest: what add_reader has (borrowed: it owns us) */
     PyObject *kicker; /* guest: what call_soon and call_at get */
     PyObject *timer;  /* guest: the loop's TimerHandle, or NULL */
@@ -242,6 +242,18 @@ bool op_check(PyObject *object); /* is it an op? Holds without the state, too */
 opobj *op_new(mod_state *st, int kind, PyObject *target, PyObject *arg, int64_t num);
 PyObject *op_value(mod_state *st, PyObject *value); /* steals value; NULL passes through */
 PySendResult op_send(opobj *op, PyObject **result);
+/* Its state, and the host that it had by then is the one it has. */
+static inline int
+op_state(opobj *op)
+{
+    return __atomic_load_n(&op->state, __ATOMIC_ACQUIRE); /* with the release of op_set_state, op.c */
+}
+
+#define OP_OWN(op) (op_state(op) != OP_NEW && (op)->host != NULL ? &(op)->host->own : NULL)
+/* Nobody will take its result. */
+void op_abandon(opobj *op);
+/* Before an op waits in a Task: -1 with CancelledError if one was deferred. */
+int op_take_deferred(mod_state *st, pyhost *h);
 /* The event of an op came (or its result, without the core's help). */
 void op_complete(opobj *op, uint32_t task, int32_t code);
 int op_schedule_callbacks(opobj *op);
