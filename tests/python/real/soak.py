@@ -77,7 +77,11 @@ class Soak:
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_A_TIME):
                 group.create_task(self.one(end))
-        await asyncio.sleep(0.5)  # what was cancelled closes
+        # What was cancelled closes. websockets' connections do when their pings are not answered, which
+        # takes 40 s: one that was cancelled while it closed may have paused its reading for good.
+        quiet = time.monotonic() + 120
+        while len(asyncio.all_tasks()) > 1 and time.monotonic() < quiet:
+            await asyncio.sleep(0.1)
 
 
 def grown(name: str, before: dict[str, int], after: dict[str, int]) -> list[str]:
