@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import aiohttp
 import asyncpg
@@ -20,8 +21,17 @@ def lines(tag: str, n: int) -> bytes:
     return b"".join(f"{tag} {i}\n".encode() * 50 for i in range(n))
 
 
+@contextlib.asynccontextmanager
+async def whole_close(client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    """httpx forgets the connections that are still open when closing its client is cancelled."""
+    try:
+        yield client
+    finally:
+        await asyncio.shield(asyncio.ensure_future(client.aclose()))
+
+
 async def http_httpx(url: str, tag: str, n: int = 10) -> None:
-    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+    async with whole_close(httpx.AsyncClient(base_url=url, timeout=20)) as client:
         async def one(i: int) -> None:
             body = f"{tag}-{i}".encode() * (1 + 100 * (i % 7))
             answer = await client.post(f"/echo/{tag}.{i}", content=body)
