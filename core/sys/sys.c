@@ -42,7 +42,19 @@ static int64_t real_now(void) {
 }
 
 /* Signals are the program's: a thread of ours takes none, but for its own faults. */
+/* What is deep runs there, see tdl_system_stack; musl's threads have 128 KiB, those of macOS 512. */
+enum { LEAST_STACK = 8 << 20, SMALL_STACK = 1 << 20 };
+
+static int with_stack(pthread_attr_t *a) {
+    size_t size;
+    int e = pthread_attr_getstacksize(a, &size);
+    return e == 0 && size < SMALL_STACK ? pthread_attr_setstacksize(a, LEAST_STACK) : e;
+}
+
 static int real_thread(void *(*fn)(void *), void *arg, void *thread) {
+    pthread_attr_t a;
+    int e = pthread_attr_init(&a);
+    if (e) return -e;
     sigset_t all, old;
     sigfillset(&all);
     sigdelset(&all, SIGSEGV);
@@ -51,8 +63,9 @@ static int real_thread(void *(*fn)(void *), void *arg, void *thread) {
     sigdelset(&all, SIGILL);
     sigdelset(&all, SIGTRAP);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int e = pthread_create((pthread_t *)thread, NULL, fn, arg);
+    if ((e = with_stack(&a)) == 0) e = pthread_create((pthread_t *)thread, &a, fn, arg);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&a);
     return -e;
 }
 
