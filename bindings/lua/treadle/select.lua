@@ -9,6 +9,9 @@
 -- Invariants: the arrays are read by the core before a start returns, so one set
 -- serves all.  What was loaded for a send case is released and settled exactly
 -- once, on every path, before an error can be raised.
+--
+-- The first two operations are looked at outside of any loop: LuaJIT compiles no loop around one that goes
+-- round twice or so, and then makes a trace for each round of the outer one, hundreds in the end.
 
 local ffi = require "ffi"
 local library = require "treadle.library"
@@ -45,6 +48,29 @@ local function no_list(ops)
   misuse(("select expects a table of operations, select { a, b }, got %s"):format(got == "a nothing" and "nothing" or got))
 end
 
+--- Calls f(ops, i, a, b) for the first n operations.
+local function each(ops, n, f, a, b)
+  if n > 0 then f(ops, 1, a, b) end
+  if n > 1 then f(ops, 2, a, b) end
+  for i = 3, n do f(ops, i, a, b) end
+end
+
+--- Looks at operation i: what survey returns, with that.
+local function look(ops, i, plain, due, least, waits)
+  local op = ops[i]
+  local kind = type(op) == "table" and op.kind
+  if kind == RECV then return plain, due, least, waits end
+  if kind == "after" then
+    if not due or op.seconds < least then due, least = i, op.seconds end
+    return plain, due, least, waits
+  end
+  if not kind then
+    misuse(("operation %d is %s: use recv_op, send_op, after_op, join_op and their like"):format(
+      i, op == nil and "nil" or "a " .. class.kind_of(op)))
+  end
+  return false, due, least, waits or kind == "wait"
+end
+
 --- Checks the operations, and makes room for them.
 ---@return boolean plain nothing but receives and times: nothing to settle afterwards
 ---@return integer|nil due the after_op that is due first
@@ -52,22 +78,11 @@ end
 ---@return boolean waits there are some that goroutines wait for
 local function survey(ops)
   if type(ops) ~= "table" or #ops == 0 and next(ops) ~= nil then no_list(ops) end
-  local plain, due, least, waits = true, nil, nil, false
-  for i = 1, #ops do
-    local op = ops[i]
-    local kind = type(op) == "table" and op.kind
-    if kind == "after" then
-      if not due or op.seconds < least then due, least = i, op.seconds end
-    elseif kind ~= RECV then
-      if not kind then
-        misuse(("operation %d is %s: use recv_op, send_op, after_op, join_op and their like"):format(
-          i, op == nil and "nil" or "a " .. class.kind_of(op)))
-      end
-      plain = false
-      if kind == "wait" then waits = true end
-    end
-  end
-  if #ops > room then grow(#ops) end
+  local n, plain, due, least, waits = #ops, true, nil, nil, false
+  if n > 0 then plain, due, least, waits = look(ops, 1, plain, due, least, waits) end
+  if n > 1 then plain, due, least, waits = look(ops, 2, plain, due, least, waits) end
+  for i = 3, n do plain, due, least, waits = look(ops, i, plain, due, least, waits) end
+  if n > room then grow(n) end
   return plain, due, least, waits
 end
 
@@ -84,26 +99,22 @@ local function ended_chan(goroutine)
   return goroutine.ended_chan
 end
 
---- Gives up the copies of the values of send cases once the core has read them.
-local function release(ops, n)
-  for i = 1, n do
-    local op = ops[i]
-    if op.kind == SEND then op.chan:sent(values[i - 1]) end
-  end
+--- Gives up the copy of the value of a send case once the core has read it.
+local function release(ops, i)
+  local op = ops[i]
+  if op.kind == SEND then op.chan:sent(values[i - 1]) end
 end
 
---- Settles the first n operations after the core is done with them.
+--- Settles operation i after the core is done with it.
 ---@param tickets table what load returned for send cases
 ---@param fired integer|nil the operation that was carried out
-local function settle(ops, n, tickets, fired)
-  for i = 1, n do
-    local op = ops[i]
-    if op.kind == SEND then
-      op.chan:settled(tickets[i], i == fired)
-    elseif op.kind == "join" then
-      op.task.selects = op.task.selects - 1
-      if i ~= fired then unclaimed(op.task) end
-    end
+local function settle(ops, i, tickets, fired)
+  local op = ops[i]
+  if op.kind == SEND then
+    op.chan:settled(tickets[i], i == fired)
+  elseif op.kind == "join" then
+    op.task.selects = op.task.selects - 1
+    if i ~= fired then unclaimed(op.task) end
   end
 end
 
@@ -118,30 +129,26 @@ local function load_other(ops, i, case, tickets)
   case.chan, case.op = op.chan.ptr, SEND
   local ok, ticket = pcall(op.chan.load, op.chan, values[i - 1], op.value)
   if not ok then
-    release(ops, i - 1)
-    settle(ops, i - 1, tickets)
+    each(ops, i - 1, release)
+    each(ops, i - 1, settle, tickets)
     error(ticket, 0)
   end
   tickets[i] = ticket
 end
 
---- Fills the arrays: case i - 1 is operation i, an after_op one that never fires.
----@return table|nil tickets
-local function load(ops, plain)
-  local tickets = not plain and {} or nil
-  for i = 1, #ops do
-    local op, case = ops[i], cases[i - 1]
-    local kind = op.kind
-    case.ok, case.val = 0, values + (i - 1)
-    if kind == RECV then
-      case.chan, case.op = op.chan.ptr, RECV
-    elseif kind == "after" then
-      case.chan, case.op = nil, RECV
-    else
-      load_other(ops, i, case, tickets)
-    end
+--- Fills case i - 1, of operation i; an after_op is a case that never fires.
+---@param tickets table|nil of what there is to settle
+local function load(ops, i, tickets)
+  local op, case = ops[i], cases[i - 1]
+  local kind = op.kind
+  case.ok, case.val = 0, values + (i - 1)
+  if kind == RECV then
+    case.chan, case.op = op.chan.ptr, RECV
+  elseif kind == "after" then
+    case.chan, case.op = nil, RECV
+  else
+    load_other(ops, i, case, tickets)
   end
-  return tickets
 end
 
 --- The results of select for the operation that fired.
@@ -220,12 +227,13 @@ end
 function M.select(ops)
   local plain, due, seconds, waits = survey(ops)
   if waits then return select_waiting(ops) end
-  local tickets = load(ops, plain)
+  local tickets = not plain and {} or nil
+  each(ops, #ops, load, tickets)
   local rc = C.tdl_select_start(state.host, state.id, cases, #ops, due and deadline(seconds) or FOREVER)
-  if not plain then release(ops, #ops) end
+  if not plain then each(ops, #ops, release) end
   rc = hold(rc)
   local fired = rc >= 0 and rc + 1 or nil
-  if not plain then settle(ops, #ops, tickets, fired) end
+  if not plain then each(ops, #ops, settle, tickets, fired) end
   if fired then
     local result = state.outcomes[state.cur]
     return outcome(ops, fired, result.val, result.extra == 1)
@@ -243,12 +251,13 @@ function M.try_select(ops)
   local plain, due, seconds, waits = survey(ops)
   if waits then misuse "try_select takes channels, goroutines and times only" end
   park.need_run()
-  local tickets = load(ops, plain)
+  local tickets = not plain and {} or nil
+  each(ops, #ops, load, tickets)
   local rc = C.tdl_select(cases, #ops, NOWAIT)
   local fired = rc >= 0 and rc + 1 or nil
   if not plain then
-    release(ops, #ops)
-    settle(ops, #ops, tickets, fired)
+    each(ops, #ops, release)
+    each(ops, #ops, settle, tickets, fired)
   end
   if fired then
     return outcome(ops, fired, values[rc], cases[rc].ok == 1)
