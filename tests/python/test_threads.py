@@ -626,11 +626,15 @@ def test_dropped_elsewhere():
 
 def test_streams_in_several_loops():
     async def main(i):
+        over = asyncio.Event()
+
         async def echo(reader, writer):
             while data := await reader.read(1000):
                 writer.write(data)
                 await writer.drain()
             writer.close()
+            await writer.wait_closed()
+            over.set()
 
         server = await asyncio.start_server(echo, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -639,6 +643,7 @@ def test_streams_in_several_loops():
             writer.write(data)
             assert await reader.readexactly(len(data)) == data
         writer.close()
+        await over.wait()
         server.close()
 
     at_once(*(lambda i=i: run_loop(main(i)) for i in range(3)))
@@ -649,11 +654,15 @@ def test_tls_in_several_loops(certs):
     client_side.load_verify_locations(f"{certs}/ca.pem")
 
     async def main(i):
+        over = asyncio.Event()
+
         async def echo(reader, writer):
             while data := await reader.read(1000):
                 writer.write(data)
                 await writer.drain()
             writer.close()
+            await writer.wait_closed()
+            over.set()
 
         server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_side)
         reader, writer = await asyncio.open_connection(
@@ -664,7 +673,7 @@ def test_tls_in_several_loops(certs):
             writer.write(data)
             assert await reader.readexactly(len(data)) == data
         writer.close()
+        await over.wait()
         server.close()
-        await asyncio.sleep(0.01)
 
     at_once(*(lambda i=i: run_loop(main(i)) for i in range(3)))
