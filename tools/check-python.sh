@@ -25,9 +25,11 @@ case " $which " in *" asan "*)
     quietly "building the extension" env TREADLE_LIBDIR="$PWD/build-asan-python" CC=gcc \
         CFLAGS="-fsanitize=address -O1 -g" LDFLAGS="-fsanitize=address" \
         "$python" -m pip install --disable-pip-version-check --no-build-isolation --no-deps --upgrade --target "$place" .
-    # Python leaks on purpose at its end; programs that the tests start are checked as well.
+    # Python leaks on purpose at its end; programs that the tests start are checked as well, and curl and
+    # PostgreSQL hang at their start with the sanitizer's library loaded before theirs.
     PYTHONPATH=$place PYTHONMALLOC=malloc LD_PRELOAD=$(gcc -print-file-name=libasan.so) \
         ASAN_OPTIONS=detect_leaks=0:handle_segv=0:abort_on_error=1 \
-        setarch "$(uname -m)" -R "$python" $pytest --deselect tests/python/test_leaks.py --ignore tests/python/test_types.py "$@" || status=1
+        setarch "$(uname -m)" -R "$python" $pytest --deselect tests/python/test_leaks.py --ignore tests/python/test_types.py \
+        --deselect tests/python/real/test_real.py::test_postgres --deselect tests/python/test_tls.py::test_real_clients "$@" || status=1
 esac
 exit $status
