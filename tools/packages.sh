@@ -49,3 +49,9 @@ need() {
     quietly "apt-get install" as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y --no-install-recommends "${missing[@]}"
 }
+
+# Where this Debian comes from, or what TDL_DEBIAN_MIRROR says.
+debian_mirror() {
+    [ -n "${TDL_DEBIAN_MIRROR:-}" ] && { echo "$TDL_DEBIAN_MIRROR"; return; }
+    apt-get indextargets --format '$(REPO_URI)' | sed -n '/security/d; s,/$,,; p; q'
+}

@@ -10,7 +10,7 @@ set -euo pipefail
 . tools/packages.sh
 
 sid=$PWD/.dev/sid
-mirror=${TDL_DEBIAN_MIRROR:-http://deb.debian.org/debian}
+mirror=$(debian_mirror)
 all="3.14 3.15 t"
 valid="-o Acquire::Check-Valid-Until=false" # a mirror may be some days behind
 as_root true

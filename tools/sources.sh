@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Sourced after say.sh. Sources of Debian packages, as their authors wrote them, for what
+# Sourced after say.sh and packages.sh. Sources of Debian packages, as their authors wrote them, for what
 # has to be built in a way that Debian does not: source_ready PACKAGE unpacks one into
 # .dev/sources/PACKAGE. apt's own state and lists are left as they are.
 
@@ -8,7 +8,7 @@ source_fetch() { # PACKAGE
     suite=$(. /etc/os-release && echo "$VERSION_CODENAME") || return
     rm -rf "$dir" "$to.part"
     mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/files" "$to.part"
-    echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${TDL_DEBIAN_MIRROR:-http://deb.debian.org/debian} $suite main" \
+    echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) $suite main" \
         >"$dir/sources.list"
     local options=(-o Dir::State="$dir/state" -o Dir::State::status=/dev/null -o Dir::Cache="$dir/cache"
         -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=-
