@@ -624,56 +624,36 @@ def test_dropped_elsewhere():
 # -- All of it, in several loops at once ------------------------------------------------------------------
 
 
-def test_streams_in_several_loops():
-    async def main(i):
-        over = asyncio.Event()
+async def echo_over_streams(i, rounds, server_tls=None, client_tls=None):
+    """A server of the loop's own and a client, which sends so many times what is only loop i's."""
+    over = asyncio.Event()
 
-        async def echo(reader, writer):
-            while data := await reader.read(1000):
-                writer.write(data)
-                await writer.drain()
-            writer.close()
-            await writer.wait_closed()
-            over.set()
-
-        server = await asyncio.start_server(echo, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        for k in range(200):
-            data = b"%d of %d" % (k, i) * 100
+    async def echo(reader, writer):
+        while data := await reader.read(1000):
             writer.write(data)
-            assert await reader.readexactly(len(data)) == data
+            await writer.drain()
         writer.close()
-        await over.wait()
-        server.close()
+        await writer.wait_closed()
+        over.set()
 
-    at_once(*(lambda i=i: run_loop(main(i)) for i in range(3)))
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_tls)
+    reader, writer = await asyncio.open_connection(
+        *server.sockets[0].getsockname(), ssl=client_tls, server_hostname=client_tls and "localhost"
+    )
+    for k in range(rounds):
+        data = b"%d of %d" % (k, i) * 100
+        writer.write(data)
+        assert await reader.readexactly(len(data)) == data
+    writer.close()
+    await over.wait()
+    server.close()
+
+
+def test_streams_in_several_loops():
+    at_once(*(lambda i=i: run_loop(echo_over_streams(i, 200)) for i in range(3)))
 
 
 def test_tls_in_several_loops(certs):
-    server_side, client_side = serving(certs), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client_side.load_verify_locations(f"{certs}/ca.pem")
-
-    async def main(i):
-        over = asyncio.Event()
-
-        async def echo(reader, writer):
-            while data := await reader.read(1000):
-                writer.write(data)
-                await writer.drain()
-            writer.close()
-            await writer.wait_closed()
-            over.set()
-
-        server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_side)
-        reader, writer = await asyncio.open_connection(
-            *server.sockets[0].getsockname(), ssl=client_side, server_hostname="localhost"
-        )
-        for k in range(100):
-            data = b"%d of %d" % (k, i) * 100
-            writer.write(data)
-            assert await reader.readexactly(len(data)) == data
-        writer.close()
-        await over.wait()
-        server.close()
-
-    at_once(*(lambda i=i: run_loop(main(i)) for i in range(3)))
+    tls = serving(certs), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls[1].load_verify_locations(f"{certs}/ca.pem")
+    at_once(*(lambda i=i: run_loop(echo_over_streams(i, 100, *tls)) for i in range(3)))
