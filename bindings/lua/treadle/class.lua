@@ -22,14 +22,18 @@ local PATH = debug.getinfo(1, "S").source
 
 local M = {}
 
---- What kind of thing this is: "chan", "number"; "nothing" for nil.
+--- What kind of thing this is: "chan", "number".
 ---@param got any
 ---@return string
 function M.kind_of(got)
-  if got == nil then return "nothing" end
   local class = type(got) == "table" and getmetatable(got)
   return class and labels[class] or type(got)
 end
+
+--- The same in a sentence: "a chan", "nothing" for nil.
+---@param got any
+---@return string
+function M.described(got) return got == nil and "nothing" or "a " .. M.kind_of(got) end
 
 --- Raises: a method of this class was called with something else.
 ---@param class table
@@ -38,7 +42,7 @@ end
 function M.wrong(class, name, got)
   local label = labels[class]
   errors.misuse(("use %s:%s, not %s.%s: the method got %s in place of the %s"):format(
-    label, name, label, name, got == nil and "nothing" or "a " .. M.kind_of(got), label))
+    label, name, label, name, M.described(got), label))
 end
 
 local function parameters(method)

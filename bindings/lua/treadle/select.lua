@@ -43,9 +43,9 @@ local function grow(n)
 end
 
 local function no_list(ops)
-  local got = type(ops) == "table" and ops.kind and "an operation itself" or "a " .. class.kind_of(ops)
+  local got = type(ops) == "table" and ops.kind and "an operation itself" or class.described(ops)
   if got == "a table" then got = "one whose first entry is nil" end
-  misuse(("select expects a table of operations, select { a, b }, got %s"):format(got == "a nothing" and "nothing" or got))
+  misuse("select expects a table of operations, select { a, b }, got " .. got)
 end
 
 --- Calls f(ops, i, a, b) for the first n operations.
@@ -66,7 +66,7 @@ local function look(ops, i, plain, due, least, waits)
   end
   if not kind then
     misuse(("operation %d is %s: use recv_op, send_op, after_op, join_op and their like"):format(
-      i, op == nil and "nil" or "a " .. class.kind_of(op)))
+      i, op == nil and "nil" or class.described(op)))
   end
   return false, due, least, waits or kind == "wait"
 end
