@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Installs the header, both libraries, a pkg-config file and a CMake package.
+# Installs the headers, both libraries, a pkg-config file and a CMake package.
 # Everything is found relative to where it lies, so that
 # `cmake --install build --prefix …` may choose the place afterwards.
 include(CMakePackageConfigHelpers)
@@ -25,8 +25,7 @@ write_basic_package_version_file(treadleConfigVersion.cmake COMPATIBILITY SameMi
 install(TARGETS treadle treadle_static EXPORT treadleTargets
   LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
-install(FILES core/include/treadle.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
-install(FILES core/include/treadle/io.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/treadle")
+install(DIRECTORY core/include/ DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
 install(EXPORT treadleTargets NAMESPACE treadle:: DESTINATION "${_package_dir}")
 install(FILES
     "${CMAKE_CURRENT_BINARY_DIR}/treadleConfig.cmake"

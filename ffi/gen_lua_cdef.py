@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Derives bindings/lua/treadle/cdef.lua from core/include/treadle.h.
+"""Derives bindings/lua/treadle/cdef.lua from core/include/treadle.h and its parts.
 
-The header is the only source of the ABI.  What LuaJIT's ffi.cdef can take
+The headers are the only source of the ABI.  What LuaJIT's ffi.cdef can take
 (types, structures, functions) goes into one string; what it cannot (macros) or
 should not take (enumerations: a second definition of an enum constant is an
 error there) becomes a table of numbers.  No C compiler is needed.
@@ -17,6 +17,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADER = ROOT / "core" / "include" / "treadle.h"
+FOR_C = {"io.h"}  # its interfaces are callbacks, from which a coroutine cannot wait
 OUTPUT = ROOT / "bindings" / "lua" / "treadle" / "cdef.lua"
 
 LIMITS = {"INT64_MAX": 2**63 - 1, "INT64_MIN": -(2**63), "UINT32_MAX": 2**32 - 1}
@@ -67,8 +68,17 @@ def evaluate(text, known):
         return None
 
 
+def parts():
+    """What treadle.h includes, each behind what it needs, as a compiler sees it."""
+    names = re.findall(r'^#include "treadle/(\w+\.h)"', HEADER.read_text(), flags=re.M)
+    present = {file.name for file in (HEADER.parent / "treadle").glob("*.h")}
+    if set(names) != present:
+        fail(f"includes not just what there is: {sorted(set(names) ^ present)}")
+    return [(HEADER.parent / "treadle" / name).read_text() for name in names if name not in FOR_C]
+
+
 def preprocess(source):
-    """Takes comments, conditionals and macros out; returns text and macros."""
+    """Takes comments, conditionals, inclusions and macros out; returns text and macros."""
     source = re.sub(r"/\*.*?\*/", " ", source, flags=re.S)
     source = re.sub(r"\\\n", " ", source)
     kept, macros = [], {}
@@ -81,7 +91,7 @@ def preprocess(source):
             continue
         word, rest = directive.groups()
         if word in ("if", "ifdef", "ifndef"):
-            guard = word == "ifndef" and rest.strip() == "TREADLE_H"
+            guard = word == "ifndef" and re.fullmatch(r"TREADLE_(\w+_)?H", rest.strip())
             skip += 0 if guard else 1
         elif word == "endif":
             skip -= 1 if skip else 0
@@ -127,7 +137,7 @@ def lua_number(value):
 
 
 def generate():
-    text, macros = preprocess(HEADER.read_text())
+    text, macros = preprocess("".join(parts()))
     values = constants(text, macros)
     cdef = declarations(text)
     structs = STRUCT.findall(cdef)

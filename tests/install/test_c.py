@@ -7,6 +7,8 @@ import re
 import pytest
 from conftest import ROOT, run
 
+INCLUDE = ROOT / "core/include"
+HEADERS = sorted(str(file.relative_to(INCLUDE)) for file in INCLUDE.rglob("*.h"))
 WORKERS = ROOT / "examples/c/workers.c"
 
 
@@ -27,14 +29,13 @@ def libdir(prefix):
 
 
 def declared_functions():
-    include = ROOT / "core/include"
-    header = (include / "treadle.h").read_text() + (include / "treadle/io.h").read_text()
-    return set(re.findall(r"^TDL_API [^;]*?\b(tdl_\w+)\(", header, re.M))
+    text = "".join((INCLUDE / header).read_text() for header in HEADERS)
+    return set(re.findall(r"^TDL_API [^;]*?\b(tdl_\w+)\(", text, re.M))
 
 
 def test_the_files(prefix, libdir):
-    assert (prefix / "include/treadle.h").is_file()
-    assert (prefix / "include/treadle/io.h").is_file()
+    include = prefix / "include"
+    assert sorted(str(file.relative_to(include)) for file in include.rglob("*") if file.is_file()) == HEADERS
     names = sorted(file.name for file in libdir.glob("libtreadle*"))
     assert names == ["libtreadle.a", "libtreadle.so", "libtreadle.so.0", "libtreadle.so.0.1.0"]
 
@@ -55,9 +56,11 @@ def test_exactly_the_declared_functions_are_exported(libdir):
     ["clang", "-std=c11", "-pedantic", "-Wall", "-Wextra", "-Werror", "-x", "c"],
     ["clang", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-x", "c++"],
 ], ids=["gcc", "clang", "c++"])
-def test_the_header_alone(prefix, command, tmp_path):
-    (tmp_path / "user.c").write_text("#include <treadle.h>\nint main(void) { return tdl_abi_version() < 0; }\n")
-    run(*command, "-fsyntax-only", f"-I{prefix}/include", tmp_path / "user.c")
+def test_each_header_alone(prefix, command, tmp_path):
+    users = [tmp_path / f"user{i}.c" for i in range(len(HEADERS))]
+    for user, header in zip(users, HEADERS):
+        user.write_text(f"#include <{header}>\nTDL_API int user(void);\nint user(void) {{ return TDL_ECLOSED; }}\n")
+    run(*command, "-fsyntax-only", f"-I{prefix}/include", *users)
 
 
 def test_pkg_config_shared(pkg_config, libdir, tmp_path):

@@ -10,7 +10,7 @@ from conftest import PIP, ROOT, run
 def test_what_is_in_them(sdist, wheel):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"LICENSE", "README.md", "pyproject.toml", "setup.py", "core/sources.txt", "core/include/treadle.h",
+    assert {"LICENSE", "README.md", "pyproject.toml", "setup.py", "core/sources.txt", "core/include/treadle.h", "core/include/treadle/host.h",
             "bindings/python/treadle/py.typed", "tests/python/run"} <= names
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Readers and writers: one interface for all that bytes come from and go to, what
- * puts them together, buffered ones, and lines. treadle.h includes this file.
+ * puts them together, buffered ones, and lines. For C alone.
  *
  * A reader or writer is two words, to be passed by value; it owns nothing. What it
  * stands for (a connection, a tdl_limited in the caller's frame …) must
@@ -15,7 +15,10 @@
 #ifndef TREADLE_IO_H
 #define TREADLE_IO_H
 
-#include "../treadle.h"
+#include "buf.h"
+#include "conn.h"
+#include "fd.h"
+#include "fs.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -59,7 +62,7 @@ TDL_API int64_t tdl_write(tdl_writer w, const void *buf, size_t n, size_t *writt
 /* Reads exactly n bytes, and returns n. 0: the end came before the first one; TDL_EEOF: it came
  * later; an error. *got (may be NULL): how many are in buf, in any case. */
 TDL_API int64_t tdl_read_full(tdl_reader r, void *buf, size_t n, size_t *got);
-/* Appends all up to the end to b (see Buffers): how many bytes. TDL_ETOOLONG: there
+/* Appends all up to the end to b (see buf.h): how many bytes. TDL_ETOOLONG: there
  * are more than limit, which are then in b; an error, and what came before it is in b. */
 TDL_API int64_t tdl_read_all(tdl_reader r, size_t limit, tdl_buf *b);
 /* Copies up to n bytes (n < 0: to the end). 0; or the error of either. *copied (may be NULL), in
