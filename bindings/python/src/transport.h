@@ -85,19 +85,30 @@ int tr_traverse(trobj *t, visitproc visit, void *arg);
 int tr_clear(trobj *t);
 void tr_dealloc(trobj *t);
 PyObject *tr_close(trobj *t, PyObject *ignored);
-#if PY_VERSION_HEX >= 0x030d0000
-#define TR_HEADER 8 /* what a datagram in the queue counts besides its data, as in asyncio */
-#else
-#define TR_HEADER 0
-#endif
+
+/* transport_call.c */
+/* When the loop calls the transport: its context, and in debug mode a look at the
+ * time; leave clears what tr_enter began. false: an exception was reported. */
+bool tr_enter(trobj *t, double *start);
+void tr_leave(trobj *t, double start);
+/* Calls a method of the Python class; errors go to the loop. */
+void tr_call(trobj *t, PyObject *name, PyObject *arg);
+void tr_lost_now(trobj *t, const char *method); /* connection_lost(None), within that method */
+void tr_warn_lost(trobj *t); /* something was written to a connection that is lost */
 /* The exception that is set ends the transport; message: asyncio's. */
 void tr_fatal(trobj *t, const char *message);
 /* What a callback of the protocol raised when the loop had called it, in asyncio's words.
  * l may be NULL. */
 void tr_callback_failed(trobj *t, ploop *l, const char *method);
-void tr_lost_now(trobj *t, const char *method); /* connection_lost(None), within that method */
-int tr_pause_protocol(trobj *t);  /* if the queue is over the mark */
-int tr_resume_protocol(trobj *t); /* if it is below */
+
+/* transport_queue.c */
+#if PY_VERSION_HEX >= 0x030d0000
+#define TR_HEADER 8 /* what a datagram in the queue counts besides its data, as in asyncio */
+#else
+#define TR_HEADER 0
+#endif
+/* asyncio's texts for what is no bytes-like object. -1: exception */
+int tr_check_data(PyObject *data);
 int tr_queue(trobj *t, PyObject *bytes, Py_ssize_t off, PyObject *addr); /* 0, or -1 with an exception */
 void tr_queue_pop(trobj *t);
 void tr_queue_clear(trobj *t);
@@ -106,15 +117,14 @@ tr_first(trobj *t, uint32_t i)
 {
     return &t->queue[(t->q_head + i) & (t->q_cap - 1)];
 }
-/* When the loop calls the transport: its context, and in debug mode a look at the
- * time; leave clears what tr_enter began. false: an exception was reported. */
-bool tr_enter(trobj *t, double *start);
-void tr_leave(trobj *t, double start);
-/* Calls a method of the Python class; errors go to the loop. */
-void tr_call(trobj *t, PyObject *name, PyObject *arg);
-/* asyncio's texts for what is no bytes-like object. -1: exception */
-int tr_check_data(PyObject *data);
-void tr_warn_lost(trobj *t);
+int tr_pause_protocol(trobj *t);  /* if the queue is over the mark */
+int tr_resume_protocol(trobj *t); /* if it is below */
+/* Methods of every transport. */
+PyObject *tr_maybe_pause(trobj *t, PyObject *ignored);
+PyObject *tr_maybe_resume(trobj *t, PyObject *ignored);
+PyObject *tr_set_limits(trobj *t, PyObject *args, PyObject *kwargs);
+PyObject *tr_get_limits(trobj *t, PyObject *ignored);
+PyObject *tr_get_size(trobj *t, PyObject *ignored);
 
 /* transport_io.c */
 void tr_event(ploop_fd *f, unsigned ready);
