@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Attempts of sock.c that are more than a receive or a send: connecting, and sending a
- * file; and accepting, for servers. Each is called by asyncio's names in _transports.py,
+ * file; and accepting, for servers. Each is called by asyncio's names in _hooks.py,
  * where the texts and the cold half are. */
 #define _GNU_SOURCE
 #include "fds.h"

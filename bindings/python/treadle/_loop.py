@@ -30,7 +30,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _transports, _treadle, _watchdog
+from . import _treadle, _watchdog
+from ._hooks import Hooks
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -165,7 +166,7 @@ _learn()
 _SOURCE_TAKES_DEBUG = "debug" in inspect.signature(_format_source).parameters
 
 
-class Loop(_treadle._LoopCore, _transports.Transports):
+class Loop(_treadle._LoopCore, Hooks):
     """An asyncio event loop that runs goroutines.
 
     Use it as ``asyncio.run(main(), loop_factory=treadle.new_event_loop)``.
