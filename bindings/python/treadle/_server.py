@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
+from ._closing import Closing
 from ._scope import timeout as _timeout
 from ._treadle import Closed, Conn, G, Listener, WaitGroup, _server, go
 
@@ -26,7 +27,7 @@ class ServerStats(NamedTuple):
     """How often there was no descriptor, or memory, for one."""
 
 
-class Server:
+class Server(Closing):
     """A server, from `serve`."""
 
     def __init__(
@@ -93,12 +94,6 @@ class Server:
     def stats(self) -> ServerStats:
         """How many connections there are, and the like."""
         return ServerStats(*self._core.stats())
-
-    async def __aenter__(self) -> Server:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _current() -> Any:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Literal, Union
 
 from . import _treadle
+from ._closing import Closing
 from ._scope import scope
 
 Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
@@ -191,7 +192,7 @@ def process(
 # -- Signals ---------------------------------------------------------------------
 
 
-class Signals:
+class Signals(Closing):
     """Signals as they come, from signals(): ``async for number in …``; ``with`` or ``async
     with`` ends it. chan, a SharedChan of the numbers, is for select."""
 
@@ -229,14 +230,6 @@ class Signals:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Signals:
-        return self
-
-    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()

@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from ._closing import Closing
 from ._scope import timeout as _timeout
 from ._treadle import Closed, Conn, Listener, Mutex, Op, TcpInfo, TooLong
 from ._treadle import dial as _dial
@@ -33,7 +33,7 @@ T = TypeVar("T")
 _CHUNK = 65536
 
 
-class TLSConn:
+class TLSConn(Closing):
     """A connection with TLS: from `dial` and `listen` with ssl=, or `start_tls`.
 
     It is read, written and closed as a `Conn`. The first call that reads or writes does the
@@ -233,14 +233,6 @@ class TLSConn:
                 pass
         self._conn.close()
 
-    async def __aenter__(self) -> TLSConn:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     # -- What it is --------------------------------------------------------------------
 
     @property
@@ -335,7 +327,7 @@ class TLSLines:
         return line
 
 
-class TLSListener:
+class TLSListener(Closing):
     """A listener with TLS, from `listen` with ssl=. What it accepts does the handshake with its
     first read or write, so that a slow client holds up nobody else."""
 
@@ -381,14 +373,6 @@ class TLSListener:
 
     async def __anext__(self) -> TLSConn:
         return self._with_tls(await self._listener.__anext__())
-
-    async def __aenter__(self) -> TLSListener:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _context(given: _ssl.SSLContext | bool, server: bool) -> _ssl.SSLContext:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import AsyncIterator, Awaitable
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, Union
 
 from . import _treadle
+from ._closing import Closing
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -120,7 +120,7 @@ def _text(name: object) -> str:
 # -- Files ---------------------------------------------------------------------
 
 
-class File:
+class File(Closing):
     """An open file, of bytes, from open_file. ``async with`` closes it; ``async for``
     has its lines, with their ends, from where its position is, and reads ahead."""
 
@@ -187,14 +187,6 @@ class File:
         """Operations in progress and later ones raise treadle.Closed. May be repeated."""
         self._closed = True
         self._core.close()
-
-    async def __aenter__(self) -> File:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.close()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         rest = b""
@@ -413,7 +405,7 @@ class Change(NamedTuple):
     name: str  # of the entry
 
 
-class Watch:
+class Watch(Closing):
     """Changes of a file, or of a directory's entries, from watch(): ``async for change in w``;
     ``async with`` closes it."""
 
@@ -437,14 +429,6 @@ class Watch:
             return await self.next()
         except _treadle.Closed:
             raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Watch:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 async def watch(path: Path) -> Watch:
