@@ -2,7 +2,6 @@
  * Listeners: listen, accept, close. */
 #include <errno.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -271,11 +270,7 @@ int tdl_listener_try_accept(tdl_listener *l, tdl_conn **c) {
 /* The kernel is asked: what another has left in the backlog brings no new edge. */
 static int64_t wait_attempt(tdl_op *op) {
     tdl_listener *l = op->u.io.object;
-    int r = tdl_pd_received(l->pd);
-    if (r >= 0) return r ? 0 : TDL_EAGAIN;
-    do
-        r = tdl_sys.poll(l->pd->fd, POLLIN);
-    while (r == -EINTR);
+    int r = tdl_pd_readable(l->pd);
     return r < 0 ? r : r ? 0 : TDL_EAGAIN;
 }
 

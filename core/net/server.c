@@ -25,7 +25,6 @@
  * then, or has another number, and what it had is given back when the server is closed.
  */
 #include <errno.h>
-#include <poll.h>
 
 #include "net/net.h"
 #include "net/tls.h"
@@ -338,12 +337,10 @@ static bool is_buffered(tdl_conn *c) { return tdl_buffer_len(&c->in) || (c->kind
 /* An injected "not yet" is asked again here: no event would follow it, and who was served
  * because of it would be so for nothing. */
 static bool is_readable(tdl_conn *c) {
-    int r = tdl_pd_received(c->pd);
-    while (r < 0) {
-        r = tdl_sys.poll(c->pd->fd, POLLIN);
-        if (r == 0 && tdl_sys.owed && tdl_sys.owed()) r = -EINTR;
-        if (r != -EINTR) break;
-    }
+    int r;
+    do
+        r = tdl_pd_readable(c->pd);
+    while (r == 0 && tdl_sys.owed && tdl_sys.owed());
     return r != 0;
 }
 

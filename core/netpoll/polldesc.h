@@ -145,6 +145,8 @@ int tdl_pd_accept(tdl_pd *pd);
 /* Are there such bytes, or such connections? 1; 0: not yet, but an event follows, and nobody is to ask the
  * socket; -1: the socket knows. */
 int tdl_pd_received(tdl_pd *pd);
+/* The same, and the socket is asked where it knows; 0 may be injected then. 1, 0, or the system's error. */
+int tdl_pd_readable(tdl_pd *pd);
 /* The socket is going to be used by itself: the back end receives, or accepts, no more, but for
  * what is on its way. */
 void tdl_pd_plain(tdl_pd *pd);

@@ -2,6 +2,7 @@
  * Poll descriptors: streams for which the back end receives, and what else needs
  * nothing of polldesc.c's own. */
 #include <errno.h>
+#include <poll.h>
 
 #include "netpoll/backend.h"
 #include "netpoll/polldesc.h"
@@ -35,6 +36,15 @@ int tdl_pd_received(tdl_pd *pd) {
     tdl_lock_take(&pd->lock);
     if (pd->poller) r = pd->poller->back->received(pd->poller, pd);
     tdl_unlock(&pd->lock);
+    return r;
+}
+
+int tdl_pd_readable(tdl_pd *pd) {
+    int r = tdl_pd_received(pd);
+    while (r < 0) {
+        r = tdl_sys.poll(pd->fd, POLLIN);
+        if (r != -EINTR) return r < 0 ? r : r != 0;
+    }
     return r;
 }
 

@@ -95,3 +95,10 @@ void net_read_full(tdl_conn *c, void *buf, size_t n) {
         n -= (size_t)got;
     }
 }
+
+void net_carries(tdl_conn *from, tdl_conn *to) {
+    char byte = 0;
+    CHECK_RC(tdl_conn_write(from, "x", 1), 1);
+    net_read_full(to, &byte, 1);
+    CHECK_INT(byte, 'x');
+}

@@ -31,4 +31,7 @@ void net_small_buffers(int fd);
 /* Reads exactly n bytes or fails the test. */
 void net_read_full(tdl_conn *c, void *buf, size_t n);
 
+/* Checks that a byte that is written to one comes out of the other. */
+void net_carries(tdl_conn *from, tdl_conn *to);
+
 #endif

@@ -291,7 +291,6 @@ TEST_G(mixed_calls, "D9 a hundred of each of seven calls at once leave the conne
     tdl_conn *a, *b;
     mixed     m[14];
     crew      c, e;
-    char      byte = 0;
     net_pair("tcp", &a, &b);
     expiring x = { a, 0 };
     crew_open(&c);
@@ -305,9 +304,7 @@ TEST_G(mixed_calls, "D9 a hundred of each of seven calls at once leave the conne
     atomic_store(&x.stop, 1);
     crew_close(&e);
     tdl_conn_set_deadline(a, 0);
-    CHECK_RC(tdl_conn_write(b, "z", 1), 1);
-    CHECK_RC(tdl_conn_read(a, &byte, 1), 1);
-    CHECK_INT(byte, 'z');
+    net_carries(b, a);
     tdl_conn_free(a);
     tdl_conn_free(b);
 }

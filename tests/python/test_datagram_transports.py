@@ -56,6 +56,17 @@ async def udp(factory=Box, **kwargs):
     return await loop.create_datagram_endpoint(factory, **(kwargs or {"local_addr": ("127.0.0.1", 0)}))
 
 
+async def received(peer, n):
+    """n datagrams, of a socket that does not block."""
+    came = []
+    while len(came) < n:
+        try:
+            came.append(peer.recv(100))
+        except BlockingIOError:
+            await asyncio.sleep(0.001)
+    return came
+
+
 def test_is_asyncios():
     async def main():
         transport, box = await udp()
@@ -206,13 +217,7 @@ def test_a_peer_without_a_name():
         for i in range(500):  # more than its queue takes
             transport.sendto(b"%d" % i)
         assert transport.get_write_buffer_size() > 0
-        came = []
-        while len(came) < 500:
-            try:
-                came.append(peer.recv(100))
-            except BlockingIOError:
-                await asyncio.sleep(0.001)
-        assert came == [b"%d" % i for i in range(500)]
+        assert await received(peer, 500) == [b"%d" % i for i in range(500)]
         transport.close()
         await box.lost
         peer.close()
@@ -237,13 +242,7 @@ def test_a_full_queue_of_another(tmp_path):
         before = sum(os.times()[:2])
         await asyncio.sleep(0.1)
         assert sum(os.times()[:2]) - before < 0.08  # it does not spin
-        came = []
-        while len(came) < 200:
-            try:
-                came.append(peer.recv(100))
-            except BlockingIOError:
-                await asyncio.sleep(0.001)
-        assert came == [b"%d" % i for i in range(200)]
+        assert await received(peer, 200) == [b"%d" % i for i in range(200)]
         transport.close()
         await box.lost
         peer.close()
