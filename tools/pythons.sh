@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# ./dev pythons [VERSION…]: the Python tests and CPython's tests of event loops under
+# ./dev pythons [VERSION…]: the Python tests and the suites of ./dev conformance under
 # Pythons that this Debian does not have: 3.14 and 3.15 from Debian's unstable, and a
 # free-threaded one, "t", built from Debian's source package (the newest that can be had).
 #
@@ -86,11 +86,11 @@ status=0
 sid_ready
 ulimit -Sn 20000 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
 for name in ${*:-$all}; do
-    python=/usr/bin/python$name more=
+    python=/usr/bin/python$name more='' suites="a b uvloop rloop"
     if [ "$name" = t ]; then
         free_threaded_ready
         # Not all of the programs have packages for it.
-        python=/opt/python-t/bin/python3 more="TDL_REAL=no"
+        python=/opt/python-t/bin/python3 more="TDL_REAL=no" suites="a b"
     fi
     headline "Python $(in_sid "$python -c 'import sys; print(sys.version.split()[0], getattr(sys, \"abiflags\", \"\"))'")"
     in_sid "$more PYTHON=$python tests/python/run" || status=1
@@ -98,6 +98,6 @@ for name in ${*:-$all}; do
         # with a new seed each time, which it says
         in_sid "\$($more PYTHON=$python tests/python/environment)/bin/python tests/python/meddle.py 60" || status=1
     fi
-    in_sid "$more $python tests/python/conformance --python $python --suite a --suite b" || status=1
+    in_sid "$more $python tests/python/conformance --python $python --suite ${suites// / --suite }" || status=1
 done
 exit $status
