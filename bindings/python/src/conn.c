@@ -138,45 +138,10 @@ conn_write(PyObject *c, PyObject *data)
 
 /* -- Deadlines ----------------------------------------------------------- */
 
-static PyObject *
-conn_settimeout(connobj *c, PyObject *seconds)
-{
-    int64_t ns;
-    if (timeout_arg(seconds, &ns) < 0)
-        return NULL;
-    tdl_conn_set_timeout(c->core, ns);
-    THREAD_KICK(STATE(c));
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-set_deadline(connobj *c, PyObject *when, void (*set)(tdl_conn *, int64_t))
-{
-    int64_t ns;
-    if (deadline_arg(when, &ns) < 0)
-        return NULL;
-    set(c->core, ns);
-    THREAD_KICK(STATE(c));
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-conn_set_deadline(connobj *c, PyObject *when)
-{
-    return set_deadline(c, when, tdl_conn_set_deadline);
-}
-
-static PyObject *
-conn_set_read_deadline(connobj *c, PyObject *when)
-{
-    return set_deadline(c, when, tdl_conn_set_read_deadline);
-}
-
-static PyObject *
-conn_set_write_deadline(connobj *c, PyObject *when)
-{
-    return set_deadline(c, when, tdl_conn_set_write_deadline);
-}
+NET_TIME(conn_settimeout, connobj, timeout_arg, tdl_conn_set_timeout)
+NET_TIME(conn_set_deadline, connobj, deadline_arg, tdl_conn_set_deadline)
+NET_TIME(conn_set_read_deadline, connobj, deadline_arg, tdl_conn_set_read_deadline)
+NET_TIME(conn_set_write_deadline, connobj, deadline_arg, tdl_conn_set_write_deadline)
 
 /* -- The rest ------------------------------------------------------------ */
 
@@ -269,20 +234,7 @@ conn_release(connobj *c, PyObject *Py_UNUSED(ignored))
     return PyLong_FromLong(fd);
 }
 
-static int64_t get_option(void *core, int option) { return tdl_conn_option(core, option); }
-static int set_option(void *core, int option, int64_t value) { return tdl_conn_set_option(core, option, value); }
-
-static PyObject *
-conn_option(connobj *c, PyObject *name)
-{
-    return option_get(STATE(c), (PyObject *)c, name, get_option, c->core);
-}
-
-static PyObject *
-conn_set_option(connobj *c, PyObject *args)
-{
-    return option_set(STATE(c), (PyObject *)c, args, set_option, c->core);
-}
+NET_OPTIONS(conn, connobj)
 
 static PyObject *
 conn_tcp_info(connobj *c, PyObject *Py_UNUSED(ignored))
@@ -307,12 +259,6 @@ conn_closed(connobj *c, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-conn_aenter(PyObject *c, PyObject *Py_UNUSED(ignored))
-{
-    return op_value(STATE(c), Py_NewRef(c));
-}
-
-static PyObject *
 conn_aexit(connobj *c, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
     return op_value(STATE(c), conn_close(c, NULL));
@@ -325,13 +271,6 @@ conn_repr(connobj *c)
     if (c->closed || tdl_conn_peername(c->core, text, sizeof text) < 0)
         return PyUnicode_FromString("<Conn closed>");
     return PyUnicode_FromFormat("<Conn with %s>", text);
-}
-
-static int
-conn_traverse(PyObject *c, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(c));
-    return 0;
 }
 
 static void
@@ -428,7 +367,7 @@ static PyMethodDef conn_methods[] = {
      "Reads bytes and the descriptors that came with them, which are the caller's; (b\"\", [])\n"
      "at the end. OSError EMSGSIZE when more than count came (all are closed). A connection that\n"
      "carries descriptors is read by this alone."},
-    {"__aenter__", conn_aenter, METH_NOARGS, NULL},
+    {"__aenter__", op_self, METH_NOARGS, NULL},
     {"__aexit__", (PyCFunction)(void (*)(void))conn_aexit, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -449,7 +388,7 @@ static PyType_Slot conn_slots[] = {
     {Py_tp_doc, "A stream connection, from dial or accept. async with closes it."},
     {Py_tp_dealloc, conn_dealloc},
     {Py_tp_finalize, conn_finalize},
-    {Py_tp_traverse, conn_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_repr, conn_repr},
     {Py_tp_methods, conn_methods},
     {Py_tp_members, conn_members},

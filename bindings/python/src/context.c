@@ -215,13 +215,6 @@ context_done_op(PyObject *c, PyObject *Py_UNUSED(ignored))
     return case_new(STATE(c), c, NULL, 0);
 }
 
-static int
-context_traverse(PyObject *c, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(c));
-    return 0;
-}
-
 static void
 context_dealloc(contextobj *c)
 {
@@ -260,7 +253,7 @@ static PyGetSetDef context_getset[] = {
 static PyType_Slot context_slots[] = {
     {Py_tp_doc, "A holder of a context of the core (internal)."},
     {Py_tp_dealloc, context_dealloc},
-    {Py_tp_traverse, context_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_methods, context_methods},
     {Py_tp_getset, context_getset},
     {0, NULL},

@@ -280,60 +280,12 @@ dgram_send_many(PyObject *d, PyObject *args)
 
 /* -- Deadlines, options, names ----------------------------------------------------------- */
 
-static PyObject *
-dgram_settimeout(dgramobj *d, PyObject *seconds)
-{
-    int64_t ns;
-    if (timeout_arg(seconds, &ns) < 0)
-        return NULL;
-    tdl_dgram_set_timeout(d->core, ns);
-    THREAD_KICK(STATE(d));
-    Py_RETURN_NONE;
-}
+NET_TIME(dgram_settimeout, dgramobj, timeout_arg, tdl_dgram_set_timeout)
+NET_TIME(dgram_set_deadline, dgramobj, deadline_arg, tdl_dgram_set_deadline)
+NET_TIME(dgram_set_read_deadline, dgramobj, deadline_arg, tdl_dgram_set_read_deadline)
+NET_TIME(dgram_set_write_deadline, dgramobj, deadline_arg, tdl_dgram_set_write_deadline)
 
-static PyObject *
-set_deadline(dgramobj *d, PyObject *when, void (*set)(tdl_dgram *, int64_t))
-{
-    int64_t ns;
-    if (deadline_arg(when, &ns) < 0)
-        return NULL;
-    set(d->core, ns);
-    THREAD_KICK(STATE(d));
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-dgram_set_deadline(dgramobj *d, PyObject *when)
-{
-    return set_deadline(d, when, tdl_dgram_set_deadline);
-}
-
-static PyObject *
-dgram_set_read_deadline(dgramobj *d, PyObject *when)
-{
-    return set_deadline(d, when, tdl_dgram_set_read_deadline);
-}
-
-static PyObject *
-dgram_set_write_deadline(dgramobj *d, PyObject *when)
-{
-    return set_deadline(d, when, tdl_dgram_set_write_deadline);
-}
-
-static int64_t get_option(void *core, int option) { return tdl_dgram_option(core, option); }
-static int set_option(void *core, int option, int64_t value) { return tdl_dgram_set_option(core, option, value); }
-
-static PyObject *
-dgram_option(dgramobj *d, PyObject *name)
-{
-    return option_get(STATE(d), (PyObject *)d, name, get_option, d->core);
-}
-
-static PyObject *
-dgram_set_option(dgramobj *d, PyObject *args)
-{
-    return option_set(STATE(d), (PyObject *)d, args, set_option, d->core);
-}
+NET_OPTIONS(dgram, dgramobj)
 
 static PyObject *
 dgram_fileno(dgramobj *d, PyObject *Py_UNUSED(ignored))
@@ -388,12 +340,6 @@ dgram_close(dgramobj *d, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-dgram_aenter(PyObject *d, PyObject *Py_UNUSED(ignored))
-{
-    return op_value(STATE(d), Py_NewRef(d));
-}
-
-static PyObject *
 dgram_aexit(dgramobj *d, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
     return op_value(STATE(d), dgram_close(d, NULL));
@@ -409,13 +355,6 @@ dgram_repr(dgramobj *d)
     PyObject *repr = text ? PyUnicode_FromFormat("<Dgram at %U>", text) : NULL;
     Py_XDECREF(text);
     return repr;
-}
-
-static int
-dgram_traverse(PyObject *d, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(d));
-    return 0;
 }
 
 static void
@@ -473,7 +412,7 @@ static PyMethodDef dgram_methods[] = {
     {"fileno", (PyCFunction)dgram_fileno, METH_NOARGS, "The descriptor, which stays the socket's."},
     {"close", (PyCFunction)dgram_close, METH_NOARGS,
      "Closes; operations in progress and later ones raise treadle.Closed. May be repeated."},
-    {"__aenter__", dgram_aenter, METH_NOARGS, NULL},
+    {"__aenter__", op_self, METH_NOARGS, NULL},
     {"__aexit__", (PyCFunction)(void (*)(void))dgram_aexit, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -496,7 +435,7 @@ static PyType_Slot dgram_slots[] = {
                 "async with closes it."},
     {Py_tp_dealloc, dgram_dealloc},
     {Py_tp_finalize, dgram_finalize},
-    {Py_tp_traverse, dgram_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_repr, dgram_repr},
     {Py_tp_methods, dgram_methods},
     {Py_tp_members, dgram_members},

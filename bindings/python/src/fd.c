@@ -100,27 +100,8 @@ fd_write(PyObject *f, PyObject *data)
 
 /* -- The rest ------------------------------------------------------------------- */
 
-static PyObject *
-fd_settimeout(fdobj *f, PyObject *seconds)
-{
-    int64_t ns;
-    if (timeout_arg(seconds, &ns) < 0)
-        return NULL;
-    tdl_fd_set_timeout(f->core, ns);
-    THREAD_KICK(STATE(f));
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-fd_set_deadline(fdobj *f, PyObject *when)
-{
-    int64_t ns;
-    if (deadline_arg(when, &ns) < 0)
-        return NULL;
-    tdl_fd_set_deadline(f->core, ns);
-    THREAD_KICK(STATE(f));
-    Py_RETURN_NONE;
-}
+NET_TIME(fd_settimeout, fdobj, timeout_arg, tdl_fd_set_timeout)
+NET_TIME(fd_set_deadline, fdobj, deadline_arg, tdl_fd_set_deadline)
 
 static PyObject *
 fd_fileno(fdobj *f, PyObject *Py_UNUSED(ignored))
@@ -157,12 +138,6 @@ fd_closed(fdobj *f, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-fd_aenter(PyObject *f, PyObject *Py_UNUSED(ignored))
-{
-    return op_value(STATE(f), Py_NewRef(f));
-}
-
-static PyObject *
 fd_aexit(fdobj *f, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
     return op_value(STATE(f), fd_close(f, NULL));
@@ -173,13 +148,6 @@ fd_repr(fdobj *f)
 {
     int fd = f->closed ? -1 : tdl_fd_number(f->core);
     return fd < 0 ? PyUnicode_FromString("<Fd closed>") : PyUnicode_FromFormat("<Fd %d>", fd);
-}
-
-static int
-fd_traverse(PyObject *f, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(f));
-    return 0;
 }
 
 static void
@@ -221,7 +189,7 @@ static PyMethodDef fd_methods[] = {
      "RuntimeError while an operation is under way."},
     {"close", (PyCFunction)fd_close, METH_NOARGS,
      "Closes; operations in progress and later ones raise treadle.Closed. May be repeated."},
-    {"__aenter__", fd_aenter, METH_NOARGS, NULL},
+    {"__aenter__", op_self, METH_NOARGS, NULL},
     {"__aexit__", (PyCFunction)(void (*)(void))fd_aexit, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -240,7 +208,7 @@ static PyType_Slot fd_slots[] = {
     {Py_tp_doc, "A descriptor, from treadle.fd. async with closes it."},
     {Py_tp_dealloc, fd_dealloc},
     {Py_tp_finalize, fd_finalize},
-    {Py_tp_traverse, fd_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_repr, fd_repr},
     {Py_tp_methods, fd_methods},
     {Py_tp_members, fd_members},

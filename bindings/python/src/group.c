@@ -11,13 +11,6 @@
 #include "state.h"
 #include <structmember.h>
 
-static int
-only_type_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    return 0;
-}
-
 /* -- Once ---------------------------------------------------------------- */
 
 static PyObject *
@@ -71,7 +64,7 @@ static PyType_Slot once_slots[] = {
     {Py_tp_doc, "_Once()\n--\n\nThe core's once (internal)."},
     {Py_tp_new, once_new},
     {Py_tp_dealloc, once_dealloc},
-    {Py_tp_traverse, only_type_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_methods, once_methods},
     {0, NULL},
 };
@@ -205,7 +198,7 @@ static PyType_Slot errgroup_slots[] = {
     {Py_tp_doc, "_ErrGroup(parent, limit)\n--\n\nThe core's error group (internal)."},
     {Py_tp_new, errgroup_new},
     {Py_tp_dealloc, errgroup_dealloc},
-    {Py_tp_traverse, only_type_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_methods, errgroup_methods},
     {Py_tp_getset, address_getset},
     {0, NULL},

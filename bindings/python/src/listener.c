@@ -110,31 +110,9 @@ listener_close(listenerobj *l, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-static PyObject *
-listener_set_deadline(listenerobj *l, PyObject *when)
-{
-    int64_t ns;
-    if (deadline_arg(when, &ns) < 0)
-        return NULL;
-    tdl_listener_set_deadline(l->core, ns);
-    THREAD_KICK(STATE(l));
-    Py_RETURN_NONE;
-}
+NET_TIME(listener_set_deadline, listenerobj, deadline_arg, tdl_listener_set_deadline)
 
-static int64_t get_option(void *core, int option) { return tdl_listener_option(core, option); }
-static int set_option(void *core, int option, int64_t value) { return tdl_listener_set_option(core, option, value); }
-
-static PyObject *
-listener_option(listenerobj *l, PyObject *name)
-{
-    return option_get(STATE(l), (PyObject *)l, name, get_option, l->core);
-}
-
-static PyObject *
-listener_set_option(listenerobj *l, PyObject *args)
-{
-    return option_set(STATE(l), (PyObject *)l, args, set_option, l->core);
-}
+NET_OPTIONS(listener, listenerobj)
 
 static PyObject *
 listener_fileno(listenerobj *l, PyObject *Py_UNUSED(ignored))
@@ -166,12 +144,6 @@ listener_closed(listenerobj *l, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-listener_aenter(PyObject *l, PyObject *Py_UNUSED(ignored))
-{
-    return op_value(STATE(l), Py_NewRef(l));
-}
-
-static PyObject *
 listener_aexit(listenerobj *l, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
     return op_value(STATE(l), listener_close(l, NULL));
@@ -184,13 +156,6 @@ listener_repr(listenerobj *l)
     if (l->closed || tdl_listener_address(l->core, text, sizeof text) < 0)
         return PyUnicode_FromString("<Listener closed>");
     return PyUnicode_FromFormat("<Listener on %s>", text);
-}
-
-static int
-listener_traverse(PyObject *l, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(l));
-    return 0;
 }
 
 static void
@@ -229,7 +194,7 @@ static PyMethodDef listener_methods[] = {
     {"option", (PyCFunction)listener_option, METH_O, "option(name): as Conn.option."},
     {"set_option", (PyCFunction)listener_set_option, METH_VARARGS, "set_option(name, value): as Conn.set_option."},
     {"fileno", (PyCFunction)listener_fileno, METH_NOARGS, "The descriptor, which stays the listener's."},
-    {"__aenter__", listener_aenter, METH_NOARGS, NULL},
+    {"__aenter__", op_self, METH_NOARGS, NULL},
     {"__aexit__", (PyCFunction)(void (*)(void))listener_aexit, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -251,7 +216,7 @@ static PyType_Slot listener_slots[] = {
                 "async with closes it."},
     {Py_tp_dealloc, listener_dealloc},
     {Py_tp_finalize, listener_finalize},
-    {Py_tp_traverse, listener_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_repr, listener_repr},
     {Py_am_aiter, PyObject_SelfIter},
     {Py_am_anext, listener_anext},

@@ -60,13 +60,40 @@ int32_t net_start(opobj *op, pyhost *h, uint32_t task);
 PyObject *net_result(opobj *op, uint32_t task, int32_t code);
 void net_discard(opobj *op, PyObject *result);
 
-/* -- Options (netopt.c) ------------------------------------------------------ */
+/* -- Deadlines and options (netopt.c) ---------------------------------------- */
+
+/* A method that takes a time, which arg_ns reads, and gives it to the core. */
+#define NET_TIME(method, object, arg_ns, set)             \
+    static PyObject *method(object *self, PyObject *when) \
+    {                                                     \
+        int64_t ns;                                       \
+        if (arg_ns(when, &ns) < 0)                        \
+            return NULL;                                  \
+        set(self->core, ns);                              \
+        THREAD_KICK(STATE(self));                         \
+        Py_RETURN_NONE;                                   \
+    }
 
 typedef int64_t (*option_getter)(void *core, int option);
 typedef int (*option_setter)(void *core, int option, int64_t value);
 
 PyObject *option_get(mod_state *st, PyObject *self, PyObject *name, option_getter get, void *core);
 PyObject *option_set(mod_state *st, PyObject *self, PyObject *args, option_setter set, void *core);
+/* The methods NAME_option and NAME_set_option. */
+#define NET_OPTIONS(name, object)                                                                                   \
+    static int64_t get_option(void *core, int option) { return tdl_##name##_option(core, option); }                 \
+    static int set_option(void *core, int option, int64_t value)                                                    \
+    {                                                                                                               \
+        return tdl_##name##_set_option(core, option, value);                                                        \
+    }                                                                                                               \
+    static PyObject *name##_option(object *self, PyObject *which)                                                   \
+    {                                                                                                               \
+        return option_get(STATE(self), (PyObject *)self, which, get_option, self->core);                            \
+    }                                                                                                               \
+    static PyObject *name##_set_option(object *self, PyObject *args)                                                \
+    {                                                                                                               \
+        return option_set(STATE(self), (PyObject *)self, args, set_option, self->core);                             \
+    }
 PyObject *tcp_info_get(mod_state *st, PyObject *self, tdl_conn *core);
 
 /* -- The module -------------------------------------------------------------- */

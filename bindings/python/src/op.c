@@ -57,6 +57,12 @@ op_value(mod_state *st, PyObject *value)
     return (PyObject *)op;
 }
 
+PyObject *
+op_self(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return op_value(STATE(self), Py_NewRef(self));
+}
+
 /* -- Start --------------------------------------------------------------- */
 
 /* Whether g, which is being stepped, is the task that asyncio knows as the

@@ -112,13 +112,6 @@ rw_write(rwobj *rw, PyObject *Py_UNUSED(ignored))
     return side_new(rw, true);
 }
 
-static int
-only_type_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    return 0;
-}
-
 static void
 rw_dealloc(rwobj *rw)
 {
@@ -169,7 +162,7 @@ static PyType_Slot rw_slots[] = {
                 "meanwhile go before the next writer."},
     {Py_tp_new, rw_new},
     {Py_tp_dealloc, rw_dealloc},
-    {Py_tp_traverse, only_type_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_methods, rw_methods},
     {Py_tp_members, rw_members},
     {Py_tp_getset, address_getset},

@@ -167,13 +167,6 @@ server_stats(serverobj *s, PyObject *Py_UNUSED(ignored))
     return Py_BuildValue("LLLLL", n[0], n[1], n[2], n[3], n[4]);
 }
 
-static int
-server_traverse(PyObject *s, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(s));
-    return 0;
-}
-
 static void
 server_dealloc(serverobj *s)
 {
@@ -195,7 +188,7 @@ static PyMethodDef server_methods[] = {
 
 static PyType_Slot server_slots[] = {
     {Py_tp_dealloc, server_dealloc},
-    {Py_tp_traverse, server_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_methods, server_methods},
     {0, NULL},
 };

@@ -244,13 +244,6 @@ shared_hash(sharedobj *ch)
     return (Py_hash_t)((uintptr_t)ch->core >> 4);
 }
 
-static int
-shared_traverse(PyObject *ch, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(ch));
-    return 0;
-}
-
 static void
 shared_dealloc(sharedobj *ch)
 {
@@ -311,7 +304,7 @@ static PyType_Slot shared_slots[] = {
                 "threads; a loop's goroutines and tasks await send and recv."},
     {Py_tp_new, shared_new},
     {Py_tp_dealloc, shared_dealloc},
-    {Py_tp_traverse, shared_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_repr, shared_repr},
     {Py_tp_richcompare, shared_compare},
     {Py_tp_hash, shared_hash},

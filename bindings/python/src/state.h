@@ -241,6 +241,7 @@ extern PyType_Spec op_spec;
 bool op_check(PyObject *object); /* is it an op? Holds without the state, too */
 opobj *op_new(mod_state *st, int kind, PyObject *target, PyObject *arg, int64_t num);
 PyObject *op_value(mod_state *st, PyObject *value); /* steals value; NULL passes through */
+PyObject *op_self(PyObject *self, PyObject *ignored); /* __aenter__ of what is itself entered */
 PySendResult op_send(opobj *op, PyObject **result);
 /* Its state, and the host that it had by then is the one it has. */
 static inline int
@@ -483,5 +484,12 @@ int seconds_arg(PyObject *seconds, const char *what, int64_t *ns);
 typedef struct { PyType_Spec *spec; PyTypeObject **type; const char *name; } new_type;
 /* Makes types and adds them to the module. 0, or -1 with an exception. */
 int types_add(PyObject *module, const new_type *types, size_t n);
+/* The traverse of what refers to nothing but its type. */
+static inline int
+type_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
 
 #endif

@@ -113,13 +113,6 @@ mutex_dealloc(mutexobj *m)
     Py_DECREF(type);
 }
 
-static int
-only_type_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    return 0;
-}
-
 static PyMethodDef mutex_methods[] = {
     {"lock", mutex_lock, METH_NOARGS,
      "await lock()\n\nWaits until the mutex is free and takes it. A waiter of 1 ms goes first."},
@@ -145,7 +138,7 @@ static PyType_Slot mutex_slots[] = {
                 "It belongs to no goroutine: whoever holds it may let another unlock it."},
     {Py_tp_new, mutex_new},
     {Py_tp_dealloc, mutex_dealloc},
-    {Py_tp_traverse, only_type_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_methods, mutex_methods},
     {Py_tp_members, mutex_members},
     {Py_tp_getset, address_getset},
@@ -413,7 +406,7 @@ static PyType_Slot sema_slots[] = {
                 "n permits to take and give back: async with s for one, or acquire and release."},
     {Py_tp_new, sema_new},
     {Py_tp_dealloc, sema_dealloc},
-    {Py_tp_traverse, only_type_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_methods, sema_methods},
     {Py_tp_members, sema_members},
     {Py_tp_getset, address_getset},
@@ -515,7 +508,7 @@ static PyType_Slot group_slots[] = {
     {Py_tp_doc, "WaitGroup()\n--\n\nWaits for a number of things to end; may be used again."},
     {Py_tp_new, group_new},
     {Py_tp_dealloc, group_dealloc},
-    {Py_tp_traverse, only_type_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_methods, group_methods},
     {Py_tp_members, group_members},
     {Py_tp_getset, address_getset},

@@ -140,13 +140,6 @@ ticker_exit(timerobj *t, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(
     Py_RETURN_NONE;
 }
 
-static int
-timer_traverse(PyObject *t, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(t));
-    return 0;
-}
-
 static void
 timer_dealloc(timerobj *t)
 {
@@ -200,7 +193,7 @@ static PyType_Slot timer_slots[] = {
                 "After stop() and reset() no value of before is received, as in Go."},
     {Py_tp_new, timer_new},
     {Py_tp_dealloc, timer_dealloc},
-    {Py_tp_traverse, timer_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_tp_methods, timer_methods},
     {Py_tp_members, timer_members},
     {0, NULL},
@@ -220,7 +213,7 @@ static PyType_Slot ticker_slots[] = {
                 "is stopped at the end."},
     {Py_tp_new, ticker_new},
     {Py_tp_dealloc, timer_dealloc},
-    {Py_tp_traverse, timer_traverse},
+    {Py_tp_traverse, type_traverse},
     {Py_am_aiter, PyObject_SelfIter},
     {Py_am_anext, chan_anext},
     {Py_tp_methods, ticker_methods},
