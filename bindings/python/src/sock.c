@@ -18,8 +18,7 @@
  *    socket, and not once the peer has ended or sent urgent data (e->hup). */
 #include "handle.h"
 #include "fds.h"
-#include <errno.h>
-#include <sys/socket.h>
+#include "sockets.h"
 
 enum { RECV, RECV_INTO, SENDALL, RECVFROM, RECVFROM_INTO, SENDTO, ACCEPT, CONNECT, SENDFILE, NKINDS };
 enum { NEW, WAITING, REFUSED, RUNNING, OVER }; /* REFUSED: its future was cancelled before the event */
@@ -41,12 +40,6 @@ static const struct {
 };
 
 /* -- Attempts: 1 and *result; 0: it would block; -1: exception ------------- */
-
-static int
-would_block(void)
-{
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-}
 
 static int
 os_error(void)

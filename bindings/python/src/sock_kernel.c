@@ -5,17 +5,10 @@
  * where the texts and the cold half are. */
 #define _GNU_SOURCE
 #include "fds.h"
-#include "transport.h"
-#include <errno.h>
+#include "sockets.h"
 #include <poll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
-
-static int
-would_block(void)
-{
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-}
 
 /* arg: the address. A connection that has begun is asked for how it went once the socket
  * can be written; an event that was there before says nothing. */
@@ -84,7 +77,7 @@ try_sendfile(sockop *o, int fd, PyObject **result)
 PyObject *
 sock_accept_next(PyObject *Py_UNUSED(module), PyObject *arg)
 {
-    tr_address from;
+    sock_address from;
     socklen_t n = sizeof from;
     int listener = PyLong_AsInt(arg);
     if (listener == -1 && PyErr_Occurred())
@@ -95,7 +88,7 @@ sock_accept_next(PyObject *Py_UNUSED(module), PyObject *arg)
             Py_RETURN_NONE;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    PyObject *address = tr_address_object(&from, n);
+    PyObject *address = sock_address_object(&from, n);
     PyObject *pair = address ? Py_BuildValue("iN", fd, address) : NULL;
     if (pair == NULL)
         close(fd);

@@ -24,9 +24,6 @@
 
 #include "state.h"
 #include "loop.h"
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 typedef struct {
     PyObject *data; /* bytes */
@@ -132,17 +129,6 @@ void tr_again(ploop_later *n);
 PyObject *tr_write(trobj *t, PyObject *data);
 PyObject *tr_writelines(trobj *t, PyObject *list);
 void tr_flush(trobj *t);
-
-/* transport_dgram.c: an address of AF_INET, AF_INET6 or AF_UNIX, as the socket module has it. */
-typedef union {
-    struct sockaddr sa;
-    struct sockaddr_in in;
-    struct sockaddr_in6 in6;
-    struct sockaddr_un un;
-    char bytes[128];
-} tr_address;
-
-PyObject *tr_address_object(const tr_address *a, socklen_t n);
 
 /* transport_reader.c: hands n bytes to the StreamReader of a StreamReaderProtocol.
  * 0, or -1 with an exception. */

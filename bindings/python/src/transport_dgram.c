@@ -14,9 +14,9 @@
  *    writable, unless it is connected: no event tells when there is room. Such a queue is
  *    tried again after a while (`retrying`). */
 #define _GNU_SOURCE
+#include "sockets.h"
 #include "transport.h"
 #include "structmember.h"
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stddef.h>
 #include <sys/socket.h>
@@ -46,52 +46,14 @@ typedef struct {
 struct ploop_dgrams {
     struct mmsghdr headers[PACKETS];
     struct iovec parts[PACKETS];
-    tr_address from[PACKETS];
+    sock_address from[PACKETS];
     char room[PACKETS * PACKET_ROOM];
 };
 
-static bool
-would_block(void)
-{
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-}
-
 /* -- Addresses ------------------------------------------------------------- */
 
-static PyObject *
-host_and_port(int family, const void *host, in_port_t port, const struct sockaddr_in6 *more)
-{
-    char text[INET6_ADDRSTRLEN];
-    if (inet_ntop(family, host, text, sizeof text) == NULL)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    if (more == NULL)
-        return Py_BuildValue("si", text, ntohs(port));
-    return Py_BuildValue("siII", text, ntohs(port), (unsigned)ntohl(more->sin6_flowinfo),
-                         (unsigned)more->sin6_scope_id);
-}
-
-/* As the socket module has it. */
-PyObject *
-tr_address_object(const tr_address *a, socklen_t n)
-{
-    size_t before = offsetof(struct sockaddr_un, sun_path);
-    if (n == 0)
-        Py_RETURN_NONE;
-    switch (a->sa.sa_family) {
-    case AF_INET:
-        return host_and_port(AF_INET, &a->in.sin_addr, a->in.sin_port, NULL);
-    case AF_INET6:
-        return host_and_port(AF_INET6, &a->in6.sin6_addr, a->in6.sin6_port, &a->in6);
-    default:
-        if (n > before && a->un.sun_path[0] == '\0')
-            return PyBytes_FromStringAndSize(a->un.sun_path, (Py_ssize_t)(n - before));
-        return PyUnicode_DecodeFSDefaultAndSize(a->un.sun_path,
-                                                (Py_ssize_t)strnlen(a->un.sun_path, n > before ? n - before : 0));
-    }
-}
-
 static known_address *
-known_place(dgobj *d, const tr_address *a, socklen_t n)
+known_place(dgobj *d, const sock_address *a, socklen_t n)
 {
     if (n > sizeof d->known->to || (a->sa.sa_family != AF_INET && a->sa.sa_family != AF_INET6))
         return NULL;
@@ -104,13 +66,13 @@ known_place(dgobj *d, const tr_address *a, socklen_t n)
 }
 
 static PyObject *
-sender(dgobj *d, const tr_address *a, socklen_t n)
+sender(dgobj *d, const sock_address *a, socklen_t n)
 {
     known_address *k = known_place(d, a, n);
     if (k == NULL)
-        return tr_address_object(a, n);
+        return sock_address_object(a, n);
     if (k->object == NULL || k->n != n || memcmp(&k->to, a, n) != 0) {
-        PyObject *object = tr_address_object(a, n);
+        PyObject *object = sock_address_object(a, n);
         if (object == NULL)
             return NULL;
         Py_XSETREF(k->object, object);
@@ -119,20 +81,6 @@ sender(dgobj *d, const tr_address *a, socklen_t n)
     }
     d->last = k;
     return Py_NewRef(k->object);
-}
-
-static int
-small_int(PyObject *tuple, Py_ssize_t i, unsigned long most, unsigned long *value)
-{
-    PyObject *item = PyTuple_GET_ITEM(tuple, i);
-    if (!PyLong_CheckExact(item))
-        return 0;
-    *value = PyLong_AsUnsignedLong(item);
-    if (*value == (unsigned long)-1 && PyErr_Occurred()) {
-        PyErr_Clear();
-        return 0;
-    }
-    return *value <= most;
 }
 
 /* Is it for whom the socket is connected to? */
@@ -144,48 +92,12 @@ to_peer(const dgobj *d, PyObject *to)
 
 /* Where to send. Its length; 0: an address for the socket module to understand. */
 static socklen_t
-destination(dgobj *d, PyObject *object, tr_address *a)
+destination(dgobj *d, PyObject *object, sock_address *a)
 {
-    if (d->last != NULL && d->last->object == object) {
-        memcpy(a, &d->last->to, d->last->n);
-        return d->last->n;
-    }
-    memset(a, 0, sizeof *a);
-    if (d->family == AF_UNIX) {
-        Py_ssize_t n;
-        const char *path = PyUnicode_CheckExact(object) ? PyUnicode_AsUTF8AndSize(object, &n) : NULL;
-        if (path == NULL || !PyUnicode_IS_ASCII(object) || n == 0 || (size_t)n >= sizeof a->un.sun_path ||
-            memchr(path, '\0', (size_t)n) != NULL) {
-            PyErr_Clear();
-            return 0;
-        }
-        a->un.sun_family = AF_UNIX;
-        memcpy(a->un.sun_path, path, (size_t)n);
-        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n + 1);
-    }
-    unsigned long port, flow = 0, scope = 0;
-    if (!PyTuple_CheckExact(object))
-        return 0;
-    Py_ssize_t n = PyTuple_GET_SIZE(object);
-    if (n < 2 || n > (d->family == AF_INET6 ? 4 : 2) || !small_int(object, 1, 65535, &port) ||
-        (n > 2 && !small_int(object, 2, 0xfffff, &flow)) || (n > 3 && !small_int(object, 3, UINT32_MAX, &scope)))
-        return 0;
-    PyObject *host = PyTuple_GET_ITEM(object, 0);
-    if (!PyUnicode_CheckExact(host) || !PyUnicode_IS_COMPACT_ASCII(host))
-        return 0;
-    const char *text = (const char *)PyUnicode_1BYTE_DATA(host);
-    if (strlen(text) != (size_t)PyUnicode_GET_LENGTH(host))
-        return 0;
-    if (d->family == AF_INET) {
-        a->in.sin_family = AF_INET;
-        a->in.sin_port = htons((in_port_t)port);
-        return inet_pton(AF_INET, text, &a->in.sin_addr) == 1 ? sizeof a->in : 0;
-    }
-    a->in6.sin6_family = AF_INET6;
-    a->in6.sin6_port = htons((in_port_t)port);
-    a->in6.sin6_flowinfo = htonl((uint32_t)flow);
-    a->in6.sin6_scope_id = (uint32_t)scope;
-    return inet_pton(AF_INET6, text, &a->in6.sin6_addr) == 1 ? sizeof a->in6 : 0;
+    if (d->last == NULL || d->last->object != object)
+        return sock_address_parse(a, d->family, object);
+    memcpy(a, &d->last->to, d->last->n);
+    return d->last->n;
 }
 
 /* -- Errors ---------------------------------------------------------------- */
@@ -397,7 +309,7 @@ send_by_method(dgobj *d, PyObject *data, PyObject *to)
 static int
 send_one(dgobj *d, PyObject *data, PyObject *to)
 {
-    tr_address a;
+    sock_address a;
     socklen_t n = 0;
     if (!d->plain || (!to_peer(d, to) && (n = destination(d, to, &a)) == 0))
         return send_by_method(d, data, to);
@@ -499,7 +411,7 @@ send_batch(dgobj *d)
     trobj *t = &d->t;
     struct mmsghdr headers[PACKETS] = {0};
     struct iovec parts[PACKETS];
-    tr_address to[PACKETS];
+    sock_address to[PACKETS];
     int n = 0;
     for (; d->plain && n < PACKETS && (uint32_t)n < t->q_len; n++) {
         trchunk *c = tr_first(t, (uint32_t)n);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Stream transports: reading and writing. See transport.h for the invariants. */
+#include "sockets.h"
 #include "transport.h"
-#include <errno.h>
 #include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -33,12 +33,6 @@ putv(trobj *t, struct iovec *v, int n)
         return writev(t->fd.fd, v, n);
     struct msghdr m = {.msg_iov = v, .msg_iovlen = (size_t)n};
     return sendmsg(t->fd.fd, &m, MSG_NOSIGNAL);
-}
-
-static bool
-would_block(void)
-{
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 }
 
 /* -- Reading --------------------------------------------------------------- */
