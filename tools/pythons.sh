@@ -43,7 +43,7 @@ deb-src $mirror testing main
 LIST
         as_root touch "$sid/ready"
     fi
-    local wanted="gcc libc6-dev pkg-config make libuv1-dev ca-certificates openssl redis-server postgresql wrk"
+    local wanted="gcc libc6-dev pkg-config make libuv1-dev ca-certificates openssl curl redis-server postgresql wrk"
     local version
     for version in 3.14 3.15; do
         wanted+=" python$version python$version-dev python$version-venv libpython$version-testsuite"

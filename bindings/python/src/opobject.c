@@ -343,6 +343,21 @@ op_set_blocking(opobj *op, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
+/* For who shows where a task waits (asyncio.print_call_graph): one that awaits a goroutine
+ * waits where that does, so its stack goes on there. No other op has these attributes. */
+static PyObject *
+op_of_target(opobj *op, void *name)
+{
+    if (op->kind == OP_JOIN && op_state(op) == OP_PENDING) {
+        OWN(OP_OWN(op), NULL);
+        PyObject *coro = ((gobj *)op->target)->coro;
+        if (coro != NULL)
+            return PyObject_GetAttrString(coro, name);
+    }
+    PyErr_Format(PyExc_AttributeError, "'%s' object has no attribute '%s'", Py_TYPE(op)->tp_name, (const char *)name);
+    return NULL;
+}
+
 static PyObject *
 op_repr(opobj *op)
 {
@@ -438,6 +453,8 @@ static PyMethodDef op_methods[] = {
 static PyGetSetDef op_getset[] = {
     {"_asyncio_future_blocking", (getter)op_get_blocking, (setter)op_set_blocking, NULL, NULL},
     {"_loop", (getter)op_get_loop, NULL, NULL, NULL},
+    {"cr_await", (getter)op_of_target, NULL, "What the goroutine that is waited for awaits.", "cr_await"},
+    {"cr_frame", (getter)op_of_target, NULL, "The frame of the goroutine that is waited for.", "cr_frame"},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -59,11 +59,12 @@ def _handles_interrupt() -> bool:
 
 
 def _stack(coro: Any) -> str:
-    """Where a coroutine waits, with all that it awaits; the innermost last."""
+    """Where a coroutine waits, with all that it awaits, to a goroutine if there is one; the
+    innermost last."""
     frames = []
     while coro is not None:
         for kind in ("cr", "gi", "ag"):
-            frame = getattr(coro, f"{kind}_frame", None)
+            frame = getattr(coro, f"{kind}_frame", None) if hasattr(coro, f"{kind}_code") else None
             if frame is not None:
                 frames.append((frame, frame.f_lineno))
                 coro = getattr(coro, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
