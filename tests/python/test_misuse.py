@@ -12,6 +12,7 @@ import ssl
 import sys
 import threading
 import warnings
+import weakref
 
 import pytest
 import treadle
@@ -270,6 +271,34 @@ def arguments(seen):
     for fd in (-1, "x", None, object()):
         seen.call(loop.add_reader, fd, print)
         seen.call(loop.remove_writer, fd)
+
+
+@case
+def a_socket_that_was_closed(seen):
+    """It is found by itself, though it has no number any more; and it is kept while it is registered."""
+    loop = seen.loop
+    for add, remove in ((loop.add_reader, loop.remove_reader), (loop.add_writer, loop.remove_writer)):
+        a, b = socket.socketpair()
+        a.setblocking(False)
+        with b:
+            seen.call(remove, a)
+            seen.call(add, a, print)
+            seen.said.append(loop._selector.get_key(a).fileobj is a)
+            a.close()
+            seen.call(remove, a)
+            seen.call(remove, a)
+            seen.call(add, a, print)
+    a, b = socket.socketpair()
+    with b:
+        loop.add_reader(a, print)
+        number = a.fileno()
+        kept = weakref.ref(a)
+        del a
+        seen.said.append(kept() is not None)
+        b.send(b"x")
+        seen.call(loop.remove_reader, number)
+        seen.said.append(kept() is None)
+    loop.close()
 
 
 @case

@@ -15,6 +15,8 @@
  *  - A closed descriptor leaves the kernel's set by itself, so `how` may say more than
  *    is so when the number has a new owner. Whoever comes with another socket, and
  *    ploop_fd_add, therefore has the old registration removed first.
+ *  - The object that add_reader was given stays alive while it is registered, as in asyncio's
+ *    selector, and is found again by itself once it is closed and has no number any more.
  *  - Before the host is open, and on other threads, registrations wait (l->unsynced)
  *    for fds_open. */
 #include "handle.h"
@@ -226,6 +228,14 @@ entry_sync(ploop *l, ploop_entry *e)
     return 0;
 }
 
+/* Nobody reads or writes by a handle any more, so nobody has come with an object. */
+static void
+entry_disown(ploop_entry *e)
+{
+    if (e->reader == NULL && e->writer == NULL)
+        Py_CLEAR(e->owner);
+}
+
 /* The handle goes to the ready queue, unless it was cancelled behind our back. */
 static void
 handle_ready(ploop *l, ploop_entry *e, PyObject **slot)
@@ -237,6 +247,7 @@ handle_ready(ploop *l, ploop_entry *e, PyObject **slot)
         *slot = NULL;
         Py_DECREF(handle);
         entry_sync(l, e);
+        entry_disown(e);
     } else if (ready_push(l, Py_NewRef(handle)) < 0) {
         ploop_fatal(l);
     }
@@ -311,6 +322,7 @@ fds_clear(ploop *l)
             continue;
         Py_XDECREF(e->reader);
         Py_XDECREF(e->writer);
+        Py_XDECREF(e->owner);
         for (int w = 0; w < 2; w++)
             while (e->waiters[w] != NULL) {
                 sockop *o = e->waiters[w];
@@ -334,6 +346,7 @@ fds_traverse(ploop *l, visitproc visit, void *arg)
             continue;
         Py_VISIT(e->reader);
         Py_VISIT(e->writer);
+        Py_VISIT(e->owner);
         for (int w = 0; w < 2; w++)
             for (sockop *o = e->waiters[w]; o != NULL; o = o->next)
                 Py_VISIT(o);
@@ -390,17 +403,31 @@ add(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *names, bool writer)
         }
     }
     PyObject **slot = writer ? &e->writer : &e->reader, *old = *slot;
+    PyObject *owner = PyLong_Check(args[0]) ? NULL : args[0], *before = NULL;
+    if (owner != NULL && owner != e->owner) {
+        before = e->owner;
+        if (before != NULL) /* it may be closed, and the kernel have forgotten the number */
+            entry_forget(l, e);
+        e->owner = Py_NewRef(owner);
+    } else {
+        owner = NULL;
+    }
     *slot = Py_NewRef((PyObject *)h);
     if (entry_sync(l, e) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         *slot = old;
         PyObject *exc = PyErr_GetRaisedException();
+        if (owner != NULL) {
+            e->owner = before;
+            Py_DECREF(owner);
+        }
         entry_sync(l, e);
         PyErr_SetRaisedException(exc);
         Py_DECREF(h);
         Py_DECREF(h);
         return NULL;
     }
+    Py_XDECREF(before);
     if (old != NULL) {
         PyObject *done = PyObject_CallMethodNoArgs(old, l->st->s_cancel);
         Py_DECREF(old);
@@ -413,21 +440,33 @@ add(ploop *l, PyObject *const *args, Py_ssize_t n, PyObject *names, bool writer)
     return (PyObject *)h;
 }
 
+/* Of one that has no number any more: where it was. */
+static ploop_entry *
+entry_of(ploop *l, PyObject *object)
+{
+    for (int i = 0; i < l->nentries; i++)
+        if (l->entries[i] != NULL && l->entries[i]->owner == object)
+            return l->entries[i];
+    return NULL;
+}
+
 static PyObject *
 drop(ploop *l, PyObject *object, bool writer)
 {
     if (l->closed)
         Py_RETURN_FALSE;
     int fd = fd_arg(object);
-    if (fd < 0)
+    ploop_entry *e = fd < 0 ? entry_of(l, object) : entry_find(l, fd);
+    if (fd < 0 && e == NULL)
         return NULL;
-    ploop_entry *e = entry_find(l, fd);
+    PyErr_Clear();
     PyObject **slot = e == NULL ? NULL : writer ? &e->writer : &e->reader;
     if (slot == NULL || *slot == NULL)
         Py_RETURN_FALSE;
     PyObject *handle = *slot;
     *slot = NULL;
     entry_sync(l, e);
+    entry_disown(e);
     PyObject *done = PyObject_CallMethodNoArgs(handle, l->st->s_cancel);
     Py_DECREF(handle);
     if (done == NULL)
@@ -464,7 +503,7 @@ fds_remove_writer(PyObject *l, PyObject *fd)
     return drop((ploop *)l, fd, true);
 }
 
-/* [(fd, reader or None, writer or None)…], as asyncio's selector would have them. */
+/* [(fd, object or fd, reader or None, writer or None)…], as asyncio's selector would have them. */
 PyObject *
 fds_list(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -475,7 +514,8 @@ fds_list(PyObject *self, PyObject *Py_UNUSED(ignored))
         ploop_entry *e = l->entries[i];
         if (e == NULL || (e->reader == NULL && e->writer == NULL))
             continue;
-        PyObject *item = Py_BuildValue("iOO", i, e->reader ? e->reader : Py_None, e->writer ? e->writer : Py_None);
+        PyObject *owner = e->owner ? Py_NewRef(e->owner) : PyLong_FromLong(i);
+        PyObject *item = Py_BuildValue("iNOO", i, owner, e->reader ? e->reader : Py_None, e->writer ? e->writer : Py_None);
         if (item == NULL || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
         Py_XDECREF(item);

@@ -25,6 +25,7 @@ struct ploop_entry {
     int how; /* what the host watches for; 0: nothing */
     bool counted; /* in l->nwatched */
     PyObject *reader, *writer; /* handles, or NULL */
+    PyObject *owner; /* while one of them is there: the object that came with it, or NULL for a number */
     sockop *waiters[2]; /* those that wait to read, and to write: strong */
     PyObject *sock; /* a weak reference, see fds.c, or NULL */
     bool drained;   /* sock.c: reading would block until there is an event */

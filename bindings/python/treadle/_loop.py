@@ -119,15 +119,21 @@ class _Selector(selectors.BaseSelector):
     @property
     def _fd_to_key(self) -> dict[int, selectors.SelectorKey]:
         keys = {}
-        for fd, reader, writer in self._loop._fd_list():
+        for fd, fileobj, reader, writer in self._loop._fd_list():
             events = (selectors.EVENT_READ if reader else 0) | (
                 selectors.EVENT_WRITE if writer else 0
             )
-            keys[fd] = selectors.SelectorKey(fd, fd, events, (reader, writer))
+            keys[fd] = selectors.SelectorKey(fileobj, fd, events, (reader, writer))
         return keys
 
     def _fileobj_lookup(self, fileobj: FileDescriptorLike) -> int:
-        return fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        try:
+            return selectors._fileobj_to_fd(fileobj)  # type: ignore[attr-defined,no-any-return]
+        except ValueError:  # it was closed, and is found by itself
+            for key in self._fd_to_key.values():
+                if key.fileobj is fileobj:
+                    return key.fd
+            raise
 
     def register(
         self, fileobj: FileDescriptorLike, events: int, data: Any = None

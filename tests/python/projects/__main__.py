@@ -29,6 +29,7 @@ PLACE = ROOT / ".dev/projects"
 SHIMS = HERE.parent / "conformance/shims"
 TOOLS = ["pytest", "pytest-timeout", "wheel"]
 LOOPS = ("stock", "treadle")
+USER = "nobody"  # who runs the tests where we are root: PostgreSQL, and tests of permissions, want nobody special
 REFUSED = 77  # loopback.py's status
 
 
@@ -58,10 +59,8 @@ class Project:
     tests: list[str]
     install: str = ""
     remove: str | None = None
-    user: str = "-"
     beside: str = ""
     port: int = 0
-    debian: list[str] = dataclasses.field(default_factory=list)
     out: dict[str, str] = dataclasses.field(default_factory=dict)
     differs: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -154,6 +153,7 @@ class Suite:
             (directory / "done").write_text("\n".join(done))
             record.touch()
             (directory / "tmp").mkdir()
+            shutil.copytree(self.source, directory / "source", symlinks=True)  # some write beside their tests
             env = {
                 **os.environ, "TDL_LOOP": loop, "TDL_RECORD": str(record), "TDL_OUT": json.dumps(list(self.project.out)),
                 "TDL_DONE": str(directory / "done"), "PYTHONPATH": f"{HERE / 'plugin'}:{SHIMS}", "TMPDIR": str(directory / "tmp"),
@@ -163,14 +163,14 @@ class Suite:
             if only is not None:
                 (directory / "only").write_text("\n".join(only))
                 env["TDL_ONLY"] = str(directory / "only")
-            if self.project.user != "-" and os.getuid() == 0:
-                user = pwd.getpwnam(self.project.user)
-                for path in (directory, *directory.iterdir()):
-                    os.chown(path, user.pw_uid, user.pw_gid)
-            command = [sys.executable, str(HERE / "plugin/loopback.py"), self.project.user, str(self.project.port), self.project.beside,
+            if os.getuid() == 0:
+                user = pwd.getpwnam(USER)
+                for path in (directory, *directory.rglob("*")):
+                    os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+            command = [sys.executable, str(HERE / "plugin/loopback.py"), USER, str(self.project.port), self.project.beside,
                        *self.command()]
             with open(printed, "wb") as output:
-                process = subprocess.Popen(command, cwd=self.source, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                process = subprocess.Popen(command, cwd=directory / "source", env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                            start_new_session=True)
                 try:
                     process.wait(self.options.suite_limit)
