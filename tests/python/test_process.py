@@ -171,6 +171,58 @@ def test_fork():
     assert out.stdout.splitlines() == ["child 7", "before", "child 6", "child 7", "before"], out
 
 
+def test_a_program_for_asyncio_goes_on_in_the_child_of_a_fork():
+    """Servers that fork after their program has run a loop: the child's loops are asyncio's own."""
+    out = script("""
+        import asyncio, os, socket, sys, treadle, warnings
+
+        async def talk():
+            server = await asyncio.start_server(lambda r, w: w.write(b"hello\\n"), "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            line = await asyncio.wait_for(reader.readline(), 10)
+            writer.close()
+            server.close()
+            return line.decode().strip(), type(asyncio.get_running_loop()) is treadle.Loop
+
+        def run(main):
+            with asyncio.Runner(loop_factory=treadle.new_event_loop) as runner:
+                return runner.run(main)
+
+        async def forks():
+            return in_child()
+
+        async def starts():
+            treadle.go(talk())
+
+        def in_child():
+            if pid := os.fork():
+                return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            try:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    print(run(talk()), [(w.category.__name__, "fork" in str(w.message)) for w in caught])
+                if sys.version_info < (3, 14):
+                    warnings.simplefilter("ignore")
+                    treadle.install()
+                    print(asyncio.run(talk()))
+                warnings.simplefilter("ignore")
+                run(starts())
+            except RuntimeError as error:
+                print(str(error)[:45], flush=True)
+                os._exit(3)
+            finally:
+                os._exit(4)
+
+        print(run(talk()), flush=True)
+        print(in_child(), flush=True)
+        print(run(forks()), flush=True)
+    """)
+    child = ["('hello', False) [('RuntimeWarning', True)]", "('hello', False)", "treadle cannot be used in the child of a fork", "3"]
+    if sys.version_info >= (3, 14):
+        del child[1]
+    assert out.stdout.splitlines() == ["('hello', True)", *child, *child], out
+
+
 def test_subprocesses_of_asyncio(drive):
     """asyncio's subprocesses beside goroutines (they fork, and exec)."""
 

@@ -114,6 +114,12 @@ fn_fault_set(PyObject *module, PyObject *arg)
 }
 
 static PyObject *
+fn_forked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    return PyBool_FromLong(tdl_metric(NULL) == TDL_EFORKED);
+}
+
+static PyObject *
 fn_netpoll(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
     char why[400];
@@ -202,6 +208,7 @@ static PyMethodDef functions[] = {
      "\"connections\", \"listeners\", \"datagrams\", \"descriptors\", \"timers\", \"contexts\"; ValueError for another."},
     {"_code_text", fn_code_text, METH_O, NULL},
     {"_host", fn_host, METH_NOARGS, NULL},
+    {"_forked", fn_forked, METH_NOARGS, NULL},
     {"_stop_watchdogs", watch_stop_all, METH_NOARGS, NULL},
     {"_adopt_listener", net_adopt_listener, METH_O, NULL},
     {"_accept", sock_accept_next, METH_O, NULL},

@@ -23,6 +23,7 @@ import socket
 import sys
 import threading
 import traceback
+import warnings
 from asyncio.base_events import _format_handle  # type: ignore[attr-defined]
 from asyncio.format_helpers import _format_callback_source as _format_source
 from asyncio.log import logger
@@ -170,6 +171,7 @@ def _learn() -> None:
 
 _learn()
 
+_Stock = asyncio.SelectorEventLoop  # as it is now: programs put other loops in its place
 _SOURCE_TAKES_DEBUG = "debug" in inspect.signature(_format_source).parameters
 
 
@@ -309,8 +311,19 @@ class Loop(_treadle._LoopCore, Hooks):
         return None if host is None else host.take_error()
 
 
-def new_event_loop() -> Loop:
-    """A new treadle loop: a loop_factory for asyncio.run and asyncio.Runner."""
+def new_event_loop() -> asyncio.SelectorEventLoop:
+    """A new treadle loop: a loop_factory for asyncio.run and asyncio.Runner.
+
+    In the child of a fork of a process that has used treadle it is asyncio's own loop, with
+    a RuntimeWarning: treadle's runtime does not exist there."""
+    if _treadle._forked():
+        warnings.warn(
+            "treadle cannot be used in the child of a fork: this event loop is asyncio's own"
+            " (start the child with spawn or exec)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return _Stock()
     return Loop()
 
 

@@ -9,7 +9,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-from ._loop import Loop
+from ._loop import new_event_loop
 
 if TYPE_CHECKING:
     from asyncio import DefaultEventLoopPolicy as _Base
@@ -23,8 +23,8 @@ class EventLoopPolicy(_Base):
     """asyncio's policy whose new loops are treadle's."""
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        """A new treadle loop."""
-        return Loop()
+        """treadle.new_event_loop()."""
+        return new_event_loop()
 
 
 def install() -> None:

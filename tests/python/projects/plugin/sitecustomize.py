@@ -16,4 +16,4 @@ if os.environ.get("TDL_LOOP") == "treadle":
     for name in ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):
         policy = getattr(asyncio.unix_events, name, None)
         if policy is not None:
-            policy._loop_factory = treadle.Loop
+            policy._loop_factory = staticmethod(treadle.new_event_loop)
