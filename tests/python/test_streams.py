@@ -3,8 +3,10 @@
 do, and steps back for whoever replaces or overrides one of them."""
 
 import asyncio
+import gc
 import random
 import socket
+import weakref
 
 import pytest
 import treadle
@@ -99,6 +101,114 @@ def test_the_buffer_is_the_programs_to_look_at():
         await ended(writer, theirs)
 
     run(main())
+
+
+async def arrived(reader, theirs, data, act):
+    """Sends data to a reader for which a task waits, and calls act when the reader has it and the
+    task has not gone on yet."""
+    loop = asyncio.get_running_loop()
+    acted = loop.create_future()
+
+    def look():  # in each turn after the poll, before whom that poll wakes
+        if reader._waiter is None:
+            acted.set_result(act())
+        else:
+            loop.call_soon(look)
+
+    theirs.send(data)
+    loop.call_soon(look)
+    return await acted
+
+
+def test_the_buffer_has_what_came_for_a_read_that_waits():
+    async def main():
+        reader, writer, theirs = await connected()
+        assert reader._buffer == b""
+        for read, data in ((reader.read(10), b"abc"), (reader.readexactly(3), b"def")):
+            task = asyncio.create_task(read)
+            await asyncio.sleep(0)
+            assert await arrived(reader, theirs, data, lambda: bytes(reader._buffer)) == data
+            assert await task == data
+            assert reader._buffer == b""
+        task = asyncio.create_task(reader.read(10))
+        await asyncio.sleep(0)
+        assert await arrived(reader, theirs, b"ghi", lambda: reader.feed_data(b"jkl")) is None
+        assert await task == b"ghijkl"
+        task = asyncio.create_task(reader.read(10))
+        await asyncio.sleep(0)
+        await arrived(reader, theirs, b"mno", lambda: setattr(reader, "_buffer", bytearray(b"instead")))
+        assert await task == b"instead"
+        await ended(writer, theirs)
+
+    run(main())
+
+
+def test_a_read_that_is_cancelled_when_its_data_has_come():
+    async def main():
+        reader, writer, theirs = await connected()
+        for read, again in ((reader.read(10), reader.read(10)), (reader.readexactly(4), reader.readexactly(4))):
+            task = asyncio.create_task(read)
+            await asyncio.sleep(0)
+            await arrived(reader, theirs, b"kept", task.cancel)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await again == b"kept"
+        task = asyncio.create_task(reader.read(10))
+        await asyncio.sleep(0)
+        await arrived(reader, theirs, b"a line\n", task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await reader.readline() == b"a line\n"
+        await ended(writer, theirs)
+
+    run(main())
+
+
+def test_the_fields_are_asyncios():
+    async def main():
+        reader, writer, theirs = await connected()
+        stock = asyncio.StreamReader(loop=asyncio.get_running_loop())
+        for name in vars(stock):
+            assert hasattr(reader, name), name
+        assert reader._limit == stock._limit and reader._loop is stock._loop
+        assert reader._transport is writer.transport
+        assert reader.exception() is None and not reader.at_eof()
+        reader.of_the_program = 1
+        assert "of_the_program" in vars(reader)
+        reader._limit = 7
+        assert "limit=7" in repr(reader)
+        del reader._limit
+        with pytest.raises(AttributeError, match="'StreamReader' object has no attribute '_limit'"):
+            reader._limit
+        with pytest.raises(AttributeError):
+            del reader._limit
+        reader._limit = stock._limit
+        theirs.send(b"left")
+        theirs.shutdown(socket.SHUT_WR)
+        while not reader._eof:
+            await asyncio.sleep(0)
+        assert "4 bytes" in repr(reader) and "eof" in repr(reader)
+        assert await reader.read(9) == b"left" and reader.at_eof()
+        await ended(writer, theirs)
+
+    run(main())
+
+
+def test_a_reader_that_waits_and_one_that_is_no_ones_are_collected():
+    """Its fields are seen by the collector: a reader is in cycles with its transport and tasks."""
+
+    async def main():
+        reader, writer, theirs = await connected()
+        reader.itself = reader
+        reader._exception = holder = ValueError()
+        holder.reader = reader
+        gone = weakref.ref(reader)
+        await ended(writer, theirs)
+        return gone
+
+    gone = run(main())
+    gc.collect()
+    assert gone() is None
 
 
 def test_what_was_read_belongs_to_the_reader():

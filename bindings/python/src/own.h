@@ -171,6 +171,15 @@ void own_put(PyObject *self, PyObject **field, PyObject *value);
 #else
 #define own_put(self, field, value) Py_XSETREF(*(field), value)
 #endif
+/* A value that was fetched from where another thread may replace it: a reference until
+ * FIELD_DONE where there are such, borrowed elsewhere. FIELD_KEEP makes it a reference. */
+#ifdef Py_GIL_DISABLED
+#define FIELD_DONE(value) Py_XDECREF(value)
+#define FIELD_KEEP(value) (value)
+#else
+#define FIELD_DONE(value) ((void)0)
+#define FIELD_KEEP(value) Py_XNewRef(value)
+#endif
 #if PY_VERSION_HEX < 0x030d0000
 #define Py_BEGIN_CRITICAL_SECTION(object) {
 #define Py_END_CRITICAL_SECTION() }

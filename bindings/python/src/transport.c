@@ -70,6 +70,13 @@ tr_set_protocol(trobj *t, PyObject *protocol)
     if (t->mode == TR_STREAM && !(call != NULL && PyMethod_Check(call) && streams_stock(tr, STOCK_RECEIVED) &&
                                   PyMethod_GET_FUNCTION(call) == tr->stock[STOCK_RECEIVED]))
         t->mode = TR_PLAIN; /* it has another data_received */
+    if (t->mode == TR_STREAM) {
+        rc = reader_find(tr, protocol, &t->on_data, &t->on_updated);
+        if (rc < 0)
+            return NULL;
+        if (rc == 0)
+            t->mode = TR_PLAIN;
+    }
     Py_RETURN_NONE;
 }
 

@@ -24,6 +24,7 @@
 
 #include "state.h"
 #include "loop.h"
+#include "stream_record.h"
 
 typedef struct {
     PyObject *data; /* bytes */
@@ -46,8 +47,8 @@ typedef struct trobj {
     ploop *home; /* the loop, strong, as long as the transport: its owner is ours */
 #endif
     PyObject *loop, *sock, *protocol, *server, *context, *empty_waiter;
-    PyObject *on_data;    /* bound data_received, get_buffer or datagram_received */
-    PyObject *on_updated; /* bound buffer_updated */
+    PyObject *on_data;    /* bound data_received, get_buffer or datagram_received; TR_STREAM: weak, the reader */
+    PyObject *on_updated; /* bound buffer_updated; TR_STREAM: the reader's record */
     ploop_fd fd;
     ploop_later again;
     trchunk *queue; /* a ring */
@@ -130,9 +131,12 @@ PyObject *tr_write(trobj *t, PyObject *data);
 PyObject *tr_writelines(trobj *t, PyObject *list);
 void tr_flush(trobj *t);
 
-/* transport_reader.c: hands n bytes to the StreamReader of a StreamReaderProtocol.
- * 0, or -1 with an exception. */
-int tr_feed(trobj *t, PyObject *protocol, const char *data, Py_ssize_t n);
+/* transport_reader.c, for a protocol that is asyncio's StreamReaderProtocol with a reader of our
+ * class. 1: it is; *ref is a weak reference to the reader and *record its record; 0: it is not;
+ * -1: exception. */
+int reader_find(struct tr_state *tr, PyObject *protocol, PyObject **ref, PyObject **record);
+/* Hands n bytes to the reader. 0, or -1 with an exception. */
+int reader_feed(ploop *l, PyObject *protocol, PyObject *ref, PyObject *record, const char *data, Py_ssize_t n);
 
 /* transport_tls.c: t->protocol has TLSCore as a base; it gets n bytes from the
  * network. 0, or -1 with an exception that is not the TLS protocol's own. */
@@ -142,34 +146,45 @@ int tls_setup(PyObject *module, mod_state *st);
 PyObject *tls_use(PyObject *module, PyObject *args);
 
 
-/* Fields of asyncio's readers and writers, straight from their __dict__: classes
- * that were put over an object make every other look-up slow. */
-#ifdef Py_GIL_DISABLED /* another thread may replace it: a reference, until FIELD_DONE */
+/* A field of asyncio's protocols and writers, straight from their __dict__: classes that were
+ * put over an object make every other look-up slow. NULL: exception. */
 static inline PyObject *
 field(PyObject *dict, PyObject *name)
 {
     PyObject *value;
-    if (dict_get(dict, name, &value) == 0)
-        PyErr_SetObject(PyExc_AttributeError, name);
-    return value;
-}
-#define FIELD_DONE(value) Py_XDECREF(value)
-#define FIELD_KEEP(value) (value)
+#ifdef Py_GIL_DISABLED
+    dict_get(dict, name, &value);
 #else
-static inline PyObject *
-field(PyObject *dict, PyObject *name) /* borrowed; NULL: exception */
-{
-    PyObject *value = PyDict_GetItemWithError(dict, name);
+    value = PyDict_GetItemWithError(dict, name);
+#endif
     if (value == NULL && !PyErr_Occurred())
         PyErr_SetObject(PyExc_AttributeError, name);
     return value;
 }
-#define FIELD_DONE(value) ((void)0)
-#define FIELD_KEEP(value) Py_XNewRef(value)
-#endif
 
 /* transport_streams.c */
-bool streams_stock(struct tr_state *tr, int which); /* is this method of asyncio's still its own? */
+bool streams_look(struct tr_state *tr, int which, PyTypeObject *type, uint64_t tag);
+
+static inline PyTypeObject *
+stock_class(struct tr_state *tr, int which)
+{
+    return (PyTypeObject *)(which <= STOCK_READEXACTLY ? tr->StreamReader
+                            : which == STOCK_RECEIVED  ? tr->StreamReaderProtocol
+                                                       : tr->StreamWriter);
+}
+
+/* Is this method of asyncio's still its own? Programs replace methods of asyncio's classes. That is
+ * looked after once for each state of the class. */
+static inline bool
+streams_stock(struct tr_state *tr, int which)
+{
+    PyTypeObject *type = stock_class(tr, which);
+    if (type == NULL)
+        return false;
+    uint64_t known = SEEN(tr->stock_known[which]), tag = SEEN(type->tp_version_tag);
+    return known > 1 && known >> 1 == tag ? known & 1 : streams_look(tr, which, type, tag);
+}
+
 int streams_setup(PyObject *module, mod_state *st);
 void streams_forget(struct tr_state *tr); /* once no reads are made any more */
 PyObject *streams_use(PyObject *module, PyObject *args);

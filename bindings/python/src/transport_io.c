@@ -202,7 +202,7 @@ read_plain(trobj *t)
     }
     after_read(t, n, PLOOP_SCRATCH);
     if (t->mode == TR_STREAM) {
-        if (tr_feed(t, t->protocol, scratch, n) < 0)
+        if (reader_feed(t->l, t->protocol, t->on_data, t->on_updated, scratch, n) < 0)
             data_failed(t, "Fatal error: protocol.data_received() call failed.");
         return;
     }

@@ -7,8 +7,8 @@
  * is not the usual case, asyncio's method is called.
  *
  * Invariants.
- *  - A reader's state stays where asyncio keeps it (_buffer, _waiter, _eof …), so
- *    that its other methods and ours can be mixed.
+ *  - A reader's state is in its record (stream_record.h), where asyncio's methods find it by
+ *    its names (_buffer, _waiter, _eof …), so that they and ours can be mixed.
  *  - An op reads at its first send, not when it is made, as a coroutine would; it
  *    waits on a future that it puts in _waiter, and takes from there when it is
  *    thrown at or closed. */
@@ -21,7 +21,8 @@ enum { NEW, WAITS, OVER };
 typedef struct {
     PyObject_HEAD
     mod_state *st;
-    PyObject *reader, *fields; /* and its __dict__ */
+    PyObject *reader;
+    stream_record *record;     /* the reader's */
     PyObject *waiter;          /* WAITS: what it waits on */
     ploop *l;                  /* strong; once it has waited, and the loop is ours */
 #ifdef Py_GIL_DISABLED
@@ -33,34 +34,22 @@ typedef struct {
 
 /* -- Is it asyncio's own method? ------------------------------------------- */
 
-static PyTypeObject *
-stock_of(struct tr_state *tr, int which, PyObject **name)
+static PyObject *
+stock_name(struct tr_state *tr, int which)
 {
     PyObject *const names[] = {tr->s_feed_data, tr->s_read, tr->s_readexactly, tr->s_write, tr->s_drain,
                                tr->s_data_received};
-    *name = names[which];
-    return (PyTypeObject *)(which <= STOCK_READEXACTLY ? tr->StreamReader
-                            : which == STOCK_RECEIVED  ? tr->StreamReaderProtocol
-                                                       : tr->StreamWriter);
+    return names[which];
 }
 
-/* Programs replace methods of asyncio's classes. That is looked after once for each
- * state of the class. */
 bool
-streams_stock(struct tr_state *tr, int which)
+streams_look(struct tr_state *tr, int which, PyTypeObject *type, uint64_t tag)
 {
-    PyObject *name;
-    PyTypeObject *type = stock_of(tr, which, &name);
-    if (type == NULL)
-        return false;
-    uint64_t known = SEEN(tr->stock_known[which]), tag = SEEN(type->tp_version_tag);
-    if (known > 1 && known >> 1 == tag)
-        return known & 1;
-    PyObject *now = PyObject_GetAttr((PyObject *)type, name);
+    PyObject *now = PyObject_GetAttr((PyObject *)type, stock_name(tr, which));
     if (now == NULL)
         PyErr_Clear();
     bool same = now != NULL && now == tr->stock[which];
-    SHOW(tr->stock_known[which], (uint64_t)SEEN(type->tp_version_tag) << 1 | same);
+    SHOW(tr->stock_known[which], tag << 1 | same);
     Py_XDECREF(now);
     return same;
 }
@@ -69,9 +58,7 @@ static int
 stock_setup(struct tr_state *tr)
 {
     for (int i = 0; i < NSTOCK; i++) {
-        PyObject *name;
-        PyTypeObject *type = stock_of(tr, i, &name);
-        PyObject *method = PyObject_GetAttr((PyObject *)type, name), *module;
+        PyObject *method = PyObject_GetAttr((PyObject *)stock_class(tr, i), stock_name(tr, i)), *module;
         if (method == NULL)
             return -1;
         module = PyObject_GetAttrString(method, "__module__");
@@ -90,9 +77,9 @@ stock_setup(struct tr_state *tr)
 
 /* -1: exception */
 static int
-is_true(PyObject *fields, PyObject *name)
+is_true(stream_record *record, int which)
 {
-    PyObject *value = field(fields, name);
+    PyObject *value = record_get(record, which);
     if (value == NULL)
         return -1;
     int truth = value == Py_True ? 1 : value == Py_False || value == Py_None ? 0 : PyObject_IsTrue(value);
@@ -101,20 +88,34 @@ is_true(PyObject *fields, PyObject *name)
 }
 
 static int
-resume_source(struct tr_state *tr, PyObject *fields)
+resume_source(struct tr_state *tr, stream_record *record)
 {
-    if (PyDict_SetItem(fields, tr->s_paused, Py_False) < 0)
-        return -1;
-    PyObject *transport = FIELD_KEEP(field(fields, tr->s_transport));
+    record_set(record, FIELD_PAUSED, Py_False);
+    PyObject *transport = FIELD_KEEP(record_get(record, FIELD_TRANSPORT));
     PyObject *r = transport ? PyObject_CallMethodNoArgs(transport, tr->s_resume_reading) : NULL;
     Py_XDECREF(transport);
     Py_XDECREF(r);
     return r == NULL ? -1 : 0;
 }
 
+/* _maybe_resume_transport(), with so many bytes in the buffer. */
+static int
+resume_if(struct tr_state *tr, stream_record *record, Py_ssize_t left)
+{
+    int paused = is_true(record, FIELD_PAUSED);
+    if (paused <= 0)
+        return paused;
+    PyObject *limit = record_get(record, FIELD_LIMIT);
+    Py_ssize_t max = limit ? PyNumber_AsSsize_t(limit, NULL) : -1;
+    FIELD_DONE(limit);
+    if (max == -1 && PyErr_Occurred())
+        return -1;
+    return left <= max ? resume_source(tr, record) : 0;
+}
+
 /* The first n bytes of what is there. l: the loop, or NULL. */
 static PyObject *
-take(struct tr_state *tr, ploop *l, PyObject *fields, PyObject *buffer, Py_ssize_t n)
+take(struct tr_state *tr, ploop *l, stream_record *record, PyObject *buffer, Py_ssize_t n)
 {
     Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
     if (n > size)
@@ -123,24 +124,19 @@ take(struct tr_state *tr, ploop *l, PyObject *fields, PyObject *buffer, Py_ssize
                                : PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), n);
     if (data == NULL)
         return NULL;
-    int rc;
-    if (n == size) {
-        rc = bytearray_empty(buffer);
-    } else {
-        rc = PySequence_DelSlice(buffer, 0, n);
-    }
-    /* _maybe_resume_transport */
-    int paused = rc < 0 ? -1 : is_true(fields, tr->s_paused);
-    if (paused > 0) {
-        PyObject *limit = field(fields, tr->s_limit);
-        Py_ssize_t max = limit ? PyNumber_AsSsize_t(limit, NULL) : -1;
-        FIELD_DONE(limit);
-        if (max == -1 && PyErr_Occurred())
-            paused = -1;
-        else if (size - n <= max)
-            paused = resume_source(tr, fields);
-    }
-    if (paused < 0)
+    int rc = n == size ? bytearray_empty(buffer) : PySequence_DelSlice(buffer, 0, n);
+    if (rc < 0 || resume_if(tr, record, size - n) < 0)
+        Py_CLEAR(data);
+    return data;
+}
+
+/* What came for this read alone. */
+static PyObject *
+take_direct(struct tr_state *tr, stream_record *record)
+{
+    PyObject *data = record->direct;
+    record->direct = NULL;
+    if (resume_if(tr, record, 0) < 0)
         Py_CLEAR(data);
     return data;
 }
@@ -176,7 +172,7 @@ new_waiter(readop *op, PyObject *loop)
 static PyObject *
 wait(struct tr_state *tr, readop *op)
 {
-    PyObject *other = field(op->fields, tr->s_waiter);
+    PyObject *other = record_get(op->record, FIELD_WAITER);
     if (other == NULL)
         return NULL;
     FIELD_DONE(other); /* only compared */
@@ -184,18 +180,17 @@ wait(struct tr_state *tr, readop *op)
         return PyErr_Format(PyExc_RuntimeError,
                             "%s() called while another coroutine is already waiting for incoming data",
                             name_of(op));
-    int paused = is_true(op->fields, tr->s_paused);
-    if (paused < 0 || (paused && resume_source(tr, op->fields) < 0))
+    int paused = is_true(op->record, FIELD_PAUSED);
+    if (paused < 0 || (paused && resume_source(tr, op->record) < 0))
         return NULL;
-    PyObject *loop = FIELD_KEEP(field(op->fields, tr->s_loop));
+    PyObject *loop = FIELD_KEEP(record_get(op->record, FIELD_LOOP));
     PyObject *waiter = loop ? new_waiter(op, loop) : NULL;
     Py_XDECREF(loop);
     if (waiter == NULL)
         return NULL;
-    if (PyDict_SetItem(op->fields, tr->s_waiter, waiter) < 0) {
-        Py_DECREF(waiter);
-        return NULL;
-    }
+    record_set(op->record, FIELD_WAITER, waiter);
+    op->record->least = op->kind == READ ? 1 : op->n;
+    op->record->most = op->n;
     op->waiter = Py_NewRef(waiter);
     op->state = WAITS;
     return waiter;
@@ -225,7 +220,7 @@ step(readop *op, bool first, bool *waits)
 {
     struct tr_state *tr = &op->st->tr;
     if (first) {
-        PyObject *exc = field(op->fields, tr->s_exception);
+        PyObject *exc = record_get(op->record, FIELD_EXCEPTION);
         if (exc == NULL)
             return NULL;
         if (exc != Py_None) {
@@ -235,8 +230,10 @@ step(readop *op, bool first, bool *waits)
         }
         if (op->n == 0)
             return PyBytes_FromStringAndSize(NULL, 0);
+    } else if (op->record->direct != NULL) {
+        return take_direct(tr, op->record);
     }
-    PyObject *buffer = FIELD_KEEP(field(op->fields, tr->s_buffer)), *r;
+    PyObject *buffer = FIELD_KEEP(record_get(op->record, FIELD_BUFFER)), *r;
     if (buffer == NULL)
         return NULL;
     if (!PyByteArray_CheckExact(buffer)) {
@@ -247,9 +244,9 @@ step(readop *op, bool first, bool *waits)
     Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
     int eof = 0;
     if (op->kind == READ ? size > 0 || !first : size >= op->n) {
-        r = take(tr, op->l, op->fields, buffer, op->n);
-    } else if ((eof = is_true(op->fields, tr->s_eof)) != 0) {
-        r = eof < 0 ? NULL : op->kind == READ ? take(tr, op->l, op->fields, buffer, op->n)
+        r = take(tr, op->l, op->record, buffer, op->n);
+    } else if ((eof = is_true(op->record, FIELD_EOF)) != 0) {
+        r = eof < 0 ? NULL : op->kind == READ ? take(tr, op->l, op->record, buffer, op->n)
                                              : incomplete(op->st, op, buffer);
     } else {
         r = wait(tr, op);
@@ -263,11 +260,15 @@ step(readop *op, bool first, bool *waits)
 static int
 leave(readop *op)
 {
-    struct tr_state *tr = &op->st->tr;
     op->state = OVER;
-    PyObject *now = field(op->fields, tr->s_waiter);
+    op->record->most = 0;
+    PyObject *now = record_get(op->record, FIELD_WAITER);
     FIELD_DONE(now); /* only compared */
-    return now == NULL ? -1 : now == Py_None ? 0 : PyDict_SetItem(op->fields, tr->s_waiter, Py_None);
+    if (now == NULL)
+        return -1;
+    if (now != Py_None)
+        record_set(op->record, FIELD_WAITER, Py_None);
+    return 0;
 }
 
 /* -- Awaiting -------------------------------------------------------------- */
@@ -384,7 +385,7 @@ read_traverse(readop *op, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(op->reader);
-    Py_VISIT(op->fields);
+    Py_VISIT(op->record);
     Py_VISIT(op->waiter);
     Py_VISIT(op->l);
     return 0;
@@ -395,7 +396,7 @@ read_clear(readop *op)
 {
     op->state = OVER;
     Py_CLEAR(op->reader);
-    Py_CLEAR(op->fields);
+    Py_CLEAR(op->record);
     Py_CLEAR(op->waiter);
     Py_CLEAR(op->l);
     return 0;
@@ -406,7 +407,7 @@ read_dealloc(readop *op)
 {
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    if (op->state == WAITS && op->fields != NULL) { /* as a coroutine that is dropped: its finally runs */
+    if (op->state == WAITS && op->record != NULL) { /* as a coroutine that is dropped: its finally runs */
         PyObject *exc = PyErr_GetRaisedException();
         if (leave(op) < 0)
             PyErr_Clear();
@@ -564,7 +565,7 @@ read_op(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssize_t n
         return NULL;
     }
     op->st = st;
-    op->fields = PyObject_GenericGetDict(self, NULL);
+    op->record = stream_record_of(tr, self);
     op->reader = Py_NewRef(self);
     op->waiter = NULL;
     op->l = NULL;
@@ -575,7 +576,7 @@ read_op(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssize_t n
     op->kind = (uint8_t)kind;
     op->state = NEW;
     PyObject_GC_Track(op);
-    if (op->fields == NULL)
+    if (op->record == NULL)
         Py_CLEAR(op);
     return (PyObject *)op;
 }
@@ -626,10 +627,11 @@ writer_drain(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssiz
     bool ready = false;
     if (transport != NULL && PyObject_TypeCheck(transport, (PyTypeObject *)tr->StreamType)) {
         trobj *t = (trobj *)transport;
-        PyObject *reader = field(fields, tr->s_reader), *theirs, *exc = NULL;
-        if (reader != NULL && reader != Py_None && (theirs = PyObject_GenericGetDict(reader, NULL)) != NULL) {
-            exc = field(theirs, tr->s_exception);
-            Py_DECREF(theirs);
+        PyObject *reader = field(fields, tr->s_reader), *exc = NULL;
+        if (reader != NULL && (PyObject *)Py_TYPE(reader) == tr->OurReader) {
+            stream_record *record = stream_record_of(tr, reader);
+            exc = record ? record_get(record, FIELD_EXCEPTION) : NULL;
+            Py_XDECREF(record);
         }
         FIELD_DONE(exc); /* these are only compared */
         FIELD_DONE(reader);
@@ -661,8 +663,9 @@ static PyMethodDef writer_methods[] = {
 };
 
 static PyType_Slot reader_slots[] = {
-    {Py_tp_doc, "Methods of StreamReader (internal)."},
+    {Py_tp_doc, "Methods and fields of StreamReader (internal)."},
     {Py_tp_methods, reader_methods},
+    {Py_tp_getset, stream_record_fields},
     {0, NULL},
 };
 
@@ -696,17 +699,15 @@ add_type(PyObject *module, PyType_Spec *spec)
     return rc;
 }
 
-/* _streams_use(reader class, prepare, fields): prepare(protocol) is called for a
- * connection whose protocol is asyncio's for streams; a reader has so many fields. */
+/* _streams_use(reader class, prepare): prepare(protocol) is called for a connection whose
+ * protocol is asyncio's for streams. */
 PyObject *
 streams_use(PyObject *module, PyObject *args)
 {
     struct tr_state *tr = &state_of(module)->tr;
     PyObject *reader, *prepare;
-    Py_ssize_t fields;
-    if (!PyArg_ParseTuple(args, "OOn:_streams_use", &reader, &prepare, &fields))
+    if (!PyArg_ParseTuple(args, "OO:_streams_use", &reader, &prepare))
         return NULL;
-    tr->reader_fields = fields;
     Py_XSETREF(tr->OurReader, Py_NewRef(reader));
     Py_XSETREF(tr->prepare_streams, Py_NewRef(prepare));
     Py_RETURN_NONE;
@@ -718,7 +719,7 @@ streams_setup(PyObject *module, mod_state *st)
     struct tr_state *tr = &st->tr;
     tr->ReadType = PyType_FromModuleAndSpec(module, &read_spec, NULL);
     tr->ReadyType = PyType_FromModuleAndSpec(module, &ready_spec, NULL);
-    if (tr->ReadType == NULL || tr->ReadyType == NULL || stock_setup(tr) < 0 ||
+    if (tr->ReadType == NULL || tr->ReadyType == NULL || stream_record_setup(module, tr) < 0 || stock_setup(tr) < 0 ||
         add_type(module, &methods_of_reader) < 0 || add_type(module, &methods_of_writer) < 0)
         return -1;
     tr->ready = PyObject_New(PyObject, (PyTypeObject *)tr->ReadyType);

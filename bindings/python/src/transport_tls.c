@@ -20,7 +20,8 @@ typedef struct {
     PyObject_HEAD
     PyObject *state, *sslobj, *incoming, *outgoing, *transport, *app_protocol, *backlog;
     PyObject *raw, *raw_read, *raw_write, *raw_pending, *in_write, *out_read;
-    PyObject *on_data; /* app_protocol.data_received, NULL: not bound yet */
+    PyObject *on_data; /* app_protocol.data_received, or with a record, weak, its reader; NULL: not bound yet */
+    PyObject *record;  /* the reader's (reader_find), or NULL */
     Py_ssize_t buffered, out_high, in_high;
     char reading_paused, is_buffer, ssl_writing_paused, app_writing_paused, ssl_reading_paused;
     bool plain; /* no short cuts for this SSL object */
@@ -104,12 +105,19 @@ number(PyObject *value)
 
 /* -- Reading --------------------------------------------------------------- */
 
+/* Finds out how data is handed over. 0, or -1 with an exception. */
 static int
-deliver(trobj *t, tlsobj *s, const char *data, Py_ssize_t n)
+bind_app(struct tr_state *tr, tlsobj *s)
 {
-    if (s->on_data == NULL &&
-        (s->on_data = PyObject_GetAttr(s->app_protocol, t->st->tr.s_data_received)) == NULL)
-        return -1;
+    int found = s->on_data != NULL ? 1 : reader_find(tr, s->app_protocol, &s->on_data, &s->record);
+    if (found == 0)
+        s->on_data = PyObject_GetAttr(s->app_protocol, tr->s_data_received);
+    return found < 0 || s->on_data == NULL ? -1 : 0;
+}
+
+static int
+deliver(tlsobj *s, const char *data, Py_ssize_t n)
+{
     PyObject *bytes = PyBytes_FromStringAndSize(data, n);
     PyObject *on_data = Py_NewRef(s->on_data);
     PyObject *r = bytes ? PyObject_CallOneArg(on_data, bytes) : NULL;
@@ -121,10 +129,10 @@ deliver(trobj *t, tlsobj *s, const char *data, Py_ssize_t n)
 
 /* More than a record came: all that can be had is handed over as one. */
 static int
-deliver_more(trobj *t, tlsobj *s, PyObject *all)
+deliver_more(tlsobj *s, PyObject *all)
 {
     int rc = PyByteArray_GET_SIZE(all) == 0
-                 ? 0 : deliver(t, s, PyByteArray_AS_STRING(all), PyByteArray_GET_SIZE(all));
+                 ? 0 : deliver(s, PyByteArray_AS_STRING(all), PyByteArray_GET_SIZE(all));
     Py_DECREF(all);
     return rc;
 }
@@ -135,7 +143,9 @@ read_into(trobj *t, tlsobj *s, PyObject *room, bool *closed)
 {
     struct tr_state *tr = &t->st->tr;
     PyObject *all = NULL; /* a bytearray, from the second record on */
-    bool stream = (PyObject *)Py_TYPE(s->app_protocol) == tr->StreamReaderProtocol;
+    if (bind_app(tr, s) < 0)
+        return -1;
+    bool stream = s->record != NULL;
     for (;;) {
         PyObject *args[2] = {tr->tls_size, room};
         PyObject *got = PyObject_Vectorcall(s->raw_read, args, 2, NULL);
@@ -153,7 +163,7 @@ read_into(trobj *t, tlsobj *s, PyObject *room, bool *closed)
         }
         const char *data = PyByteArray_AS_STRING(room);
         if (stream) {
-            if (tr_feed(t, s->app_protocol, data, n) < 0)
+            if (reader_feed(t->l, s->app_protocol, s->on_data, s->record, data, n) < 0)
                 goto error;
         } else if (all != NULL) {
             Py_ssize_t old = PyByteArray_GET_SIZE(all);
@@ -172,14 +182,14 @@ read_into(trobj *t, tlsobj *s, PyObject *room, bool *closed)
                 return 0;
         } else if (all == NULL) {
             if (more == 0)
-                return deliver(t, s, data, n);
+                return deliver(s, data, n);
             if ((all = PyByteArray_FromStringAndSize(data, n)) == NULL)
                 goto error;
         } else if (more == 0) {
             break;
         }
     }
-    return all != NULL ? deliver_more(t, s, all) : 0;
+    return all != NULL ? deliver_more(s, all) : 0;
 error:
     if (all != NULL && PyByteArray_GET_SIZE(all) > 0) { /* as asyncio: the error wins */
         Py_DECREF(all);
@@ -363,7 +373,7 @@ tls_write(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 
 #define EACH_TLS_OBJECT(X)                                                                 \
     X(state) X(sslobj) X(incoming) X(outgoing) X(transport) X(app_protocol) X(backlog)     \
-    X(raw) X(raw_read) X(raw_write) X(raw_pending) X(in_write) X(out_read) X(on_data)
+    X(raw) X(raw_read) X(raw_write) X(raw_pending) X(in_write) X(out_read) X(on_data) X(record)
 
 static int
 tls_traverse(tlsobj *s, visitproc visit, void *arg)
@@ -399,6 +409,7 @@ static int
 set_app_protocol(tlsobj *s, PyObject *value, void *Py_UNUSED(closure))
 {
     Py_CLEAR(s->on_data);
+    Py_CLEAR(s->record);
     own_put((PyObject *)s, &s->app_protocol, Py_XNewRef(value));
     return 0;
 }

@@ -16,16 +16,15 @@
     X(s_cancelled, "cancelled") X(s_set_result, "set_result")                              \
     X(s_set_exception, "set_exception") X(s_lost, "_call_connection_lost") X(s_reader_gone, "_reader_gone")                 \
     X(s_on_eof, "_on_eof") X(s_warn_lost, "_warn_lost") X(s_flush_soon, "_flush_soon") X(s_took, "_took")                 \
-    X(s_reader_wr, "_stream_reader_wr") X(s_buffer, "_buffer") X(s_eof, "_eof")            \
-    X(s_waiter, "_waiter") X(s_transport, "_transport") X(s_paused, "_paused")             \
-    X(s_limit, "_limit") X(s_send, "send") X(s_sendto, "sendto")                     \
+    X(s_reader_wr, "_stream_reader_wr") X(s_transport, "_transport") X(s_record, "_treadle") \
+    X(s_send, "send") X(s_sendto, "sendto")                     \
     X(s_pending, "pending") X(s_write, "write") X(s_ssl_protocol, "_ssl_protocol")         \
     X(s_call_eof, "_call_eof_received") X(s_start_shutdown, "_start_shutdown")             \
     X(s_do_write, "_do_write") X(s_process_outgoing, "_process_outgoing")                  \
     X(s_control_reading, "_control_ssl_reading")                                           \
     X(s_control_writing, "_control_app_writing") X(s_write_appdata, "_write_appdata")      \
     X(s_tls_received, "_received") X(s_tls_go_on, "_go_on")            \
-    X(s_exception, "_exception") X(s_loop, "_loop") X(s_create_future, "create_future")    \
+    X(s_create_future, "create_future")    \
     X(s_resume_reading, "resume_reading") X(s_result, "result") X(s_read, "read")          \
     X(s_readexactly, "readexactly") X(s_drain, "drain") X(s_feed_data, "feed_data") X(s_reader, "_reader")             \
     X(s_blocking, "_asyncio_future_blocking")
@@ -34,7 +33,7 @@
 #define EACH_TR_OBJECT(X)                                                                  \
     X(TransportType) X(StreamType) X(BufferedProtocol) X(StreamReaderProtocol) X(StreamReader)   \
     X(TLSCoreType) X(SSLObject) X(SSLWantRead) X(SSLSyscall) X(tls_wrapped) X(tls_size)    \
-    X(spare) X(StreamWriter) X(OurReader) X(prepare_streams) X(ReadType)       \
+    X(spare) X(StreamWriter) X(OurReader) X(prepare_streams) X(ReadType) X(RecordType)       \
     X(ReadyType) X(ready)
 
 /* Methods of asyncio's classes that ours stand for, see streams_stock. */

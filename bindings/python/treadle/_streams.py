@@ -2,7 +2,7 @@
 """asyncio's streams on treadle's transports.
 
 asyncio makes the reader and the writer of a connection; theirs become the classes
-here, whose most used methods are in C (transport_streams.c). They are asyncio's
+here, whose most used methods and whose fields are in C (transport_streams.c, stream_record.c). They are asyncio's
 own in every other respect, and in debug mode they stay what they were, so that a
 read that nobody awaits is told of.
 """
@@ -36,11 +36,15 @@ def _connected(callback: Any, reader: Any, writer: Any) -> Any:
     return callback(reader, writer)
 
 
-def _prepare(protocol: Any) -> None:
+def prepare(protocol: Any) -> None:
     """A connection's protocol that is exactly asyncio's StreamReaderProtocol."""
     reader = protocol._stream_reader
     if type(reader) is asyncio.StreamReader:
+        fields = vars(reader)
+        reader.__dict__ = {}
         reader.__class__ = StreamReader
+        for name, value in fields.items():
+            setattr(reader, name, value)
     callback = protocol._client_connected_cb
     if callback is not None and not (
         isinstance(callback, functools.partial) and callback.func is _connected
@@ -48,14 +52,4 @@ def _prepare(protocol: Any) -> None:
         protocol._client_connected_cb = functools.partial(_connected, callback)
 
 
-class _Stage:
-    """What stands for the loop of a reader that is only looked at."""
-
-    @staticmethod
-    def get_debug() -> bool:
-        return False
-
-
-_treadle._streams_use(
-    StreamReader, _prepare, len(vars(asyncio.StreamReader(loop=_Stage())))  # type: ignore[arg-type]
-)
+_treadle._streams_use(StreamReader, prepare)

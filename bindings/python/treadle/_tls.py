@@ -4,11 +4,12 @@ way for each read and write in C (transport_tls.c)."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from asyncio import sslproto
 from typing import Any
 
-from . import _treadle
+from . import _streams, _treadle
 
 _write = _treadle._tls_use(
     ssl.SSLObject,
@@ -38,6 +39,8 @@ class SSLProtocol(_treadle._TLSCore, sslproto.SSLProtocol):
         vars(self)["max_size"] = 1
         super().__init__(*args, **kwargs)
         del vars(self)["max_size"]
+        if type(self._app_protocol) is asyncio.StreamReaderProtocol and not self._loop.get_debug():
+            _streams.prepare(self._app_protocol)
 
     def _get_app_transport(self) -> Any:
         if self._app_transport is None:
