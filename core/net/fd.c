@@ -32,7 +32,9 @@ int tdl_fd_family(int fd) {
     return r < 0 ? r : sa.ss_family;
 }
 
-int tdl_fd_kind(int fd, int *family) {
+/* The kind of stream and the family of a socket of the user's; TDL_EINVAL for
+ * one that is no stream, or listens. */
+static int kind_of(int fd, int *family) {
     int type = 0, listens = 0;
     socklen_t n = sizeof type, k = sizeof listens;
     *family = AF_UNSPEC;
@@ -52,7 +54,7 @@ int tdl_conn_adopt(int fd, tdl_conn **out) {
     *out = NULL;
     tdl_poller *poller = tdl_my_poller(&r);
     if (!poller) return r;
-    int kind = tdl_fd_kind(fd, &family);
+    int kind = kind_of(fd, &family);
     if (kind < 0) return kind;
     int blocking = tdl_fd_prepare(fd);
     if (blocking < 0) return blocking;

@@ -81,9 +81,6 @@ tdl_poller *tdl_op_poller(tdl_op *op, int *code);
 /* Makes a descriptor of the user's one that never waits. Whether it was so that
  * it waited, or -EBADF …. */
 int tdl_fd_prepare(int fd);
-/* The kind of stream and the family of a socket of the user's; TDL_EINVAL for
- * one that is no stream, or listens. */
-int tdl_fd_kind(int fd, int *family);
 /* AF_…, or a negated errno. */
 int tdl_fd_family(int fd);
 /* What epoll_ctl says of a descriptor of the user's, in words of ours. */

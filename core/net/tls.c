@@ -291,7 +291,6 @@ static int64_t attempt(tdl_conn *c, int64_t (*fn)(stream *, work *), const void 
 int64_t tdl_tls_take(tdl_conn *c, void *buf, size_t n) { return attempt(c, do_read, buf, n, true); }
 bool tdl_tls_drained(tdl_conn *c) { return c->tls->drained; }
 int64_t tdl_tls_put(tdl_conn *c, const void *buf, size_t n) { return attempt(c, do_write, buf, n, false); }
-int64_t tdl_tls_flush(tdl_conn *c) { return attempt(c, do_flush, NULL, 0, false); }
 
 int64_t tdl_tls_putv(tdl_conn *c, const struct iovec *v, int n) {
     if (n == 1 || v->iov_len >= TLS_RECORD) return tdl_tls_put(c, v->iov_base, v->iov_len);
@@ -309,7 +308,7 @@ int64_t tdl_tls_putv(tdl_conn *c, const struct iovec *v, int n) {
 }
 
 int64_t tdl_tls_written(tdl_conn *c, int64_t n) {
-    int64_t r = tdl_tls_flush(c);
+    int64_t r = attempt(c, do_flush, NULL, 0, false);
     return r == -EAGAIN ? TDL_EAGAIN : r < 0 ? r : n;
 }
 
@@ -559,7 +558,6 @@ void tdl_tls_abandon(stream *s, int fd) {
 
 int64_t tdl_tls_take(tdl_conn *c, void *buf, size_t n) { return (void)c, (void)buf, (void)n, TDL_ENOTLS; }
 int64_t tdl_tls_put(tdl_conn *c, const void *buf, size_t n) { return (void)c, (void)buf, (void)n, TDL_ENOTLS; }
-int64_t tdl_tls_flush(tdl_conn *c) { return (void)c, TDL_ENOTLS; }
 int64_t tdl_tls_putv(tdl_conn *c, const struct iovec *v, int n) { return (void)c, (void)v, (void)n, TDL_ENOTLS; }
 int64_t tdl_tls_written(tdl_conn *c, int64_t n) { return (void)c, (void)n, TDL_ENOTLS; }
 int64_t tdl_tls_write(tdl_op *op, tdl_conn *c) { return (void)op, (void)c, TDL_ENOTLS; }

@@ -8,10 +8,9 @@
 struct iovec;
 
 /* As tdl_conn_take and tdl_conn_put, but that put may leave records behind in the
- * stream, which tdl_tls_flush then sends: 0, -EAGAIN or an error. */
+ * stream, which tdl_tls_written sends. */
 int64_t tdl_tls_take(tdl_conn *c, void *buf, size_t n);
 int64_t tdl_tls_put(tdl_conn *c, const void *buf, size_t n);
-int64_t tdl_tls_flush(tdl_conn *c);
 /* As put, of several pieces: the first of them. */
 int64_t tdl_tls_putv(tdl_conn *c, const struct iovec *v, int n);
 /* The attempt of an op that has n bytes to write, at op->u.io.buf. */

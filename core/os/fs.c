@@ -90,7 +90,7 @@ tdl_fs *tdl_fs_new(int kind, const char *path, const char *other, int *code) {
 
 static const tdl_op_class file_class = {"file", tdl_work_finish, tdl_work_abandon};
 
-int64_t tdl_fs_op(tdl_op *op, tdl_fs *r, int64_t deadline) {
+static int64_t do_for(tdl_op *op, tdl_fs *r, int64_t deadline) {
     tdl_val_set_nil(&op->out);
     return tdl_work_op(op, &r->w, deadline, &file_class);
 }
@@ -108,7 +108,7 @@ int64_t tdl_file_open_op(tdl_op *op, const char *path, int flags, int mode, int6
         drop(&r->w);
         return code;
     }
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 int64_t tdl_file_open_temp_op(tdl_op *op, const char *text, char *buf, size_t size, int64_t deadline) {
@@ -121,7 +121,7 @@ int64_t tdl_file_open_temp_op(tdl_op *op, const char *text, char *buf, size_t si
         drop(&r->w);
         return code;
     }
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 /* Of what is cached as much as there is: a short read is one like another. */
@@ -149,7 +149,7 @@ int64_t tdl_file_read_op(tdl_op *op, tdl_file *f, void *buf, size_t n, int64_t o
     r->n = n;
     r->a = offset;
     r->out = buf;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 int64_t tdl_file_write_op(tdl_op *op, tdl_file *f, const void *buf, size_t n, int64_t offset, int64_t deadline) {
@@ -164,7 +164,7 @@ int64_t tdl_file_write_op(tdl_op *op, tdl_file *f, const void *buf, size_t n, in
     memcpy(r->bytes, buf, n);
     r->n = n;
     r->a = offset;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 int64_t tdl_file_sync_op(tdl_op *op, tdl_file *f, int data_only, int64_t deadline) {
@@ -172,7 +172,7 @@ int64_t tdl_file_sync_op(tdl_op *op, tdl_file *f, int data_only, int64_t deadlin
     tdl_fs *r = tdl_fs_on(FS_SYNC, f, &code);
     if (!r) return code;
     r->flags = data_only != 0;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 int64_t tdl_file_truncate_op(tdl_op *op, tdl_file *f, int64_t size, int64_t deadline) {
@@ -181,7 +181,7 @@ int64_t tdl_file_truncate_op(tdl_op *op, tdl_file *f, int64_t size, int64_t dead
     tdl_fs *r = tdl_fs_on(FS_TRUNCATE, f, &code);
     if (!r) return code;
     r->a = size;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 int64_t tdl_file_copy_op(tdl_op *op, tdl_file *to, tdl_file *from, int64_t offset, size_t n, int64_t deadline) {
@@ -199,7 +199,7 @@ int64_t tdl_file_copy_op(tdl_op *op, tdl_file *to, tdl_file *from, int64_t offse
     drop(&other->w);
     r->a = offset;
     r->n = n < MOST_BYTES ? n : MOST_BYTES;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 static bool stat_fits(const tdl_stat *st) { return st && st->size == sizeof *st; }
@@ -210,7 +210,7 @@ int64_t tdl_file_stat_op(tdl_op *op, tdl_file *f, tdl_stat *st, int64_t deadline
     tdl_fs *r = tdl_fs_on(FS_STAT, f, &code);
     if (!r) return code;
     r->out = st;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 /* -- Paths ------------------------------------------------------------------------------ */
@@ -222,7 +222,7 @@ int64_t tdl_fs_stat_op(tdl_op *op, const char *path, int follow, tdl_stat *st, i
     if (!r) return code;
     r->flags = follow != 0;
     r->out = st;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 int64_t tdl_fs_path_op(tdl_op *op, int kind, const char *path, int mode, int64_t deadline) {
@@ -231,7 +231,7 @@ int64_t tdl_fs_path_op(tdl_op *op, int kind, const char *path, int mode, int64_t
     tdl_fs *r = tdl_fs_new(kind, path, NULL, &code);
     if (!r) return code;
     r->mode = mode;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 int64_t tdl_fs_paths_op(tdl_op *op, int kind, const char *path, const char *other, int flags, int64_t deadline) {
@@ -239,7 +239,7 @@ int64_t tdl_fs_paths_op(tdl_op *op, int kind, const char *path, const char *othe
     tdl_fs *r = other ? tdl_fs_new(kind, path, other, &code) : NULL;
     if (!r) return other ? code : TDL_EINVAL;
     r->flags = flags != 0;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 int64_t tdl_fs_pair_op(tdl_op *op, int kind, const char *path, int64_t a, int64_t b, int follow, int64_t deadline) {
@@ -250,7 +250,7 @@ int64_t tdl_fs_pair_op(tdl_op *op, int kind, const char *path, int64_t a, int64_
     r->a = a;
     r->b = b;
     r->flags = follow != 0;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 int64_t tdl_fs_text_op(tdl_op *op, int kind, const char *path, char *buf, size_t size, int64_t deadline) {
@@ -259,7 +259,7 @@ int64_t tdl_fs_text_op(tdl_op *op, int kind, const char *path, char *buf, size_t
     if (!r) return code;
     r->out = buf;
     r->room = size;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 int64_t tdl_fs_scan_op(tdl_op *op, const char *path, int64_t deadline) {
@@ -273,7 +273,7 @@ int64_t tdl_fs_read_op(tdl_op *op, const char *path, size_t limit, int64_t deadl
     tdl_fs *r = tdl_fs_new(FS_SLURP, path, NULL, &code);
     if (!r) return code;
     r->n = limit;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }
 
 int64_t tdl_fs_write_op(tdl_op *op, const char *path, const void *buf, size_t n, int mode, int flags,
@@ -299,5 +299,5 @@ int64_t tdl_fs_write_op(tdl_op *op, const char *path, const void *buf, size_t n,
     r->n = n;
     r->mode = mode;
     r->flags = flags;
-    return tdl_fs_op(op, r, deadline);
+    return do_for(op, r, deadline);
 }

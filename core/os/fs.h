@@ -50,7 +50,6 @@ typedef struct tdl_fs {
 tdl_fs *tdl_fs_new(int kind, const char *path, const char *other, int *code);
 /* For a file, which it holds until it is dropped. */
 tdl_fs *tdl_fs_on(int kind, tdl_file *f, int *code);
-int64_t tdl_fs_op(tdl_op *op, tdl_fs *r, int64_t deadline);
 /* What a service thread does. */
 void tdl_fs_run(tdl_work *w);
 

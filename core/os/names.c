@@ -21,8 +21,9 @@ static bool in_name(unsigned char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c >= 0x80;
 }
 
-/* The C library would take "127.1" for a number in its own way: we don't. */
-bool tdl_is_name(const char *host, size_t n) {
+/* May it be a host's name? Numbers with dots are none: the C library would take "127.1" for one in
+ * its own way; we don't. */
+static bool is_name(const char *host, size_t n) {
     size_t label = 0;
     bool digits = true;
     if (n == 0 || n >= TDL_HOST_MAX) return false;
@@ -43,7 +44,7 @@ bool tdl_is_name(const char *host, size_t n) {
 int tdl_split_name(const char *address, char host[TDL_HOST_MAX], uint16_t *port) {
     const char *colon = strrchr(address, ':');
     int value = 0;
-    if (!colon || !colon[1] || !tdl_is_name(address, (size_t)(colon - address))) return 0;
+    if (!colon || !colon[1] || !is_name(address, (size_t)(colon - address))) return 0;
     for (const char *c = colon + 1; *c; c++) {
         if (*c < '0' || *c > '9') return 0;
         if ((value = value * 10 + (*c - '0')) > 65535) return 0;
@@ -170,7 +171,7 @@ int64_t tdl_lookup_op(tdl_op *op, const char *network, const char *host, int por
     if (n == 0 || n >= TDL_HOST_MAX) return TDL_EADDRESS;
     snprintf(text, sizeof text, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
     r = tdl_addr_parse_all(found, max, &net, text);
-    if (r != TDL_EADDRESS || !tdl_is_name(host, n)) return r;
+    if (r != TDL_EADDRESS || !is_name(host, n)) return r;
     tdl_names *names = tdl_names_new(host, net.family, net.type, port);
     if (!names) return TDL_ENOMEM;
     names->out = found;

@@ -25,8 +25,6 @@ typedef struct tdl_names {
     void *more; /* of the starter's; released with it */
 } tdl_names;
 
-/* Is it text that may be a host's name? (Numbers with dots are none.) */
-bool tdl_is_name(const char *host, size_t n);
 /* "name:port": 1 and its parts; 0 when it is no such thing. */
 int tdl_split_name(const char *address, char host[TDL_HOST_MAX], uint16_t *port);
 tdl_names *tdl_names_new(const char *host, int family, int type, int port);

@@ -206,22 +206,6 @@ static void *thread_main(void *arg) {
 
 /* -- The op -------------------------------------------------------------------------- */
 
-bool tdl_work_send(tdl_work *w) {
-    w->op = NULL;
-    w->waiters = NULL;
-    tdl_lock_take(&tdl_work_lock);
-    push(w);
-    if (call_one(w->kind) == 0) return true;
-    bool mine = false;
-    tdl_lock_take(&tdl_work_lock);
-    if (pool.threads == 0) {
-        unqueue(w);
-        mine = true;
-    }
-    tdl_unlock(&tdl_work_lock);
-    return !mine;
-}
-
 int64_t tdl_work_op(tdl_op *op, tdl_work *w, int64_t deadline, const tdl_op_class *cls) {
     int r = tdl_deadline_check(deadline);
     if (r == 0 && tdl_m_self()->bubble) r = TDL_ESIM;

@@ -37,8 +37,6 @@ extern tdl_lock tdl_work_lock;
 
 /* Has w done for op: TDL_PENDING, or a code, and w was dropped. */
 int64_t tdl_work_op(tdl_op *op, tdl_work *w, int64_t deadline, const tdl_op_class *cls);
-/* The same without anybody who waits. False: it could not be queued, and is still the caller's. */
-bool tdl_work_send(tdl_work *w);
 /* The finish and the abandon of every class that is used so. */
 int64_t tdl_work_finish(tdl_op *op);
 void tdl_work_abandon(tdl_op *op);

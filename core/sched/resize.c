@@ -34,16 +34,6 @@ int tdl_procs_wanted(void) {
 
 int tdl_procs_swap(int n) { return at_xchg_seq(&wanted, n); }
 
-int tdl_gomaxprocs(int n) {
-    int no = tdl_refused(at_load_rlx(&tdl_sched.bubble));
-    if (no < 0) return no;
-    int before = at_load_acq(&tdl_sched.running) ? (int)at_load_rlx(&tdl_sched.active) : tdl_procs_wanted();
-    if (n < 1) return before;
-    at_store_rlx(&wanted, limited(n));
-    int r = tdl_procs_resize(limited(n));
-    return r < 0 ? r : before;
-}
-
 /* Under sched.lock, not solo. */
 static void publish(int n) {
     int np = tdl_nprocs(), before = (int)at_load_rlx(&tdl_sched.active);
@@ -93,7 +83,8 @@ static bool lock_against_stop(void) {
     return true;
 }
 
-int tdl_procs_resize(int n) {
+/* Changes their number, if the runtime runs. 0 or a negative code. */
+static int resize(int n) {
     if (!lock_against_stop()) return 0;
     int r = 0;
     if (at_load_acq(&tdl_sched.running)) {
@@ -109,9 +100,19 @@ int tdl_procs_resize(int n) {
     return r;
 }
 
+int tdl_gomaxprocs(int n) {
+    int no = tdl_refused(at_load_rlx(&tdl_sched.bubble));
+    if (no < 0) return no;
+    int before = at_load_acq(&tdl_sched.running) ? (int)at_load_rlx(&tdl_sched.active) : tdl_procs_wanted();
+    if (n < 1) return before;
+    at_store_rlx(&wanted, limited(n));
+    int r = resize(limited(n));
+    return r < 0 ? r : before;
+}
+
 void tdl_procs_refresh(void) {
     static tdl_procs procs; /* sysmon's */
     if (at_load_rlx(&wanted) != 0) return;
     int n = limited(tdl_procs_look(&procs));
-    if (n != (int)at_load_rlx(&tdl_sched.active)) tdl_procs_resize(n);
+    if (n != (int)at_load_rlx(&tdl_sched.active)) resize(n);
 }

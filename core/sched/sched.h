@@ -402,8 +402,6 @@ int tdl_procs_wanted(void);
 int tdl_procs_swap(int n);
 /* Opens the P of that id, the next, if need be; under run_lock. 0 or a negative code. */
 int tdl_p_open(int id);
-/* Changes their number, if the runtime runs. 0 or a negative code. */
-int tdl_procs_resize(int n);
 /* By the solo P's M, between two goroutines: does what a resize has left to it. */
 void tdl_procs_apply(void);
 /* Follows the limits of affinity and cgroup, unless a number was asked for. */

@@ -41,11 +41,11 @@ TDL_NO_TSAN uint64_t tdl_sim_number64(void) { /* splitmix64 (Steele, Lea, Flood 
     return z ^ (z >> 31);
 }
 
-TDL_NO_TSAN uint32_t tdl_sim_below(uint32_t n) {
+TDL_NO_TSAN static uint32_t below(uint32_t n) {
     return (uint32_t)(((tdl_sim_number64() >> 32) * n) >> 32);
 }
 
-static bool one_in(uint32_t n) { return n && tdl_sim_below(n) == 0; }
+static bool one_in(uint32_t n) { return n && below(n) == 0; }
 
 /* -- At the beginning --------------------------------------------------------------- */
 
@@ -53,15 +53,15 @@ TDL_NO_TSAN void tdl_sim_strategy(void) {
     static const uint32_t switches[] = {1, 2, 4, 16}, cores[] = {2, 8, 32, 128},
                           others[] = {0, 2, 4, 16}, budgets[] = {0, 0, 1, 31};
     tdl_sim.rng = tdl_sim.opts.seed;
-    tdl_sim.switch_odds = switches[tdl_sim_below(4)];
-    tdl_sim.core_odds = cores[tdl_sim_below(4)];
-    tdl_sim.requeue_odds = others[tdl_sim_below(4)];
-    tdl_sim.reorder_odds = others[tdl_sim_below(4)];
-    tdl_sim.budget = budgets[tdl_sim_below(4)];
+    tdl_sim.switch_odds = switches[below(4)];
+    tdl_sim.core_odds = cores[below(4)];
+    tdl_sim.requeue_odds = others[below(4)];
+    tdl_sim.reorder_odds = others[below(4)];
+    tdl_sim.budget = budgets[below(4)];
     tdl_sim.low = HIGH;
     tdl_sim.nchanges = tdl_sim.opts.depth - 1;
     for (int i = 0; i < tdl_sim.nchanges; i++) {
-        uint64_t magnitude = UINT64_C(1) << (LOG_FIRST + tdl_sim_below(LOG_RANGE));
+        uint64_t magnitude = UINT64_C(1) << (LOG_FIRST + below(LOG_RANGE));
         tdl_sim.change_at[i] = magnitude + tdl_sim_number64() % magnitude;
     }
     tdl_sim.last_who = tdl_sim.run_of = 0;
@@ -72,7 +72,7 @@ TDL_NO_TSAN void tdl_sim_strategy(void) {
 /* g->sim: the goroutine's number above, its priority below. */
 TDL_NO_TSAN static uint32_t priority(tdl_g *g) {
     uint32_t id = (uint32_t)g->id;
-    if (g->sim >> 32 != id) g->sim = (uint64_t)id << 32 | (HIGH + tdl_sim_below(HIGH));
+    if (g->sim >> 32 != id) g->sim = (uint64_t)id << 32 | (HIGH + below(HIGH));
     return (uint32_t)g->sim;
 }
 
@@ -106,7 +106,7 @@ TDL_NO_TSAN static uint32_t best_queued(tdl_p *p, uint32_t *where) {
 
 #ifdef TDL_SIM_ATOMICS
 TDL_NO_TSAN static uint32_t worth(tdl_vthread *v) {
-    if (!v->priority) v->priority = HIGH + tdl_sim_below(HIGH);
+    if (!v->priority) v->priority = HIGH + below(HIGH);
     return v->priority;
 }
 
@@ -171,7 +171,7 @@ TDL_NO_TSAN static void maybe_fall(void) {
 
 static bool is_ready(tdl_vthread *v) { return v->state == VT_READY; }
 
-TDL_NO_TSAN static tdl_vthread *any(void) { return tdl_sim.ready[tdl_sim_below((uint32_t)tdl_sim.nready)]; }
+TDL_NO_TSAN static tdl_vthread *any(void) { return tdl_sim.ready[below((uint32_t)tdl_sim.nready)]; }
 
 TDL_NO_TSAN static tdl_vthread *best(void) {
     tdl_vthread *v = NULL;
@@ -208,7 +208,7 @@ TDL_NO_TSAN void tdl_sim_order(tdl_p *p) {
     if (pct)
         best_queued(p, &where);
     else if (one_in(tdl_sim.reorder_odds))
-        where = tdl_sim_below(n);
+        where = below(n);
     else
         return;
     _Atomic(tdl_g *) *first = first_queued(p), *other = queued(p, where);
@@ -241,7 +241,7 @@ TDL_NO_TSAN tdl_vthread *tdl_sim_choose(int kind) {
 
 TDL_NO_TSAN tdl_vthread *tdl_sim_other(void) {
     if (tdl_sim.nready < 2) return tdl_sim.current;
-    uint32_t i = tdl_sim_below((uint32_t)tdl_sim.nready - 1);
+    uint32_t i = below((uint32_t)tdl_sim.nready - 1);
     tdl_vthread *last = tdl_sim.ready[tdl_sim.nready - 1];
     return tdl_sim.ready[i] == tdl_sim.current ? last : tdl_sim.ready[i];
 }

@@ -140,7 +140,6 @@ void tdl_vthread_stack(void **low, size_t *size);
 
 void tdl_sim_strategy(void); /* at the beginning */
 uint64_t tdl_sim_number64(void);
-uint32_t tdl_sim_below(uint32_t n);
 /* Who goes on, of those ready, of whom one may be the current one. */
 tdl_vthread *tdl_sim_choose(int kind);
 /* The same, and not the current one. */

@@ -10,7 +10,8 @@
 
 #define LARGEST 65536 /* no datagram of the internet is longer */
 
-PyObject *
+/* As text, or None. */
+static PyObject *
 addr_text(const tdl_addr *a)
 {
     char text[256];

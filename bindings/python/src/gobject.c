@@ -31,7 +31,7 @@ g_rare(gobj *g)
     return rare;
 }
 
-PyObject *
+static PyObject *
 g_name(gobj *g)
 {
     PyObject *name = NULL;

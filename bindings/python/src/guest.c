@@ -146,7 +146,7 @@ guest_arm(pyhost *h)
     return h->timer == NULL ? -1 : 0;
 }
 
-int
+static int
 guest_run(pyhost *h)
 {
     int rc = 0;

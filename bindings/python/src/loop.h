@@ -78,10 +78,6 @@ void ploop_later_cancel(ploop_later *n); /* of either kind */
 /* callable(*args) as by call_soon, in a context (borrowed; NULL: a copy of the
  * current one). Errors are reported as a Handle's. 0, or -1 with an exception. */
 int ploop_call_soon(ploop *l, PyObject *callable, PyObject *const *args, Py_ssize_t n, PyObject *context);
-/* callable(*args) now, in a context, as a Handle runs it: an error goes to the
- * exception handler as "Exception in callback …", KeyboardInterrupt and SystemExit
- * to ploop_fatal. */
-void ploop_run_callback(ploop *l, PyObject *callable, PyObject *const *args, Py_ssize_t n, PyObject *context);
 /* The exception that is set leaves run_forever when the current batch is over. The
  * first one wins. */
 void ploop_fatal(ploop *l);

@@ -534,15 +534,6 @@ ploop_call_soon(ploop *l, PyObject *callable, PyObject *const *args, Py_ssize_t 
 }
 
 void
-ploop_run_callback(ploop *l, PyObject *callable, PyObject *const *args, Py_ssize_t n, PyObject *context)
-{
-    phandle *h = handle_new(l, false, callable, args, n, context);
-    if (h == NULL || handle_run(h) < 0)
-        ploop_fatal(l);
-    Py_XDECREF(h);
-}
-
-void
 ploop_fatal(ploop *l)
 {
     PyObject *exc = PyErr_GetRaisedException();

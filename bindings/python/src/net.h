@@ -112,8 +112,6 @@ extern PyMethodDef copy_functions[];
 PyObject *conn_recv_fds(PyObject *c, PyObject *args, PyObject *kwargs);
 /* Text without a NUL; NULL with an exception. */
 const char *text_arg(PyObject *object, const char *what);
-/* An address as text, or None. */
-PyObject *addr_text(const tdl_addr *a);
 /* Raises what a failed open means: "verb network address: …". NULL. */
 PyObject *raise_open(mod_state *st, int code, const char *verb, const char *network, const char *address);
 

@@ -344,6 +344,19 @@ op_scope(PyObject *module, PyObject *goroutines)
 
 /* -- Completion ---------------------------------------------------------- */
 
+static void
+schedule_callbacks(opobj *op)
+{
+    PyObject *list = op->callbacks;
+    op->callbacks = NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        PyObject *pair = PyList_GET_ITEM(list, i);
+        g_call_soon(op->host, PyTuple_GET_ITEM(pair, 0), (PyObject *)op,
+                    PyTuple_GET_ITEM(pair, 1));
+    }
+    Py_DECREF(list);
+}
+
 void
 op_complete(opobj *op, uint32_t task, int32_t code)
 {
@@ -376,23 +389,9 @@ op_complete(opobj *op, uint32_t task, int32_t code)
         op_discard(op);
         op->state = OP_SPENT;
     } else if (op->callbacks != NULL) {
-        op_schedule_callbacks(op);
+        schedule_callbacks(op);
     }
     Py_DECREF(op);
-}
-
-int
-op_schedule_callbacks(opobj *op)
-{
-    PyObject *list = op->callbacks;
-    op->callbacks = NULL;
-    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
-        PyObject *pair = PyList_GET_ITEM(list, i);
-        g_call_soon(op->host, PyTuple_GET_ITEM(pair, 0), (PyObject *)op,
-                    PyTuple_GET_ITEM(pair, 1));
-    }
-    Py_XDECREF(list);
-    return 0;
 }
 
 /* Nobody will take the result: the event, when it comes, puts it back. */

@@ -188,7 +188,6 @@ watch_beat(pyhost *h, bool runs)
 /* -- Guest mode ---------------------------------------------------------- */
 
 int guest_attach(pyhost *h);
-int guest_run(pyhost *h);
 void guest_detach(pyhost *h);
 void guest_kick_thread(mod_state *st);
 void guest_kick(pyhost *h);
@@ -257,7 +256,6 @@ void op_abandon(opobj *op);
 int op_take_deferred(mod_state *st, pyhost *h);
 /* The event of an op came (or its result, without the core's help). */
 void op_complete(opobj *op, uint32_t task, int32_t code);
-int op_schedule_callbacks(opobj *op);
 PyObject *op_recancel(PyObject *module, PyObject *const *args, Py_ssize_t n);
 /* Starts an op that nobody awaits: its callbacks are called at its end. */
 PyObject *op_launch(PyObject *module, PyObject *op);
@@ -331,7 +329,6 @@ void g_finish(gobj *g, PyObject *result, PyObject *error);
 bool g_cancel(gobj *g, PyObject *msg);
 PyObject *g_result(gobj *g);
 void g_join_remove(gobj *g, opobj *op);
-PyObject *g_name(gobj *g);
 void g_unlink(gobj *g);
 void g_unlink_all(pyhost *h);
 /* Leaves the op that is pending on g's task to itself, with that task; g gets
