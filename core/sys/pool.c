@@ -6,9 +6,13 @@
 
 #include "sys/sys.h"
 
-enum { SLAB = 64 }; /* objects cut from one allocation */
+enum { SLAB = 64, LINE = 64 }; /* objects cut from one allocation; bytes of a cache line */
 
-static size_t stride(const tdl_pool *pool) { return (pool->size + sizeof(uint32_t) + 7) & ~(size_t)7; }
+/* What is larger than half a line has lines of its own: neighbours are used by different threads. */
+static size_t stride(const tdl_pool *pool) {
+    size_t size = pool->size + sizeof(uint32_t), unit = size > LINE / 2 ? LINE : 8;
+    return (size + unit - 1) & ~(unit - 1);
+}
 
 /* Under the lock: another slab, and room on the free list for what it holds. */
 static bool grow(tdl_pool *pool) {
@@ -19,8 +23,9 @@ static bool grow(tdl_pool *pool) {
         pool->free = list;
         pool->room = room;
     }
-    pool->fresh = tdl_alloc_zeroed(stride(pool) * SLAB);
-    if (!pool->fresh) return false;
+    char *slab = tdl_alloc_zeroed(stride(pool) * SLAB + LINE - 1);
+    if (!slab) return false;
+    pool->fresh = slab + (-(uintptr_t)slab & (LINE - 1));
     pool->nfresh = SLAB;
     pool->total += SLAB;
     return true;

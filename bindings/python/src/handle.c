@@ -393,7 +393,7 @@ handle_setup(PyObject *module, mod_state *st)
             Py_CLEAR(base);
         }
         if (base != NULL)
-            *types[i].type = (PyTypeObject *)PyType_FromModuleAndSpec(module, types[i].spec, base);
+            *types[i].type = (PyTypeObject *)type_make(module, types[i].spec, base);
         Py_XDECREF(base);
         if (*types[i].type == NULL) {
             Py_DECREF(events);

@@ -224,11 +224,20 @@ static PyMethodDef functions[] = {
 
 /* -- Set-up -------------------------------------------------------------- */
 
+PyObject *
+type_make(PyObject *module, PyType_Spec *spec, PyObject *bases)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, bases);
+    if (type != NULL)
+        stays_for_ever(type);
+    return type;
+}
+
 int
 types_add(PyObject *module, const new_type *types, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, NULL);
+        PyObject *type = type_make(module, types[i].spec, NULL);
         if (type == NULL)
             return -1;
         *types[i].type = (PyTypeObject *)type;

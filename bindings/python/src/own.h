@@ -105,6 +105,16 @@ typedef PyMutex own_lock;
 #define LOCK(l) PyMutex_Lock(l)
 #define UNLOCK(l) PyMutex_Unlock(l)
 
+/* Objects count the references to them, which threads contend for. CPython does not count those to Python's
+ * classes, functions and modules once there are threads, and those to this one, which is
+ * new, are not counted either. */
+static inline void
+stays_for_ever(PyObject *object)
+{
+    PyObject_GC_UnTrack(object);
+    Py_SET_REFCNT(object, (Py_ssize_t)UINT32_MAX + 1);
+}
+
 /* A reference to an object whose end another thread may have begun; false: it has. The
  * object was told of it beforehand (ref_sometimes). */
 static inline void
@@ -146,6 +156,12 @@ ref_try(PyObject *object)
 #define NEXT_NUMBER(field) (++(field))
 #define LOCK(l) ((void)0)
 #define UNLOCK(l) ((void)0)
+
+static inline void
+stays_for_ever(PyObject *object)
+{
+    (void)object;
+}
 
 static inline void
 ref_sometimes(PyObject *object)

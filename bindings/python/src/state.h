@@ -78,6 +78,7 @@ struct mod_state {
 
 extern struct PyModuleDef treadle_module;
 mod_state *state_of(PyObject *module);
+PyObject *type_make(PyObject *module, PyType_Spec *spec, PyObject *bases); /* each type of ours */
 PyObject *module_by_type(PyTypeObject *type); /* borrowed; of ours, or a subclass; NULL: exception */
 
 /* The state behind one of our types. NULL once the collector has taken the

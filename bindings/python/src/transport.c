@@ -533,7 +533,7 @@ static PyObject *
 add_type(PyObject *module, PyType_Spec *spec, PyObject *base, const char *name)
 {
     PyObject *bases = PyTuple_Pack(1, base);
-    PyObject *type = bases ? PyType_FromModuleAndSpec(module, spec, bases) : NULL;
+    PyObject *type = bases ? type_make(module, spec, bases) : NULL;
     Py_XDECREF(bases);
     if (type != NULL && PyModule_AddObjectRef(module, name, type) < 0)
         Py_CLEAR(type);

@@ -693,7 +693,7 @@ static PyType_Spec methods_of_writer = {
 static int
 add_type(PyObject *module, PyType_Spec *spec)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    PyObject *type = type_make(module, spec, NULL);
     int rc = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
     Py_XDECREF(type);
     return rc;
@@ -717,8 +717,8 @@ int
 streams_setup(PyObject *module, mod_state *st)
 {
     struct tr_state *tr = &st->tr;
-    tr->ReadType = PyType_FromModuleAndSpec(module, &read_spec, NULL);
-    tr->ReadyType = PyType_FromModuleAndSpec(module, &ready_spec, NULL);
+    tr->ReadType = type_make(module, &read_spec, NULL);
+    tr->ReadyType = type_make(module, &ready_spec, NULL);
     if (tr->ReadType == NULL || tr->ReadyType == NULL || stream_record_setup(module, tr) < 0 || stock_setup(tr) < 0 ||
         add_type(module, &methods_of_reader) < 0 || add_type(module, &methods_of_writer) < 0)
         return -1;

@@ -507,7 +507,7 @@ tls_use(PyObject *module, PyObject *args)
 int
 tls_setup(PyObject *module, mod_state *st)
 {
-    st->tr.TLSCoreType = PyType_FromModuleAndSpec(module, &tls_spec, NULL);
+    st->tr.TLSCoreType = type_make(module, &tls_spec, NULL);
     if (st->tr.TLSCoreType == NULL)
         return -1;
     return PyModule_AddObjectRef(module, "_TLSCore", st->tr.TLSCoreType);
