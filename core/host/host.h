@@ -70,7 +70,7 @@ void tdl_tasks_end(tdl_host *h);
  * while; TDL_EDEADLOCK when they cannot do anything either. */
 int tdl_host_doze(tdl_host *h);
 /* Is there nothing to do at once? */
-static inline bool tdl_host_quiet(tdl_host *h) {
+TDL_ALWAYS_INLINE bool tdl_host_quiet(tdl_host *h) {
     return !h->head && !h->nwatched && !h->missed && !at_load_seq(&h->remote) && !at_load_seq(&h->woken);
 }
 /* watch.c: readiness from the poller; and what it had no room for, once there is. */

@@ -4,6 +4,7 @@
 import asyncio
 import contextvars
 import gc
+import socket
 import warnings
 import weakref
 
@@ -773,3 +774,68 @@ def test_eager_tasks_inside_a_goroutine(drive):
         return await treadle.go(start())
 
     assert drive(main) == "x"
+
+
+def test_current_task_between_steps(drive):
+    """Whatever runs beside goroutines that are stepped one after the other has none of them as
+    its current task, and each of them has itself."""
+    seen = {}
+
+    def note(name):
+        seen.setdefault(name, []).append(asyncio.current_task())
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        ping, pong = Chan(), Chan()
+        a, b = socket.socketpair()
+
+        async def first():
+            me = asyncio.current_task()
+            for i in range(40):
+                await ping.send(i)
+                assert asyncio.current_task() is me
+                if i % 8 == 0:
+                    loop.call_soon(note, "call_soon")
+                    loop.call_later(0, note, "call_later")
+                    loop.call_soon_threadsafe(note, "call_soon_threadsafe")
+                    b.send(b"x")
+                    tasks.append(asyncio.ensure_future(step()))
+                    treadle.go(give(1)).add_done_callback(lambda g: note("done"))
+                assert await pong.recv() == i
+                assert asyncio.current_task() is me
+
+        async def second():
+            me = asyncio.current_task()
+            for _ in range(40):
+                value = await ping.recv()
+                assert asyncio.current_task() is me
+                await treadle.yield_()
+                assert asyncio.current_task() is me
+                await pong.send(value)
+
+        async def step():
+            me = asyncio.current_task()
+            await asyncio.sleep(0)
+            assert asyncio.current_task() is me and not isinstance(me, type(g))
+
+        def readable():
+            a.recv(10)
+            note("reader")
+
+        tasks = []
+        loop.add_reader(a, readable)
+        g, other = treadle.go(first()), treadle.go(second())
+        await g
+        await other
+        await asyncio.gather(*tasks)
+        await until(lambda: len(seen) == 5)
+        loop.remove_reader(a)
+        a.close()
+        b.close()
+        return loop
+
+    loop = drive(main)
+    assert asyncio.current_task(loop) is None
+    assert {name: set(tasks) for name, tasks in seen.items()} == dict.fromkeys(
+        ("call_soon", "call_later", "call_soon_threadsafe", "done", "reader"), {None}
+    )

@@ -194,7 +194,7 @@ chan_close(chanobj *ch, PyObject *Py_UNUSED(ignored))
     if (ch->core == NULL) { /* not used yet: needs no loop */
         early = true;
         again = ch->closed;
-        ch->closed = true;
+        SHOW(ch->closed, true);
     }
     Py_END_CRITICAL_SECTION();
     if (again)
@@ -255,7 +255,7 @@ static bool
 chan_is_closed(chanobj *ch)
 {
     tdl_chan *core = chan_bound(ch);
-    return core == NULL ? ch->closed : tdl_chan_closed(core) != 0;
+    return core == NULL ? SEEN(ch->closed) : tdl_chan_closed(core) != 0;
 }
 
 static PyObject *

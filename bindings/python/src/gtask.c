@@ -105,6 +105,37 @@ current_set(pyhost *h, PyObject *task, PyObject **old)
     return 0;
 }
 
+/* A goroutine that waits again stays the current task until something else than a
+ * goroutine runs: where one is stepped after the other asyncio is told once for each, and
+ * its table, which up to 3.13 all threads share, is not grown and shrunk. */
+static void
+current_enter(pyhost *h, gobj *g, PyObject **old)
+{
+    gobj *stale = h->stale;
+    *old = NULL;
+    h->stale = NULL;
+    if (stale == NULL)
+        current_set(h, (PyObject *)g, old);
+    else if (stale != g)
+        current_set(h, (PyObject *)g, NULL);
+}
+
+static void
+current_leave(pyhost *h, gobj *g, PyObject *old, bool ended)
+{
+    if (old == NULL && !ended && h->dispatching && h->core != NULL && h->loop != NULL)
+        h->stale = g;
+    else
+        current_set(h, old, NULL);
+}
+
+void
+current_forget(pyhost *h)
+{
+    h->stale = NULL;
+    current_set(h, NULL, NULL);
+}
+
 /* callback(arg) by loop.call_soon, in a context (NULL: the current one). */
 void
 g_call_soon(pyhost *h, PyObject *callback, PyObject *arg, PyObject *context)
@@ -421,7 +452,7 @@ g_step(gobj *g, PyObject *exc)
         Py_DECREF(g);
         return 0;
     }
-    current_set(h, (PyObject *)g, &old);
+    current_enter(h, g, &old);
     while (!ended) {
         PySendResult r;
         g->state = G_RUNNING;
@@ -444,7 +475,7 @@ g_step(gobj *g, PyObject *exc)
                 error = PyErr_GetRaisedException();
         }
     }
-    current_set(h, old, NULL);
+    current_leave(h, g, old, ended);
     Py_XDECREF(old);
     host_current(h, parent);
     tl_running = outer;

@@ -353,6 +353,7 @@ dispatch(pyhost *h, bool watched)
     while (rc == 0 && h->ievent < h->nevents) {
         tdl_event e = h->events[h->ievent++];
         if (e.task & TDL_WATCHER) {
+            current_none(h);
             if (watched)
                 watch_beat(h, true);
             if (h->ploop != NULL)
@@ -367,11 +368,14 @@ dispatch(pyhost *h, bool watched)
         if (g_check(obj)) {
             rc = g_event((gobj *)obj, e.result);
         } else {
+            current_none(h);
             op_complete((opobj *)obj, e.task, e.result);
         }
         if (h->core == NULL)
             break; /* a step closed the loop */
     }
+    if (h->ploop == NULL || rc < 0)
+        current_none(h); /* the loop's own turn sees to it where it goes on */
     h->dispatching = false;
     tl_running = outer;
     return rc;
@@ -405,6 +409,7 @@ host_poll_with(pyhost *h, int64_t timeout_ns, int flags)
     if (!waits) {
         n = tdl_host_poll_opts(h->core, h->events, BATCH, 0, flags);
     } else {
+        current_none(h);
         h->dispatching = true; /* nobody enters while the GIL is given up */
         if (h->watch != NULL)
             watch_beat(h, false);

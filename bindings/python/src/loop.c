@@ -78,6 +78,14 @@ due_timers(ploop *l)
     return 0;
 }
 
+/* What is called now is no goroutine. */
+static inline void
+no_goroutine(ploop *l)
+{
+    if (l->host != NULL)
+        current_none(l->host);
+}
+
 /* One of somebody else's, or in debug mode. */
 static int
 run_slowly(ploop *l, PyObject *handle)
@@ -131,6 +139,8 @@ run_ready(ploop *l)
 {
     mod_state *st = l->st;
     int rc = 0;
+    if (l->nready > 0)
+        no_goroutine(l);
     for (uint32_t n = l->nready; rc == 0 && n > 0 && l->nready > 0; n--) {
         ploop_ready r = ready_take(l);
         if (l->host != NULL && l->host->watch != NULL)
@@ -173,8 +183,10 @@ static int
 turn(ploop *l)
 {
     l->turn++;
-    if (l->later.next != &l->later)
+    if (l->later.next != &l->later) {
+        no_goroutine(l);
         loop_run_later(l); /* before the events: what they add is for the next turn */
+    }
     int rc = poll_events(l);
     if (rc == 0)
         rc = loop_take_inbox(l);
@@ -184,8 +196,10 @@ turn(ploop *l)
         rc = due_timers(l);
     if (rc == 0)
         rc = run_ready(l);
-    if (l->at_end.next != &l->at_end)
+    if (l->at_end.next != &l->at_end) {
+        no_goroutine(l);
         loop_run_at_end(l);
+    }
     return leave_with_fatal(l) < 0 ? -1 : rc;
 }
 
@@ -203,6 +217,7 @@ loop_run_once(ploop *l, PyObject *Py_UNUSED(ignored))
     do
         rc = turn(l);
     while (rc == 0 && l->running && !l->overridden && !SEEN(l->stopping));
+    no_goroutine(l);
     tl_running = outer;
     if (rc < 0)
         return NULL;
@@ -618,6 +633,26 @@ static PyMethodDef loop_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* A flag that other threads look at. */
+static PyObject *
+get_flag(ploop *l, void *closure)
+{
+    return PyBool_FromLong(SEEN(*(bool *)((char *)l + (size_t)closure)));
+}
+
+static int
+set_flag(ploop *l, PyObject *value, void *closure)
+{
+    int truth = value == NULL ? -1 : PyObject_IsTrue(value);
+    if (truth < 0) {
+        if (value == NULL)
+            PyErr_SetString(PyExc_TypeError, "the attribute cannot be deleted");
+        return -1;
+    }
+    SHOW(*(bool *)((char *)l + (size_t)closure), truth);
+    return 0;
+}
+
 #define OFFSET(field) (void *)offsetof(ploop, field)
 static PyGetSetDef loop_getset[] = {
     {"_host", (getter)get_host, NULL, NULL, NULL},
@@ -625,12 +660,12 @@ static PyGetSetDef loop_getset[] = {
     {"_thread_id", (getter)get_object, (setter)set_object, NULL, OFFSET(thread_id)},
     {"_stuck", (getter)get_object, (setter)set_object, NULL, OFFSET(stuck)},
     {"_live", (getter)get_object, NULL, NULL, OFFSET(live)},
+    {"_closed", (getter)get_flag, (setter)set_flag, NULL, OFFSET(closed)},
+    {"_stopping", (getter)get_flag, (setter)set_flag, NULL, OFFSET(stopping)},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMemberDef loop_members[] = {
-    {"_closed", T_BOOL, offsetof(ploop, closed), 0, NULL},
-    {"_stopping", T_BOOL, offsetof(ploop, stopping), 0, NULL},
     {"_turn", T_ULONGLONG, offsetof(ploop, turn), READONLY, NULL},
     {"_nfds", T_INT, offsetof(ploop, nfds), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},

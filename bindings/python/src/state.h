@@ -115,6 +115,7 @@ struct pyhost {
     uint32_t nslots;
     uint32_t spare;       /* a task for the next op outside a G, or NO_TASK */
     gobj *current;        /* the G that is being stepped (borrowed) */
+    gobj *stale;          /* asyncio has it as the current task, but it waits again (asyncio's reference) */
     gobj *live;           /* Gs not done, or with an error nobody has seen */
     PyObject *first_error; /* first error that was reported */
     tdl_event events[BATCH];
@@ -348,6 +349,14 @@ PyObject *circle_waits_for(PyObject *module, PyObject *const *args, Py_ssize_t n
 
 PyObject *make_cancelled(mod_state *st, PyObject *msg);
 int current_set(pyhost *h, PyObject *task, PyObject **old); /* asyncio's current task */
+void current_forget(pyhost *h);
+/* Before anything else than a step of a goroutine. */
+static inline void
+current_none(pyhost *h)
+{
+    if (h->stale != NULL)
+        current_forget(h);
+}
 
 /* -- Channels, select, synchronisation ----------------------------------- */
 

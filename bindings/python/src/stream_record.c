@@ -153,6 +153,6 @@ static PyType_Spec spec = {
 int
 stream_record_setup(PyObject *module, struct tr_state *tr)
 {
-    tr->RecordType = PyType_FromModuleAndSpec(module, &spec, NULL);
+    tr->RecordType = type_make(module, &spec, NULL);
     return tr->RecordType == NULL ? -1 : 0;
 }
