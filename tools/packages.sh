@@ -10,6 +10,7 @@ packages_lua="luajit libluajit-5.1-dev lua-busted lua-check lua-ldoc lua-message
 packages_lua_clients="lua-socket redis-server memcached libpcre2-8-0 libssl3" # what the compatibility modules are tested with
 packages_python="python3 python3-dev python3-venv python3-pip python3-setuptools python3-wheel"
 packages_python_testsuite="libpython3.11-testsuite" # CPython's own tests, for Debian's interpreter
+packages_python_debug="python3-dbg"
 packages_real="redis-server postgresql wrk openssl" # what real programs on the Python loop talk to
 packages_portable="musl-tools python3-venv python3-pip" # see tools/portable.sh
 packages_clients="curl wrk netcat-openbsd"

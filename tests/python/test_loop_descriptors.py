@@ -13,6 +13,15 @@ from conftest import run_once, script, sockets
 # -- Descriptors --------------------------------------------------------------------------
 
 
+def test_what_fileno_raises_is_raised(loop):
+    class Bad:
+        def fileno(self):
+            raise KeyError("its own")
+
+    with pytest.raises(KeyError):
+        loop.add_reader(Bad(), int)
+
+
 def test_readers_are_level_triggered(loop):
     a, b = sockets()
     hits = []

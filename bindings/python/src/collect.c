@@ -135,11 +135,11 @@ g_collect(gobj *g)
     tl_running = h;
     host_current(h, g);
     if (PyContext_Enter(g->context) == 0) {
-        current_set(h, (PyObject *)g, &old);
+        if (current_set(h, (PyObject *)g, &old) < 0)
+            PyErr_WriteUnraisable((PyObject *)g);
         closed = PyObject_CallMethod(coro, "close", NULL);
         PyObject *exc = PyErr_GetRaisedException();
-        current_set(h, old, NULL);
-        Py_XDECREF(old);
+        current_back(h, old);
         PyContext_Exit(g->context);
         PyErr_SetRaisedException(exc);
     }

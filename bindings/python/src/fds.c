@@ -364,7 +364,8 @@ fd_arg(PyObject *object)
     if (fd < 0 && PyErr_Occurred() &&
         (PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_AttributeError)))
         PyErr_Format(PyExc_ValueError, "Invalid file object: %R", object);
-    else if (fd < 0)
+    else if (fd < 0 && (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_ValueError) ||
+                        PyErr_ExceptionMatches(PyExc_OverflowError)))
         PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %d", fd);
     return fd < 0 ? -1 : fd;
 }

@@ -105,19 +105,26 @@ current_set(pyhost *h, PyObject *task, PyObject **old)
     return 0;
 }
 
+/* The one before (taken) is the current one again. */
+void
+current_back(pyhost *h, PyObject *old)
+{
+    if (current_set(h, old, NULL) < 0)
+        PyErr_WriteUnraisable(old);
+    Py_XDECREF(old);
+}
+
 /* A goroutine that waits again stays the current task until something else than a
  * goroutine runs: where one is stepped after the other asyncio is told once for each, and
- * its table, which up to 3.13 all threads share, is not grown and shrunk. */
-static void
+ * its table, which up to 3.13 all threads share, is not grown and shrunk. 0, or -1 with an
+ * exception. */
+static int
 current_enter(pyhost *h, gobj *g, PyObject **old)
 {
     gobj *stale = h->stale;
     *old = NULL;
     h->stale = NULL;
-    if (stale == NULL)
-        current_set(h, (PyObject *)g, old);
-    else if (stale != g)
-        current_set(h, (PyObject *)g, NULL);
+    return stale == g ? 0 : current_set(h, (PyObject *)g, stale == NULL ? old : NULL);
 }
 
 static void
@@ -126,14 +133,17 @@ current_leave(pyhost *h, gobj *g, PyObject *old, bool ended)
     if (old == NULL && !ended && h->dispatching && h->core != NULL && h->loop != NULL)
         h->stale = g;
     else
-        current_set(h, old, NULL);
+        current_back(h, old);
 }
 
+/* An exception in progress stays. */
 void
 current_forget(pyhost *h)
 {
+    PyObject *exc = PyErr_GetRaisedException();
     h->stale = NULL;
-    current_set(h, NULL, NULL);
+    current_back(h, NULL);
+    PyErr_SetRaisedException(exc);
 }
 
 /* callback(arg) by loop.call_soon, in a context (NULL: the current one). */
@@ -204,8 +214,8 @@ g_shed(gobj *g)
     }
     uint32_t task = NO_TASK;
     if (!G_ENDED(g)) {
-        task = host_task_new(h, false);
-        if (task == NO_TASK || host_slot_set(h, task, (PyObject *)g) < 0)
+        task = host_task_new(h, false, (PyObject *)g);
+        if (task == NO_TASK)
             return -1;
     }
     op_let_go(op);
@@ -294,8 +304,8 @@ g_report(gobj *g)
     }
     PyObject *old = NULL, *done = NULL;
     bool here = h->thread == thread_identity(); /* finalizers run anywhere */
-    if (here)
-        current_set(h, NULL, &old);
+    if (here && current_set(h, NULL, &old) < 0)
+        PyErr_WriteUnraisable((PyObject *)g);
     PyObject *context = Py_BuildValue("{s:s,s:O,s:O}", "message",
                                       "goroutine exception was never retrieved",
                                       "exception", g->value, "future", (PyObject *)g);
@@ -306,8 +316,7 @@ g_report(gobj *g)
     Py_XDECREF(done);
     Py_DECREF(loop);
     if (old != NULL)
-        current_set(h, old, NULL);
-    Py_XDECREF(old);
+        current_back(h, old);
     return 0;
 }
 
@@ -353,8 +362,9 @@ g_wait_for(gobj *g, PyObject *yielded)
         return 0;
     }
     blocking = PyObject_GetAttr(yielded, st->s_blocking);
-    if (blocking == NULL)
-        PyErr_Clear();
+    if (blocking == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError))
+        goto fail;
+    PyErr_Clear();
     if (blocking == NULL || blocking == Py_None) {
         PyErr_Format(PyExc_RuntimeError, "Task got bad yield: %R", yielded);
         goto fail;
@@ -452,7 +462,8 @@ g_step(gobj *g, PyObject *exc)
         Py_DECREF(g);
         return 0;
     }
-    current_enter(h, g, &old);
+    if (current_enter(h, g, &old) < 0)
+        Py_XSETREF(exc, PyErr_GetRaisedException()); /* no memory: it is told so where it waits */
     while (!ended) {
         PySendResult r;
         g->state = G_RUNNING;
@@ -476,7 +487,6 @@ g_step(gobj *g, PyObject *exc)
         }
     }
     current_leave(h, g, old, ended);
-    Py_XDECREF(old);
     host_current(h, parent);
     tl_running = outer;
     PyContext_Exit(g->context);
@@ -593,7 +603,7 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
     }
     if (name != NULL)
         g->rare->name = Py_NewRef(name);
-    g->task = host_task_new(h, !eager);
+    g->task = host_task_new(h, !eager, (PyObject *)g);
     ref_sometimes((PyObject *)g);
     PyObject_GC_Track(g);
 #ifndef Py_GIL_DISABLED
@@ -604,7 +614,7 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
         PyObject_GC_Track(coro);
     }
 #endif
-    if (g->task == NO_TASK || host_slot_set(h, g->task, (PyObject *)g) < 0) {
+    if (g->task == NO_TASK) {
         Py_DECREF(g);
         return NULL;
     }
@@ -688,8 +698,11 @@ g_cancel(gobj *g, PyObject *msg)
     Py_XDECREF(names);
     if (done != Py_True)
         g->must_cancel = true;
-    if (done == NULL)
+    if (done == NULL) { /* no memory, most likely: it does not go on waiting for that */
         PyErr_Clear();
+        tdl_task_ready(h->core, g->task, 0);
+        HOST_KICK(h);
+    }
     Py_XDECREF(done);
     return true;
 }

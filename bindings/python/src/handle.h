@@ -79,6 +79,7 @@ ready_at(ploop *l, uint32_t i)
 /* A handle in the place of a call. -1: exception */
 int ready_make_handle(ploop *l, ploop_ready *r);
 void ready_clear(ploop *l);
+int ready_open(ploop *l);
 int loop_check_open(ploop *l);
 bool loop_sleeps(ploop *l);     /* it is about to wait; false: there is something to do */
 #ifdef Py_GIL_DISABLED

@@ -289,8 +289,8 @@ host_close(pyhost *h)
 
 /* -- Tasks --------------------------------------------------------------- */
 
-int
-host_slot_set(pyhost *h, uint32_t task, PyObject *obj)
+static int
+slot_set(pyhost *h, uint32_t task, PyObject *obj)
 {
     if (task >= h->nslots) {
         uint32_t n = h->nslots ? h->nslots : 64;
@@ -309,13 +309,17 @@ host_slot_set(pyhost *h, uint32_t task, PyObject *obj)
     return 0;
 }
 
-/* NO_TASK: exception. */
+/* A task with obj in its slot (which may be NULL). NO_TASK: exception. */
 uint32_t
-host_task_new(pyhost *h, bool run)
+host_task_new(pyhost *h, bool run, PyObject *obj)
 {
     int task = tdl_task_new(h->core, run);
     if (task < 0) {
         raise_code(h->st, task, "goroutine");
+        return NO_TASK;
+    }
+    if (slot_set(h, (uint32_t)task, obj) < 0) {
+        host_task_free(h, (uint32_t)task); /* one that is to run: at its event, see dispatch */
         return NO_TASK;
     }
     return (uint32_t)task;
@@ -332,12 +336,9 @@ host_task_free(pyhost *h, uint32_t task)
 int
 host_task_spare(pyhost *h)
 {
-    if (h->spare == NO_TASK) {
-        h->spare = host_task_new(h, false);
-        if (h->spare == NO_TASK || host_slot_set(h, h->spare, NULL) < 0)
-            return -1;
-    }
-    return 0;
+    if (h->spare == NO_TASK)
+        h->spare = host_task_new(h, false, NULL);
+    return h->spare == NO_TASK ? -1 : 0;
 }
 
 /* -- Dispatch ------------------------------------------------------------ */
@@ -361,8 +362,10 @@ dispatch(pyhost *h, bool watched)
             continue;
         }
         PyObject *obj = e.task < h->nslots ? h->slots[e.task] : NULL;
-        if (obj == NULL)
+        if (obj == NULL) {
+            host_task_free(h, e.task); /* there was no memory for its slot */
             continue;
+        }
         if (watched)
             watch_beat(h, true);
         if (g_check(obj)) {

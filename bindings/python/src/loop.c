@@ -233,6 +233,8 @@ loop_open(ploop *l)
     if (loop_check_open(l) < 0)
         return -1;
     if (l->host == NULL) {
+        if (ready_open(l) < 0)
+            return -1;
         pyhost *h = host_open(l->st, (PyObject *)l, false);
         if (h == NULL)
             return -1;

@@ -22,10 +22,8 @@ ready_grow(ploop *l)
 {
     uint32_t size = l->ready_size ? 2 * l->ready_size : 64;
     ploop_ready *ring = PyMem_Malloc(size * sizeof *ring);
-    if (ring == NULL) {
-        PyErr_NoMemory();
+    if (ring == NULL)
         return -1;
-    }
     for (uint32_t i = 0; i < l->nready; i++)
         ring[i] = *ready_at(l, i);
     PyMem_Free(l->ready);
@@ -35,10 +33,35 @@ ready_grow(ploop *l)
     return 0;
 }
 
+/* The queue has room from the beginning. 0, or -1 with an exception. */
+int
+ready_open(ploop *l)
+{
+    if (l->ready_size > 0 || ready_grow(l) == 0)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* Room for one more. It is asked for while there still is some: who finds no memory then has
+ * lost nothing, and a wake-up always has its place. */
+static inline int
+ready_room(ploop *l)
+{
+    if (l->nready < l->ready_size - l->ready_size / 4)
+        return 0;
+    if (ready_grow(l) == 0)
+        return 0;
+    if (l->nready < l->ready_size)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
 int
 ready_push(ploop *l, PyObject *handle)
 {
-    if (l->nready == l->ready_size && ready_grow(l) < 0) {
+    if (ready_room(l) < 0) {
         Py_DECREF(handle);
         return -1;
     }
@@ -50,7 +73,7 @@ ready_push(ploop *l, PyObject *handle)
 static int
 ready_push_call(ploop *l, PyObject *callable, PyObject *arg, PyObject *context)
 {
-    if (l->nready == l->ready_size && ready_grow(l) < 0)
+    if (ready_room(l) < 0)
         return -1;
     *ready_at(l, l->nready++) = (ploop_ready){Py_NewRef(callable), Py_XNewRef(arg), Py_NewRef(context)};
     return 0;

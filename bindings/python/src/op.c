@@ -110,10 +110,10 @@ op_start_elsewhere(opobj *op, pyhost *h, uint32_t *task)
     uint32_t passed = NO_TASK;
     int32_t code = TDL_EDEADLOCK;
     while (code == TDL_EDEADLOCK) {
-        uint32_t next = host_task_new(h, false);
+        uint32_t next = host_task_new(h, false, NULL);
         host_task_free(h, passed);
         passed = next;
-        if (next == NO_TASK || host_slot_set(h, next, NULL) < 0)
+        if (next == NO_TASK)
             return OP_ERROR;
         *task = op->task = next;
         code = op_start(op, h, next);
@@ -269,8 +269,11 @@ op_begin_join(opobj *op, PyObject **result)
         return PYGEN_ERROR;
     if (g != NULL && g_drives(h, g)) {
         PySendResult r = op_begin(op, result, false);
-        if (r != PYGEN_NEXT)
+        if (r != PYGEN_NEXT) {
+            PyObject *exc = PyErr_GetRaisedException();
             g_join_remove(target, op);
+            PyErr_SetRaisedException(exc);
+        }
         return r;
     }
     op->host = (pyhost *)Py_NewRef((PyObject *)h);

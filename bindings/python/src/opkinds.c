@@ -342,6 +342,8 @@ fill_result(opobj *op, uint32_t task, int32_t code)
             PyErr_SetNone(PyExc_StopAsyncIteration);
         else
             result = PyBytes_FromStringAndSize(bytes, (Py_ssize_t)frame);
+        if (result == NULL && PyErr_ExceptionMatches(PyExc_MemoryError))
+            skip = 0; /* they are there still */
     } else if (code == TDL_ECANCELED) {
         cancelled(op);
     } else if (code == TDL_EEOF && (op->kind == OP_EXACT || op->kind == OP_UNTIL)) {

@@ -153,8 +153,7 @@ PyObject *host_loop(pyhost *h); /* a new reference; NULL: it is closed */
  * events, else 0; HOST_STUCK for TDL_EDEADLOCK. */
 enum { HOST_STUCK = 2 };
 int host_poll_with(pyhost *h, int64_t timeout_ns, int flags);
-int host_slot_set(pyhost *h, uint32_t task, PyObject *obj);
-uint32_t host_task_new(pyhost *h, bool run);
+uint32_t host_task_new(pyhost *h, bool run, PyObject *obj);
 void host_task_free(pyhost *h, uint32_t task);
 int host_task_spare(pyhost *h);
 void host_drop_chan(pyhost *h, tdl_chan *ch);
@@ -348,7 +347,8 @@ PyObject *circle_waits_for(PyObject *module, PyObject *const *args, Py_ssize_t n
 #define G_ENDED(g) ((g)->state >= G_DONE)
 
 PyObject *make_cancelled(mod_state *st, PyObject *msg);
-int current_set(pyhost *h, PyObject *task, PyObject **old); /* asyncio's current task */
+int current_set(pyhost *h, PyObject *task, PyObject **old); /* asyncio's current task; -1: exception */
+void current_back(pyhost *h, PyObject *old);
 void current_forget(pyhost *h);
 /* Before anything else than a step of a goroutine. */
 static inline void

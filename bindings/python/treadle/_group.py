@@ -75,9 +75,11 @@ class Once(Generic[T]):
                 self._outcome = _Outcome(error=e)
             finally:
                 self._runner = None
-                if self._outcome is None:
-                    self._core = _treadle._Once()
-                core.end()
+                try:
+                    if self._outcome is None:
+                        self._core = _treadle._Once()
+                finally:
+                    core.end()
         return self._outcome.get()
 
 
@@ -152,7 +154,11 @@ class ErrGroup:
             raise exception_of(code, None)
 
     def _start(self, coro: Coroutine[Any, Any, T], name: str | None) -> _treadle.G[T]:
-        work = _Work(self, coro)
+        try:
+            work = _Work(self, coro)
+        except BaseException:  # no memory
+            self._core.done(0)
+            raise
         try:
             g = _treadle.go(work.run(), name=name)
         except BaseException:
@@ -203,8 +209,8 @@ class _Work(Generic[T]):
         group, me, code = self._group, asyncio.current_task(), 0
         assert me is not None
         self._begun = True
-        group._at_work.add(me)
         try:
+            group._at_work.add(me)
             return await self._coro
         except (asyncio.CancelledError, GeneratorExit):
             raise
@@ -252,27 +258,21 @@ class SingleFlight(Generic[T]):
         while True:
             leads, given = await self._core.begin(k)
             if leads:
-                return await self._lead(k, given, fn, args)
+                break
             if given is not None:
                 return cast("_Outcome[T]", given).get(), True
-
-    async def _lead(
-        self,
-        key: bytes,
-        flight: Any,
-        fn: Callable[..., Awaitable[T] | T],
-        args: tuple[Any, ...],
-    ) -> tuple[T, bool]:
         outcome: _Outcome[T] | None = None
-        others, mine = 0, (key, asyncio.current_task())
-        self._leading.add(mine)
+        others, mine = 0, None
         try:
+            mine = (k, me)
+            self._leading.add(mine)
             outcome = _Outcome(value=await _result(fn, args))
         except Exception as e:
             outcome = _Outcome(error=e)
         finally:
-            self._leading.discard(mine)
-            others = self._core.end(key, flight, outcome)
+            if mine is not None:
+                self._leading.discard(mine)
+            others = self._core.end(k, given, outcome)
         return outcome.get(), others > 0
 
     def forget(self, key: str | bytes) -> bool:

@@ -245,7 +245,11 @@ class Hooks(asyncio.SelectorEventLoop):
                     if pair is None:
                         return
                     number, address = pair
-                    conn = socket.socket(family, kind, proto, number)
+                    try:
+                        conn = socket.socket(family, kind, proto, number)
+                    except BaseException:  # no memory, or Ctrl-C
+                        os.close(number)
+                        raise
                 else:
                     conn, address = sock.accept()
             except ConnectionAbortedError:  # this one has gone again

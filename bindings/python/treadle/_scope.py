@@ -87,8 +87,12 @@ class Scope:
             why = "cancelled" if self._aborting else "not active"
             raise RuntimeError(f"the scope is {why}: it cannot start a goroutine")
         g = _treadle.go(coro, name=name)
-        self._left.add(g)
-        g.add_done_callback(self._ended)
+        try:
+            g.add_done_callback(self._ended)
+            self._left.add(g)
+        except BaseException:  # no memory, or Ctrl-C
+            g.cancel()
+            raise
         return g
 
     async def __aenter__(self) -> Scope:
@@ -162,8 +166,16 @@ class Scope:
 
     def _abort(self) -> None:
         self._aborting = True
-        if self._context is not None:
-            self._context.cancel(self._error)
+        try:
+            if self._context is not None:
+                self._context.cancel(self._error)
+        finally:
+            try:
+                self._cancel_left()
+            except MemoryError:  # for the iterator, by far the most likely
+                self._cancel_left()
+
+    def _cancel_left(self) -> None:
         for g in self._left:
             if not g.done():
                 g.cancel()
@@ -182,7 +194,12 @@ class Scope:
 
     def _fail(self, error: BaseException) -> None:
         """The error of something other than the body."""
-        self._note_or_keep(error)
+        try:
+            self._note_or_keep(error)
+        finally:
+            self._cancel_all()
+
+    def _cancel_all(self) -> None:
         if not self._aborting:
             self._abort()
             if not self._exiting and self._parent is not None:
@@ -191,10 +208,12 @@ class Scope:
 
     def _ended(self, g: _treadle.G[Any]) -> None:
         self._left.discard(g)
-        if not g.cancelled() and (exc := g.exception()) is not None:
-            self._fail(exc)
-        if not self._left and self._waiter is not None:
-            self._waiter._wake()
+        try:
+            if not g.cancelled() and (exc := g.exception()) is not None:
+                self._fail(exc)
+        finally:
+            if not self._left and self._waiter is not None:
+                self._waiter._wake()
 
     def _context_ended(self, op: _treadle.Op[None]) -> None:
         if self._closed or self._aborting or op.cancelled():

@@ -45,24 +45,34 @@ class Server(Closing):
 
     async def _hand_out(self) -> None:
         while True:
+            conn = None
             try:
                 conn = await self._core.next()
+                go(self._serve(conn))
             except Closed:
                 return
-            go(self._serve(conn))
+            except MemoryError as error:  # of one request: the server goes on
+                if conn is not None:
+                    conn.close()
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "no memory to serve a request", "exception": error}
+                )
 
     async def _serve(self, conn: Conn) -> None:
-        me = _current()
-        self._serving.add(me)
-        self._served.add(1)
+        me, counted = None, False
         try:
+            me = _current()
+            self._serving.add(me)
+            self._served.add(1)
+            counted = True
             await self._handler(conn)
         except BaseException:
             conn.close()
             raise
         finally:
             self._serving.discard(me)
-            self._served.done()
+            if counted:
+                self._served.done()
         self._core.park(conn)
 
     def _cancel(self) -> None:

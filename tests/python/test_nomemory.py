@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+"""Allocations that fail: a sample of what ./dev check-python memory goes through."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("_testcapi")
+
+
+def test_each_failure_is_told_and_nothing_is_lost():
+    scenarios = ["channels", "groups_and_scopes", "once_and_flights", "connections", "serving"]
+    p = subprocess.run(
+        [sys.executable, Path(__file__).with_name("nomemory.py"), "--every", "37", *scenarios],
+        capture_output=True,
+        text=True,
+        timeout=25,
+    )
+    assert p.returncode == 0, p.stdout + p.stderr
