@@ -330,29 +330,16 @@ static int
 intern_names(mod_state *st)
 {
     struct { PyObject **field; const char *text; } names[] = {
-        {&st->s_call_soon, "call_soon"}, {&st->s_call_at, "call_at"}, {&st->s_time, "time"},
-        {&st->s_add_done_callback, "add_done_callback"},
-        {&st->s_blocking, "_asyncio_future_blocking"}, {&st->s_cancel, "cancel"},
-        {&st->s_throw, "throw"}, {&st->s_get_loop, "get_loop"},
-        {&st->s_cancelling, "cancelling"}, {&st->s_uncancel, "uncancel"},
-        {&st->s_done, "done"}, {&st->s_msg, "msg"},
-        {&st->s_set_result, "set_result"}, {&st->s_result, "result"}, {&st->s_fileno, "fileno"},
-        {&st->s_context, "context"},
+#define X(field, text) {&st->field, text},
+        EACH_NAME(X)
+#undef X
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if ((*names[i].field = PyUnicode_InternFromString(names[i].text)) == NULL)
             return -1;
-    PyObject *context = PyUnicode_InternFromString("context");
-    if (context == NULL)
-        return -1;
-    st->empty_kw_context = PyTuple_Pack(1, context);
-    Py_DECREF(context);
-    PyObject *loop = PyUnicode_InternFromString("loop");
-    if (loop == NULL || st->empty_kw_context == NULL)
-        return -1;
-    st->kw_loop = PyTuple_Pack(1, loop);
-    Py_DECREF(loop);
-    return st->kw_loop == NULL ? -1 : 0;
+    st->empty_kw_context = PyTuple_Pack(1, st->s_context);
+    st->kw_loop = Py_BuildValue("(N)", PyUnicode_InternFromString("loop"));
+    return st->empty_kw_context == NULL || st->kw_loop == NULL ? -1 : 0;
 }
 
 static int
@@ -413,19 +400,6 @@ module_exec(PyObject *module)
     return PyModule_AddStringConstant(module, "core_version", tdl_version());
 }
 
-#define EACH_OBJECT(X)                                                                     \
-    X(HostType) X(ReaderType) X(OpType) X(GType) X(ChanType) X(SharedChanType)             \
-    X(CaseType) X(MutexType) X(CondType) X(SemaphoreType) X(WaitGroupType) X(TimerType)    \
-    X(TickerType) X(RWMutexType) X(RWSideType) X(ContextType) X(OnceType)                  \
-    X(HandleType) X(TimerHandleType) X(LoopCoreType) X(FutureType) X(kw_loop)              \
-    X(kw_asyncio) X(empty) X(fut_set_result) X(fut_result) X(fut_blocking)                 \
-    X(SockOpType) X(SocketType) X(SelectorLoopType)                                        \
-    X(ErrGroupType) X(SingleFlightType) X(ConnType) X(LinesType) X(ListenerType)           \
-    X(ChannelClosed) X(Closed) X(DeadlockError) X(TooLong) X(CancelledError) X(InvalidStateError)     \
-    X(IncompleteReadError) X(TaskType) X(get_running_loop) X(ThreadSafeHandle) X(current_tasks)                \
-    X(current_task) X(swap_current_task) X(register_task) X(unregister_task)               \
-    X(iscoroutine) X(recancel) X(packb) X(unpackb) X(empty_kw_context)
-
 static int
 module_traverse(PyObject *module, visitproc visit, void *arg)
 {
@@ -433,8 +407,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     if (st == NULL)
         return 0;
 #define X(field) Py_VISIT((PyObject *)st->field);
+    EACH_TYPE(X)
     EACH_OBJECT(X)
-    EACH_NET_OBJECT(X)
 #undef X
 #define X(field) Py_VISIT(st->tr.field);
     EACH_TR_OBJECT(X)
@@ -456,8 +430,8 @@ module_clear(PyObject *module)
     st->op_nfree = OP_FREELIST; /* takes no more */
     streams_forget(&st->tr);
 #define X(field) Py_CLEAR(st->field);
+    EACH_TYPE(X)
     EACH_OBJECT(X)
-    EACH_NET_OBJECT(X)
 #undef X
 #define X(field) Py_CLEAR(st->tr.field);
     EACH_TR_OBJECT(X)
@@ -472,13 +446,9 @@ module_free(void *module)
     if (st == NULL)
         return;
     module_clear(module);
-    PyObject *names[] = {
-        st->s_call_soon, st->s_call_at, st->s_time, st->s_add_done_callback, st->s_blocking,
-        st->s_cancel, st->s_throw, st->s_get_loop, st->s_cancelling,
-        st->s_uncancel, st->s_done, st->s_msg, st->s_set_result, st->s_result, st->s_fileno, st->s_context,
-    };
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        Py_XDECREF(names[i]);
+#define X(field, text) Py_CLEAR(st->field);
+    EACH_NAME(X)
+#undef X
     transport_free_names(st);
 }
 

@@ -121,7 +121,4 @@ extern PyMethodDef server_functions[];
 extern PyType_Spec dgram_spec, fd_spec, call_spec;
 extern PyMethodDef dgram_functions[], fd_functions[];
 
-/* Fields of mod_state, for traverse and clear. */
-#define EACH_NET_OBJECT(X) X(DgramType) X(FdType) X(CallType) X(ServerType) X(FileType) X(ProcessType) X(WatchType) X(TcpInfoType) X(Truncated)
-
 #endif

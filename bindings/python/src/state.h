@@ -36,36 +36,55 @@ typedef struct mod_state mod_state;
 
 /* -- Module state -------------------------------------------------------- */
 
+/* What the collector sees, and clears with the module: our types, X(field), and other
+ * objects. A field is in one of these lists, and nowhere else. */
+#define EACH_TYPE(X)                                                                       \
+    X(HostType) X(ReaderType) X(OpType) X(GType) X(ChanType) X(SharedChanType) X(CaseType) \
+    X(MutexType) X(CondType) X(SemaphoreType) X(WaitGroupType) X(TimerType) X(TickerType)  \
+    X(RWMutexType) X(RWSideType) X(OnceType) X(ContextType) X(ErrGroupType)                \
+    X(SingleFlightType) X(HandleType) X(TimerHandleType) X(LoopCoreType) X(SockOpType)     \
+    X(ConnType) X(LinesType) X(ListenerType) X(DgramType) X(FdType) X(CallType)            \
+    X(ServerType) X(TcpInfoType) X(FileType) X(ProcessType) X(WatchType)
+
+#define EACH_OBJECT(X)                                                                     \
+    /* exceptions of ours */                                                               \
+    X(ChannelClosed) X(Closed) X(DeadlockError) X(TooLong) X(Truncated)                    \
+    /* of asyncio and the like */                                                          \
+    X(CancelledError) X(InvalidStateError) X(IncompleteReadError) X(TaskType)              \
+    X(FutureType) X(SocketType) X(SelectorLoopType) X(iscoroutine)                         \
+    X(get_running_loop) /* returns None when there is none */                              \
+    X(ThreadSafeHandle) /* what call_soon_threadsafe makes, or NULL */                     \
+    X(current_tasks)    /* asyncio's dict, NULL from 3.14 on */                            \
+    X(current_task) X(swap_current_task) X(register_task) X(unregister_task)               \
+    X(fut_set_result) X(fut_result) X(fut_blocking) /* asyncio.Future's, unbound */        \
+    X(kw_asyncio)       /* see loopcall.c, or NULL */                                      \
+    X(packb) X(unpackb) /* msgpack, once it was needed */                                  \
+    /* ours */                                                                             \
+    X(recancel)         /* opobject.c: delivers a deferred cancellation */                 \
+    X(empty)            /* () */                                                           \
+    X(empty_kw_context) /* ("context",) */                                                 \
+    X(kw_loop)          /* ("loop",) */
+
+/* Interned names, which outlive that: X(field, text). */
+#define EACH_NAME(X)                                                                       \
+    X(s_call_soon, "call_soon") X(s_call_at, "call_at") X(s_time, "time")                  \
+    X(s_add_done_callback, "add_done_callback") X(s_blocking, "_asyncio_future_blocking")  \
+    X(s_cancel, "cancel") X(s_throw, "throw") X(s_get_loop, "get_loop")                    \
+    X(s_cancelling, "cancelling") X(s_uncancel, "uncancel") X(s_done, "done")              \
+    X(s_msg, "msg") X(s_set_result, "set_result") X(s_result, "result")                    \
+    X(s_fileno, "fileno") X(s_context, "context")
+
 struct mod_state {
-    PyTypeObject *HostType, *ReaderType, *OpType, *GType, *ChanType,
-        *SharedChanType, *CaseType, *MutexType, *CondType, *SemaphoreType,
-        *WaitGroupType, *TimerType, *TickerType, *RWMutexType, *RWSideType,
-        *HandleType, *TimerHandleType, *LoopCoreType, *SockOpType, *ContextType, *OnceType, *ErrGroupType, *SingleFlightType, *ConnType, *LinesType, *ListenerType;
-    PyObject *ChannelClosed, *Closed, *DeadlockError, *TooLong;
-    /* asyncio */
-    PyObject *CancelledError, *InvalidStateError, *IncompleteReadError;
-    PyObject *TaskType, *FutureType, *SocketType, *SelectorLoopType;
-    PyObject *get_running_loop; /* returns None when there is none */
-    PyObject *ThreadSafeHandle; /* what call_soon_threadsafe makes, or NULL */
-    PyObject *current_tasks;    /* asyncio's dict, NULL from 3.14 on */
-    PyObject *current_task, *swap_current_task;
-    PyObject *register_task, *unregister_task;
-    PyObject *iscoroutine;
-    PyObject *recancel; /* opobject.c: delivers a deferred cancellation */
-    PyObject *packb, *unpackb; /* msgpack, once it was needed */
-    PyObject *empty_kw_context; /* ("context",) */
-    PyObject *kw_loop;          /* ("loop",) */
-    PyObject *kw_asyncio;       /* see loopcall.c, or NULL */
-    PyObject *empty;            /* () */
-    PyObject *fut_set_result, *fut_result, *fut_blocking; /* asyncio.Future's, unbound */
-    /* the network's, see net.h */
-    PyTypeObject *DgramType, *FdType, *CallType, *ServerType, *TcpInfoType, *FileType, *ProcessType, *WatchType;
-    PyObject *Truncated;
+#define X(field) PyTypeObject *field;
+    EACH_TYPE(X)
+#undef X
+#define X(field) PyObject *field;
+    EACH_OBJECT(X)
+#undef X
+#define X(field, text) PyObject *field;
+    EACH_NAME(X)
+#undef X
     struct tr_state tr; /* the transports' */
-    /* interned names */
-    PyObject *s_call_soon, *s_call_at, *s_time, *s_add_done_callback,
-        *s_blocking, *s_cancel, *s_throw, *s_get_loop, *s_cancelling,
-        *s_uncancel, *s_done, *s_msg, *s_set_result, *s_result, *s_fileno, *s_context;
 #ifdef Py_GIL_DISABLED
     own_lock lock; /* guards hosts, their ->next and nguests */
 #endif
