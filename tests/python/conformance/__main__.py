@@ -101,7 +101,7 @@ def source(name, python):
             if not archives:
                 raise SystemExit(f"{name} cannot be had:\n{run.stdout}")
             with tarfile.open(archives[0]) as archive:
-                archive.extractall(fresh, filter="data")
+                archive.extractall(fresh, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
             (pathlib.Path(fresh) / place.name).rename(place)
     return place
 
@@ -198,7 +198,7 @@ def judge(python, version, suite, options, listed):
             excused[one["name"]] = known
             result.count("listed")
             if options.verbose:
-                say(f"listed: {one['name']}: {one['outcome']}\n{one['text']}")
+                say(f"listed: {one['name']}: {one['outcome']}: {(one['text'].splitlines() or [''])[-1]}")
         else:
             failed.append(one)
     if failed and suite == "uvloop":  # many of its tests take the first free port from 50000 on: those run alone
