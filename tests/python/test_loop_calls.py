@@ -4,6 +4,7 @@ methods that are kept, futures that are used again."""
 
 import asyncio
 import gc
+import inspect
 import socket
 import weakref
 
@@ -235,3 +236,35 @@ def test_a_waiter_that_somebody_kept_is_not_used_again(loop):
     loop.run_until_complete(main())
     there.close()
     here.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    "call_soon call_soon_threadsafe call_later call_at time stop get_debug is_running is_closed create_future "
+    "sock_recv sock_recv_into sock_recvfrom sock_recvfrom_into sock_sendall sock_sendto sock_accept".split(),
+)
+def test_arguments_are_asyncios(name):
+    """What help() and inspect say, and what may be given by name."""
+    theirs, ours = (inspect.signature(getattr(loop, name)) for loop in (asyncio.SelectorEventLoop, treadle.Loop))
+    assert [(p.name, p.default) for p in ours.parameters.values()] == [
+        (p.name, p.default) for p in theirs.parameters.values()
+    ]
+
+
+def test_times_by_name(loop):
+    order = []
+    loop.call_at(when=loop.time() + 0.002, callback=lambda: (order.append("at"), loop.stop()))
+    loop.call_later(context=None, callback=lambda: order.append("later"), delay=0.001)
+    loop.call_later(0, callback=lambda: order.append("now"))
+    loop.run_forever()
+    assert order == ["now", "later", "at"]
+    for call, named, text in (
+        (loop.call_later, {}, r"missing 2 required positional arguments: 'delay' and 'callback'"),
+        (loop.call_later, {"callback": print}, r"missing 1 required positional argument: 'delay'"),
+        (loop.call_later, {"delay": 1}, r"missing 1 required positional argument: 'callback'"),
+        (loop.call_at, {"callback": print}, r"missing 1 required positional argument: 'when'"),
+        (loop.call_at, {"when": 1, "callback": print, "then": 2}, r"unexpected keyword argument 'then'"),
+        (loop.call_later, {"delay": None, "callback": print}, "delay must not be None"),
+    ):
+        with pytest.raises(TypeError, match=text):
+            call(**named)

@@ -380,6 +380,40 @@ call_at(ploop *l, PyObject *when, double at, const char *method, const call *c)
     return (PyObject *)h;
 }
 
+/* A call without positional arguments: once more, with the first one, which is given by name, in its place. */
+static PyObject *
+by_name(PyObject *self, PyObject *(*again)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *), const char *method,
+        const char *first, PyObject *const *args, PyObject *kwnames)
+{
+    Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames), at = -1;
+    bool callback = false;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
+        if (PyUnicode_CompareWithASCIIString(name, first) == 0)
+            at = i;
+        callback |= PyUnicode_CompareWithASCIIString(name, "callback") == 0;
+    }
+    if (at < 0 && callback)
+        return PyErr_Format(PyExc_TypeError, "%s() missing 1 required positional argument: '%s'", method, first);
+    if (at < 0)
+        return PyErr_Format(PyExc_TypeError, "%s() missing 2 required positional arguments: '%s' and 'callback'",
+                            method, first);
+    PyObject *moved = PyTuple_New(count), *names = PyTuple_New(count - 1), *result = NULL;
+    if (moved != NULL && names != NULL) {
+        PyTuple_SET_ITEM(moved, 0, Py_NewRef(args[at]));
+        for (Py_ssize_t i = 0, to = 0; i < count; i++) {
+            if (i == at)
+                continue;
+            PyTuple_SET_ITEM(names, to, Py_NewRef(PyTuple_GET_ITEM(kwnames, i)));
+            PyTuple_SET_ITEM(moved, ++to, Py_NewRef(args[i]));
+        }
+        result = again(self, &PyTuple_GET_ITEM(moved, 0), 1, names);
+    }
+    Py_XDECREF(moved);
+    Py_XDECREF(names);
+    return result;
+}
+
 PyObject *
 loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
@@ -387,8 +421,7 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *k
     ploop *l = (ploop *)self;
     call c;
     if (n < 1)
-        return PyErr_Format(PyExc_TypeError, "call_later() missing 2 required positional arguments: "
-                                             "'delay' and 'callback'");
+        return by_name(self, loop_call_later, "call_later", "delay", args, kwnames);
     if (parse_call(l, "call_later", args, n, kwnames, 1, &c) < 0)
         return NULL;
     if (args[0] == Py_None)
@@ -417,8 +450,7 @@ loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwna
     ploop *l = (ploop *)self;
     call c;
     if (n < 1)
-        return PyErr_Format(PyExc_TypeError, "call_at() missing 2 required positional arguments: "
-                                             "'when' and 'callback'");
+        return by_name(self, loop_call_at, "call_at", "when", args, kwnames);
     if (parse_call(l, "call_at", args, n, kwnames, 1, &c) < 0)
         return NULL;
     if (args[0] == Py_None)
