@@ -61,12 +61,22 @@ class Project:
     remove: str | None = None
     beside: str = ""
     port: int = 0
+    debian: list[str] = dataclasses.field(default_factory=list)
     out: dict[str, str] = dataclasses.field(default_factory=dict)
     differs: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def place(self):
         return PLACE / f"{self.name}-{self.version}"
+
+    def unpack(self, python, fresh):
+        if self.debian:
+            run("bash", "-ec", '. tools/say.sh; . tools/packages.sh; . tools/sources.sh; source_ready "$@"', "-", *self.debian, cwd=ROOT)
+            return pathlib.Path(shutil.copytree(ROOT / ".dev/sources" / self.debian[0], fresh / "tree", symlinks=True))
+        run(python, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", self.name, "-d", fresh, f"{self.name}=={self.version}")
+        with tarfile.open(next(fresh.glob("*.tar.gz"))) as archive:
+            archive.extractall(fresh, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        return next(p for p in fresh.iterdir() if p.is_dir())
 
     def fetch(self, python):
         """The source tree, without the package in it."""
@@ -76,10 +86,7 @@ class Project:
         say(f"{self.name}: fetching the source distribution of {self.version}")
         self.place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.place) as fresh:
-            run(python, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", self.name, "-d", fresh, f"{self.name}=={self.version}")
-            with tarfile.open(next(pathlib.Path(fresh).glob("*.tar.gz"))) as archive:
-                archive.extractall(fresh, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
-            tree = next(p for p in pathlib.Path(fresh).iterdir() if p.is_dir())
+            tree = self.unpack(python, pathlib.Path(fresh))
             remove = self.name if self.remove is None else self.remove
             if remove:
                 shutil.rmtree(tree / remove)
