@@ -21,6 +21,8 @@ from beside import (
     socket_pair,
 )
 
+from test_transports_tls import contexts  # noqa: F401 - a fixture
+
 pytestmark = debugging
 
 
@@ -59,6 +61,85 @@ async def test_stream_bad_data(notes):
     await protocol.lost
     notes.note(transport)
     peer.close()
+
+
+class Traced(socket.socket):
+    """A socket that knows which of its methods were called."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.called = set()
+
+    def recv(self, *args):
+        self.called.add("reads")
+        return super().recv(*args)
+
+    def recv_into(self, *args):
+        self.called.add("reads")
+        return super().recv_into(*args)
+
+    def send(self, *args):
+        self.called.add("writes")
+        return super().send(*args)
+
+    def sendmsg(self, *args):
+        self.called.add("writes")
+        return super().sendmsg(*args)
+
+
+async def traced(server):
+    sock = Traced()
+    sock.connect(server.sockets[0].getsockname())
+    sock.setblocking(False)
+    return sock
+
+
+async def echo(reader, writer):
+    while data := await reader.read(1000):
+        writer.write(data)
+    writer.close()
+
+
+@pytest.mark.parametrize("way", ["write", "sendfile"])
+@same
+async def test_a_socket_with_its_own_way_to_read_and_write(notes, way, tmp_path):
+    """What the program's class of sockets does is done."""
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    sock = await traced(server)
+    transport, protocol = await loop.create_connection(lambda: Told(notes), sock=sock)
+    if way == "sendfile":
+        (tmp_path / "file").write_bytes(b"one")
+        with open(tmp_path / "file", "rb") as file:
+            notes.note(await loop.sendfile(transport, file))
+    else:
+        transport.write(b"one")
+    while "data_received" not in protocol.seen:
+        await asyncio.sleep(0.001)
+    transport.close()
+    await protocol.lost
+    notes.note(sorted(sock.called))
+    server.close()
+
+
+@pytest.mark.parametrize("way", ["plain", "tls", "start_tls"])
+@same
+async def test_streams_over_a_socket_with_its_own_way(notes, way, contexts):
+    server_context, client_context = contexts
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=None if way == "plain" else server_context)
+    sock = await traced(server)
+    tls = {"ssl": client_context, "server_hostname": "localhost"} if way == "tls" else {}
+    reader, writer = await asyncio.open_connection(sock=sock, **tls)
+    if way == "start_tls":
+        await writer.start_tls(client_context, server_hostname="localhost")
+    for data in (b"one", b"two" * 100):
+        writer.write(data)
+        await writer.drain()
+        notes.note(await reader.readexactly(len(data)))
+    writer.close()
+    await writer.wait_closed()
+    notes.note(sorted(sock.called))
+    server.close()
 
 
 @same

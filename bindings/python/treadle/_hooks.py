@@ -30,6 +30,19 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _SENDFILE_AT_ONCE = 4 * 1024 * 1024
 
 
+# What asyncio's transport calls of its socket.
+_SOCKET_CALLS = ("recv", "recv_into", "send", "sendmsg")
+
+
+def _has_own_calls(sock: Any) -> bool:
+    """Has its class its own way to read or write, which asyncio would call?"""
+    kind = type(sock)
+    if kind is socket.socket:
+        return False
+    plain = [(name, getattr(socket.socket, name)) for name in _SOCKET_CALLS]
+    return any(getattr(kind, name, call) is not call for name, call in plain)
+
+
 class Hooks(asyncio.SelectorEventLoop):
     """asyncio's loop with treadle's transports, accepting, sendfile and children."""
 
@@ -54,8 +67,13 @@ class Hooks(asyncio.SelectorEventLoop):
         extra: dict[str, Any] | None = None,
         server: Any = None,
         context: contextvars.Context | None = None,  # from CPython 3.15 on
-    ) -> SocketTransport:
+    ) -> Any:
         self._ensure_fd_no_transport(sock)
+        if _has_own_calls(sock):
+            kept = {} if context is None else {"context": context}
+            return super()._make_socket_transport(  # type: ignore[misc]
+                sock, protocol, waiter, extra=extra, server=server, **kept
+            )
         return SocketTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_datagram_transport(self, sock: Any, *args: Any, **kwargs: Any) -> DatagramTransport:
@@ -86,7 +104,9 @@ class Hooks(asyncio.SelectorEventLoop):
         ssl_protocol = _tls_protocol()(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
-        SocketTransport(self, rawsock, ssl_protocol, extra=extra, server=server, context=context)
+        self._make_socket_transport(
+            rawsock, ssl_protocol, extra=extra, server=server, context=context
+        )
         return ssl_protocol._app_transport
 
     async def start_tls(
@@ -143,6 +163,10 @@ class Hooks(asyncio.SelectorEventLoop):
         return ssl_protocol._app_transport
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: Any) -> Any:
+        if not isinstance(transp, SocketTransport):
+            return await super()._sendfile_native(  # type: ignore[misc]
+                transp, file, offset, count
+            )
         del self._transports[transp._sock_fd]
         resume_reading = transp.is_reading()
         transp.pause_reading()
