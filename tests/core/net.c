@@ -71,6 +71,25 @@ int net_half_pair(tdl_conn **c) {
     return fd;
 }
 
+void net_blackhole_open(net_blackhole *h) {
+    struct sockaddr_in sa = { .sin_family = AF_INET };
+    socklen_t          n = sizeof sa;
+    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    h->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    REQUIRE(bind(h->listener, (struct sockaddr *)&sa, sizeof sa) == 0 && listen(h->listener, 0) == 0);
+    getsockname(h->listener, (struct sockaddr *)&sa, &n);
+    snprintf(h->address, sizeof h->address, "127.0.0.1:%d", ntohs(sa.sin_port));
+    for (int i = 0; i < 4; i++) {
+        h->fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        connect(h->fill[i], (struct sockaddr *)&sa, sizeof sa);
+    }
+}
+
+void net_blackhole_close(net_blackhole *h) {
+    for (int i = 0; i < 4; i++) close(h->fill[i]);
+    close(h->listener);
+}
+
 void net_reset(int fd) {
     struct linger now = { .l_onoff = 1, .l_linger = 0 };
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);

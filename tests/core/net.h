@@ -22,6 +22,14 @@ void net_pair(const char *network, tdl_conn **a, tdl_conn **b);
 /* A connection whose peer is a blocking TCP socket of the test's own. */
 int net_half_pair(tdl_conn **c);
 
+/* An address from which no dial gets an answer: that of a listener whose backlog is full. */
+typedef struct net_blackhole {
+    int  listener, fill[4];
+    char address[ADDRESS_SIZE];
+} net_blackhole;
+void net_blackhole_open(net_blackhole *h);
+void net_blackhole_close(net_blackhole *h);
+
 /* Closes a TCP socket so that its peer sees a reset. */
 void net_reset(int fd);
 

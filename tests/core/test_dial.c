@@ -10,35 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 enum { MS = 1000000 };
 #define LATE (5 * TDL_SECOND)
-
-typedef struct blackhole {
-    int  listener, fill[4];
-    char address[ADDRESS_SIZE];
-} blackhole;
-
-static void blackhole_open(blackhole *h) {
-    struct sockaddr_in sa = { .sin_family = AF_INET };
-    socklen_t          n = sizeof sa;
-    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    h->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    REQUIRE(bind(h->listener, (struct sockaddr *)&sa, sizeof sa) == 0 && listen(h->listener, 0) == 0);
-    getsockname(h->listener, (struct sockaddr *)&sa, &n);
-    snprintf(h->address, sizeof h->address, "127.0.0.1:%d", ntohs(sa.sin_port));
-    for (int i = 0; i < 4; i++) {
-        h->fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        connect(h->fill[i], (struct sockaddr *)&sa, sizeof sa);
-    }
-}
-
-static void blackhole_close(blackhole *h) {
-    for (int i = 0; i < 4; i++) close(h->fill[i]);
-    close(h->listener);
-}
 
 static tdl_addr addr(const char *text) {
     tdl_addr a;
@@ -76,11 +51,11 @@ TEST_G(first_refuses, "D18 of several addresses the first that answers is taken;
 }
 
 TEST_G(first_hangs, "D18 an address that does not answer is left behind after the delay, and closed") {
-    blackhole        h;
+    net_blackhole    h;
     char             address[ADDRESS_SIZE];
     tdl_listener    *l = net_listen("tcp", address);
     tdl_dial_options o = { .size = sizeof o, .fallback_delay = 20 * MS };
-    blackhole_open(&h);
+    net_blackhole_open(&h);
     tdl_addr  list[] = { addr(h.address), addr(address) };
     tdl_conn *c = NULL;
     int       before = open_fds();
@@ -96,15 +71,15 @@ TEST_G(first_hangs, "D18 an address that does not answer is left behind after th
     CHECK_WITHIN(tdl_now() - start, 250 * MS, LATE);
     tdl_conn_free(c);
     tdl_listener_free(l);
-    blackhole_close(&h);
+    net_blackhole_close(&h);
 }
 
 TEST_G(all_fail, "D18 when all fail the error is the first one's, when all hang it is the time-out") {
-    blackhole        h;
+    net_blackhole    h;
     tdl_conn        *c = NULL;
     tdl_addr         list[3];
     tdl_dial_options o = { .size = sizeof o, .timeout = 60 * MS, .fallback_delay = 5 * MS };
-    blackhole_open(&h);
+    net_blackhole_open(&h);
     for (int i = 0; i < 3; i++) list[i] = refusing();
     CHECK_RC(tdl_dial_list("tcp", list, 3, &o, &c), -ECONNREFUSED);
     for (int i = 0; i < 3; i++) list[i] = addr(h.address);
@@ -116,7 +91,7 @@ TEST_G(all_fail, "D18 when all fail the error is the first one's, when all hang 
     o.fallback_delay = -1; /* only after a failure, which never comes */
     CHECK_RC(tdl_dial_list("tcp", list, 3, &o, &c), TDL_ETIMEDOUT);
     CHECK(c == NULL);
-    blackhole_close(&h);
+    net_blackhole_close(&h);
 }
 
 TEST_G(families_alternate, "D18 the families of a list alternate: the second attempt is of the other one") {
@@ -124,12 +99,12 @@ TEST_G(families_alternate, "D18 the families of a list alternate: the second att
         check_skip("no IPv6");
         return;
     }
-    blackhole        h;
+    net_blackhole    h;
     char             address[ADDRESS_SIZE];
     tdl_listener    *l = net_listen("tcp6", address);
     tdl_dial_options o = { .size = sizeof o, .fallback_delay = 100 * MS, .timeout = 20 * TDL_SECOND };
     tdl_conn        *c = NULL;
-    blackhole_open(&h);
+    net_blackhole_open(&h);
     tdl_addr list[40];
     for (int i = 0; i < 39; i++) list[i] = addr(h.address);
     list[39] = addr(address); /* by order alone it would be dialled after 3.9 s */
@@ -139,7 +114,7 @@ TEST_G(families_alternate, "D18 the families of a list alternate: the second att
     CHECK_WITHIN(tdl_now() - start, 100 * MS, 3800 * (int64_t)MS);
     tdl_conn_free(c);
     tdl_listener_free(l);
-    blackhole_close(&h);
+    net_blackhole_close(&h);
 }
 
 TEST_G(localhost_is_two, "D18 localhost is both loopback addresses") {
@@ -161,9 +136,9 @@ TEST_G(localhost_is_two, "D18 localhost is both loopback addresses") {
 /* -- Time and cancellation -------------------------------------------------------------------- */
 
 TEST_G(earlier_counts, "D18 of a time-out and a deadline the earlier counts") {
-    blackhole h;
+    net_blackhole h;
     tdl_conn *c = NULL;
-    blackhole_open(&h);
+    net_blackhole_open(&h);
     tdl_dial_options o = { .size = sizeof o, .timeout = 30 * MS, .deadline = tdl_now() + TDL_HOUR };
     int64_t          start = tdl_now();
     CHECK_RC(tdl_dial_opts("tcp", h.address, &o, &c), TDL_ETIMEDOUT);
@@ -175,7 +150,7 @@ TEST_G(earlier_counts, "D18 of a time-out and a deadline the earlier counts") {
     o.deadline = -5;
     CHECK_RC(tdl_dial_opts("tcp", h.address, &o, &c), TDL_ETIMEDOUT);
     CHECK(c == NULL);
-    blackhole_close(&h);
+    net_blackhole_close(&h);
 }
 
 typedef struct attempt {
@@ -191,8 +166,8 @@ static void dial_list(void *arg) {
 }
 
 TEST_G(cancel_list, "D20 a cancel ends a dial with several attempts under way, and leaves no descriptor") {
-    blackhole h;
-    blackhole_open(&h);
+    net_blackhole h;
+    net_blackhole_open(&h);
     int     before = open_fds();
     attempt a = { .list = { addr(h.address), addr(h.address), addr(h.address) }, .rc = 99 };
     tdl_g  *g = go_joinable(dial_list, &a);
@@ -202,15 +177,15 @@ TEST_G(cancel_list, "D20 a cancel ends a dial with several attempts under way, a
     CHECK_RC(a.rc, TDL_ECANCELED);
     CHECK(a.c == NULL);
     CHECK_INT(open_fds(), before);
-    blackhole_close(&h);
+    net_blackhole_close(&h);
 }
 
 TEST_G(cancel_at_random, "D20 dials cancelled at any moment end as cancelled or connected, and leave nothing") {
-    blackhole     h;
+    net_blackhole h;
     char          address[ADDRESS_SIZE];
     tdl_listener *l = net_listen("tcp", address);
     uint64_t      seed = 3;
-    blackhole_open(&h);
+    net_blackhole_open(&h);
     int before = open_fds();
     for (int i = 0; i < SCALE(200); i++) {
         attempt a = { .list = { addr(h.address), i % 2 ? refusing() : addr(h.address), addr(address) }, .rc = 99 };
@@ -224,7 +199,7 @@ TEST_G(cancel_at_random, "D20 dials cancelled at any moment end as cancelled or 
     }
     CHECK_INT(open_fds(), before);
     tdl_listener_free(l);
-    blackhole_close(&h);
+    net_blackhole_close(&h);
 }
 
 /* -- Local addresses ---------------------------------------------------------------------------- */
@@ -326,7 +301,7 @@ TEST_G(unix_backlog, "D18 a unix listener whose backlog is full is waited for, n
 
 /* -- Hosts ------------------------------------------------------------------------------------------ */
 
-static blackhole hole;
+static net_blackhole hole;
 static char      alive[ADDRESS_SIZE];
 static int       dialled;
 
@@ -362,7 +337,7 @@ static int actor_dials_with_options(actor *a, int result) {
 TEST(host, "H11 a task dials lists and from local addresses") {
     stage s;
     stage_open(&s, "dial");
-    blackhole_open(&hole);
+    net_blackhole_open(&hole);
     tdl_listener *l = net_listen("tcp", alive);
     dialled = 99;
     stage_spawn(&s, actor_dials_list, NULL);
@@ -370,14 +345,14 @@ TEST(host, "H11 a task dials lists and from local addresses") {
     stage_run(&s);
     CHECK_RC(dialled, 0);
     tdl_listener_free(l);
-    blackhole_close(&hole);
+    net_blackhole_close(&hole);
     stage_close(&s);
 }
 
 TEST(host_closes, "H12 closing a host drops a dial with several attempts under way") {
     tdl_host *h = NULL;
     tdl_event ev;
-    blackhole_open(&hole);
+    net_blackhole_open(&hole);
     tdl_addr         list[3] = { addr(hole.address), addr(hole.address), addr(hole.address) };
     tdl_dial_options o = { .size = sizeof o, .fallback_delay = MS };
     CHECK_RC(tdl_host_open("doomed", &h), 0);
@@ -385,7 +360,7 @@ TEST(host_closes, "H12 closing a host drops a dial with several attempts under w
     CHECK_RC(tdl_dial_list_start(h, t, "tcp", list, 3, &o), TDL_PENDING);
     for (int i = 0; i < 10; i++) CHECK_INT(tdl_host_poll(h, &ev, 1, MS), 0);
     CHECK_RC(tdl_host_close(h), 0);
-    blackhole_close(&hole);
+    net_blackhole_close(&hole);
 }
 
 /* -- While everything starts ------------------------------------------------------------- */

@@ -3,13 +3,7 @@
 #include "check.h"
 #include "net.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 enum { MS = 1000000 };
 
@@ -333,31 +327,6 @@ TEST_G(accept_deadline, "D10 accept ends at its deadline and stays timed out; a 
 
 /* -- D18, D19, D20: dialling --------------------------------------------------------------------------- */
 
-/* A listener whose backlog is full does not answer the SYN: dials hang. */
-typedef struct blackhole {
-    int  listener, fill[16], nfill;
-    char address[ADDRESS_SIZE];
-} blackhole;
-
-static void blackhole_open(blackhole *h) {
-    struct sockaddr_in sa = { .sin_family = AF_INET };
-    socklen_t          n = sizeof sa;
-    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    h->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    REQUIRE(bind(h->listener, (struct sockaddr *)&sa, sizeof sa) == 0 && listen(h->listener, 0) == 0);
-    getsockname(h->listener, (struct sockaddr *)&sa, &n);
-    snprintf(h->address, sizeof h->address, "127.0.0.1:%d", ntohs(sa.sin_port));
-    for (h->nfill = 0; h->nfill < 4; h->nfill++) {
-        h->fill[h->nfill] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        connect(h->fill[h->nfill], (struct sockaddr *)&sa, sizeof sa);
-    }
-}
-
-static void blackhole_close(blackhole *h) {
-    while (h->nfill > 0) close(h->fill[--h->nfill]);
-    close(h->listener);
-}
-
 TEST_G(dial_expired, "D18 a dial whose time is already up ends at once") {
     char          address[ADDRESS_SIZE];
     tdl_listener *l = net_listen("tcp", address);
@@ -371,14 +340,14 @@ TEST_G(dial_expired, "D18 a dial whose time is already up ends at once") {
 }
 
 TEST_G(dial_timeout, "D18 a dial that gets no answer ends at its time-out") {
-    blackhole h;
+    net_blackhole h;
     tdl_conn *c = NULL;
-    blackhole_open(&h);
+    net_blackhole_open(&h);
     int64_t start = tdl_now();
     CHECK_RC(tdl_dial("tcp", h.address, 50 * MS, &c), TDL_ETIMEDOUT);
     CHECK_WITHIN(tdl_now() - start, 50 * MS, LATE);
     CHECK(c == NULL);
-    blackhole_close(&h);
+    net_blackhole_close(&h);
 }
 
 TEST_G(dial_longest, "D18 the longest time-out does not overflow: the dial connects") {
@@ -420,8 +389,8 @@ static void attempt(void *arg) {
 }
 
 TEST_G(dial_cancel, "D20 a cancelled dial says so and leaves no descriptor") {
-    blackhole h;
-    blackhole_open(&h);
+    net_blackhole h;
+    net_blackhole_open(&h);
     int          before = open_fds();
     dial_attempt d = { h.address, NULL, 99 };
     tdl_g       *g = go_joinable(attempt, &d);
@@ -431,7 +400,7 @@ TEST_G(dial_cancel, "D20 a cancelled dial says so and leaves no descriptor") {
     CHECK_RC(d.rc, TDL_ECANCELED);
     CHECK(d.c == NULL);
     CHECK_INT(open_fds(), before);
-    blackhole_close(&h);
+    net_blackhole_close(&h);
 }
 
 typedef struct cancel_read {
