@@ -12,6 +12,7 @@ libtreadle.so.0 in that directory, and finds it there.
 import itertools
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -109,6 +110,17 @@ class BuildWithCore(build_ext):
     def finish(command, process):
         if process.wait() != 0:
             raise SystemExit("failed: " + " ".join(command))
+
+    def copy_extensions_to_source(self):
+        """In place, which an editable install is too: the library goes beside the extension."""
+        super().copy_extensions_to_source()
+        if os.environ.get("TREADLE_LIBDIR"):
+            return
+        for ext in self.extensions:
+            there = Path(self.get_finalized_command("build_py").get_package_dir(ext.name.rpartition(".")[0]))
+            new = there / f"{SONAME}.new"
+            shutil.copy2(Path(self.build_lib, *ext.name.split(".")[:-1], SONAME), new)
+            new.rename(there / SONAME)
 
     def get_outputs(self):
         outputs = super().get_outputs()

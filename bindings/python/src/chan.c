@@ -108,18 +108,39 @@ chan_encode(mod_state *st, PyObject *chan, PyObject *value, tdl_val *v)
 
 /* -- Methods ------------------------------------------------------------- */
 
+/* The capacity of a channel; NULL: 0. */
+int
+cap_arg(PyObject *arg, const char *what, uint32_t *cap)
+{
+    *cap = 0;
+    if (arg == NULL)
+        return 0;
+    if (!PyIndex_Check(arg)) {
+        PyErr_Format(PyExc_TypeError, "%s: cap must be an int, not %.100s", what, Py_TYPE(arg)->tp_name);
+        return -1;
+    }
+    Py_ssize_t n = PyNumber_AsSsize_t(arg, NULL); /* clipped */
+    if (n == -1 && PyErr_Occurred())
+        return -1;
+    if (n < 0 || n > (1 << 26)) {
+        PyErr_Format(PyExc_ValueError, "%s: cap must be 0 to 2**26, not %R", what, arg);
+        return -1;
+    }
+    *cap = (uint32_t)n;
+    return 0;
+}
+
 static PyObject *
 chan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"cap", NULL};
-    Py_ssize_t cap = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n:Chan", names, &cap))
+    PyObject *arg = NULL;
+    uint32_t cap;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Chan", names, &arg) || cap_arg(arg, "Chan", &cap) < 0)
         return NULL;
-    if (cap < 0 || cap > (1 << 26))
-        return PyErr_Format(PyExc_ValueError, "Chan: cap must be 0 to 2**26, not %zd", cap);
     chanobj *ch = (chanobj *)type->tp_alloc(type, 0);
     if (ch != NULL)
-        ch->cap = (uint32_t)cap;
+        ch->cap = cap;
     return (PyObject *)ch;
 }
 
@@ -163,7 +184,7 @@ chan_try_send(chanobj *ch, PyObject *value)
     Py_DECREF(value);
     if (rc == TDL_EAGAIN)
         Py_RETURN_FALSE;
-    return rc == TDL_ECLOSED ? raise_closed_channel(st, -1) : raise_code(st, rc, "try_send");
+    return rc == TDL_ECLOSED ? raise_closed_channel(st, "try_send", -1) : raise_code(st, rc, "try_send");
 }
 
 static PyObject *
@@ -182,7 +203,7 @@ chan_try_recv(chanobj *ch, PyObject *Py_UNUSED(ignored))
     }
     if (rc == TDL_EAGAIN)
         return PyTuple_Pack(2, Py_None, Py_False);
-    return rc == TDL_ECLOSED ? raise_closed_channel(st, -1) : raise_code(st, rc, "try_recv");
+    return rc == TDL_ECLOSED ? raise_closed_channel(st, "try_recv", -1) : raise_code(st, rc, "try_recv");
 }
 
 static PyObject *
@@ -198,13 +219,13 @@ chan_close(chanobj *ch, PyObject *Py_UNUSED(ignored))
     }
     Py_END_CRITICAL_SECTION();
     if (again)
-        return raise_closed_channel(st, -1);
+        return raise_closed_channel(st, "close", -1);
     if (early)
         Py_RETURN_NONE;
     OWN(ch->host->core == NULL ? &ch->host->own : NULL, NULL);
     if (ch->host->core == NULL) { /* its loop is gone */
         if (tdl_chan_closed(ch->core))
-            return raise_closed_channel(st, -1);
+            return raise_closed_channel(st, "close", -1);
         tdl_chan_close(ch->core);
         Py_RETURN_NONE;
     }
@@ -215,7 +236,7 @@ chan_close(chanobj *ch, PyObject *Py_UNUSED(ignored))
     }
     int rc = tdl_chan_close(ch->core);
     if (rc < 0)
-        return rc == TDL_ECLOSED ? raise_closed_channel(st, -1) : raise_code(st, rc, "close");
+        return rc == TDL_ECLOSED ? raise_closed_channel(st, "close", -1) : raise_code(st, rc, "close");
     THREAD_KICK(st);
     Py_RETURN_NONE;
 }

@@ -39,12 +39,15 @@ make_cancelled(mod_state *st, PyObject *msg)
 
 /* index < 0: not from a select. */
 PyObject *
-raise_closed_channel(mod_state *st, Py_ssize_t index)
+raise_closed_channel(mod_state *st, const char *what, Py_ssize_t index)
 {
     if (state_gone(st))
         return NULL;
-    PyObject *exc = PyObject_CallFunction(st->ChannelClosed, "s", "channel is closed");
+    PyObject *text = index < 0 ? PyUnicode_FromFormat("%s: the channel is closed", what)
+                               : PyUnicode_FromFormat("%s: the channel of case %zd is closed", what, index);
+    PyObject *exc = text == NULL ? NULL : PyObject_CallOneArg(st->ChannelClosed, text);
     PyObject *number = index < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(index);
+    Py_XDECREF(text);
     if (exc == NULL || number == NULL ||
         PyObject_SetAttrString(exc, "index", number) < 0) {
         Py_XDECREF(exc);
@@ -105,10 +108,12 @@ raise_code(mod_state *st, int64_t code, const char *what)
         PyErr_Format(PyExc_ValueError, "%s: the address does not parse", what);
         return NULL;
     case TDL_EPORT:
-        PyErr_Format(PyExc_ValueError, "%s: the port is missing or out of range", what);
+        PyErr_Format(PyExc_ValueError, "%s: the port is missing or out of range (\"host:port\")", what);
         return NULL;
     case TDL_ENETWORK:
-        PyErr_Format(PyExc_ValueError, "%s: there is no such network, or not for this", what);
+        PyErr_Format(PyExc_ValueError,
+                     "%s: there is no such network, or not for this (the network comes first, \"tcp\" or \"unix\", then "
+                     "the address)", what);
         return NULL;
     case TDL_ENONAME:
         return raise_name(EAI_NONAME, what, "the name does not resolve");
@@ -160,6 +165,12 @@ raise_net(mod_state *st, int64_t code, const char *verb, PyObject *object)
         tdl_listener *l = ((listenerobj *)object)->core;
         if (l != NULL && tdl_listener_address(l, address, sizeof address) < 0)
             address[0] = '\0';
+        PyObject *kept = l == NULL ? ((listenerobj *)object)->address : NULL;
+        const char *text = kept != NULL ? PyUnicode_AsUTF8(kept) : NULL;
+        if (text != NULL)
+            PyOS_snprintf(address, sizeof address, "%s", text);
+        else
+            PyErr_Clear(); /* a path that is no UTF-8 */
     }
     PyOS_snprintf(what, sizeof what, "%s%s%s", verb, address[0] ? " " : "", address);
     return raise_code(st, code, what);

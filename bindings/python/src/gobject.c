@@ -53,6 +53,10 @@ static PyObject *
 g_cancel_method(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     OWN(&g->host->own, NULL);
+    if (g->host->core != NULL && g->host->thread != thread_identity() && !G_ENDED(g)) {
+        own_refuse(); /* where there is a lock, too: the loop would not wake up, and the request might be lost */
+        return NULL;
+    }
     Py_ssize_t total = n + (names ? PyTuple_GET_SIZE(names) : 0);
     if (total > 1)
         return PyErr_Format(PyExc_TypeError, "cancel takes at most one argument: msg");
@@ -106,8 +110,12 @@ g_exception(gobj *g, PyObject *Py_UNUSED(ignored))
         PyErr_SetString(STATE(g)->InvalidStateError, "Exception is not set.");
         return NULL;
     }
-    if (g->state == G_CANCELLED)
-        return raise_cancelled(STATE(g), G_RARE(g, cancel_msg));
+    if (g->state == G_CANCELLED) {
+        PyObject *error = g_cancelled_error(g);
+        if (error != NULL)
+            PyErr_SetRaisedException(error);
+        return NULL;
+    }
     if (g->unseen) {
         g->unseen = false;
         g_unlink(g);
@@ -221,7 +229,7 @@ static PyObject *
 g_make_cancelled_error(gobj *g, PyObject *Py_UNUSED(ignored))
 {
     OWN(&g->host->own, NULL);
-    return make_cancelled(STATE(g), G_RARE(g, cancel_msg));
+    return g->state == G_CANCELLED ? g_cancelled_error(g) : make_cancelled(STATE(g), G_RARE(g, cancel_msg));
 }
 
 static PyObject *
@@ -278,12 +286,19 @@ g_repr(gobj *g)
         return text;
     }
 #endif
-    if (g->state == G_WAITING && g->waiting != NULL)
-        text = PyUnicode_FromFormat("<G %R waiting for %R>", name, g->waiting);
+    PyObject *of = g->coro != NULL ? PyObject_GetAttrString(g->coro, "__qualname__") : NULL;
+    if (of == NULL)
+        PyErr_Clear(); /* a coroutine of a kind without one, or it has ended */
+    Py_XSETREF(of, of != NULL ? PyUnicode_FromFormat(" %S()", of) : PyUnicode_FromString(""));
+    if (of == NULL)
+        ;
+    else if (g->state == G_WAITING && g->waiting != NULL)
+        text = PyUnicode_FromFormat("<G %R%U waiting for %R>", name, of, g->waiting);
     else if (g->state == G_FAILED)
         text = PyUnicode_FromFormat("<G %R failed: %R>", name, g->value);
     else
-        text = PyUnicode_FromFormat("<G %R %s>", name, states[g->state]);
+        text = PyUnicode_FromFormat("<G %R%U %s>", name, of, states[g->state]);
+    Py_XDECREF(of);
     Py_DECREF(name);
     return text;
 }

@@ -243,7 +243,7 @@ g_finish(gobj *g, PyObject *result, PyObject *error)
         bool cancelled = st->CancelledError != NULL &&
                          PyErr_GivenExceptionMatches(error, st->CancelledError);
         g->state = cancelled ? G_CANCELLED : G_FAILED;
-        PyObject *tb = PyException_GetTraceback(error);
+        PyObject *tb = cancelled ? NULL : PyException_GetTraceback(error);
         grare *rare = tb != NULL ? g_rare(g) : NULL;
         if (rare != NULL)
             Py_XSETREF(rare->error_tb, tb);
@@ -576,7 +576,8 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
         if (yes < 0)
             return NULL;
         if (!yes)
-            return PyErr_Format(PyExc_TypeError, "a coroutine was expected, got %R", coro);
+            return PyErr_Format(PyExc_TypeError, "a coroutine was expected, got %R%s", coro,
+                                PyCallable_Check(coro) ? "; call it to get one" : "");
     }
     pyhost *h = host != NULL ? host : host_get(st);
     if (h == NULL)
@@ -707,6 +708,16 @@ g_cancel(gobj *g, PyObject *msg)
     return true;
 }
 
+/* The CancelledError of one that ended by it: once the one that its coroutine raised, with its
+ * traceback, then others, as asyncio has it. A new reference, or NULL with an exception. */
+PyObject *
+g_cancelled_error(gobj *g)
+{
+    PyObject *error = g->value;
+    g->value = NULL;
+    return error != NULL ? error : make_cancelled(STATE(g), G_RARE(g, cancel_msg));
+}
+
 /* The result of one that has ended, or its exception raised. */
 PyObject *
 g_result(gobj *g)
@@ -717,8 +728,12 @@ g_result(gobj *g)
         g->unseen = false;
         g_unlink(g);
     }
-    if (g->state == G_CANCELLED)
-        return raise_cancelled(STATE(g), G_RARE(g, cancel_msg));
+    if (g->state == G_CANCELLED) {
+        PyObject *error = g_cancelled_error(g);
+        if (error != NULL)
+            PyErr_SetRaisedException(error);
+        return NULL;
+    }
     if (G_RARE(g, error_tb) != NULL)
         PyException_SetTraceback(g->value, g->rare->error_tb);
     PyErr_SetRaisedException(Py_NewRef(g->value));

@@ -87,15 +87,35 @@ net_dial(PyObject *module, PyObject *args, PyObject *kwargs)
 
 /* -- Listener ------------------------------------------------------------ */
 
+/* So that it can be asked for when the listener is a server's. -1: exception. */
+int
+listener_keep_address(listenerobj *l)
+{
+    char text[256];
+    int rc = tdl_listener_address(l->core, text, sizeof text);
+    if (rc < 0 || l->address != NULL)
+        return 0;
+    l->port = tdl_listener_port(l->core);
+    l->address = PyUnicode_DecodeFSDefault(text);
+    return l->address != NULL ? 0 : -1;
+}
+
+/* The first statement of what asks the core. */
+#define TAKEN(l, verb)                                                                       \
+    if (((listenerobj *)(l))->core == NULL)                                                  \
+        return raise_net(STATE(l), TDL_ECLOSED, verb, (PyObject *)(l));
+
 static PyObject *
 listener_accept(PyObject *l, PyObject *Py_UNUSED(ignored))
 {
+    TAKEN(l, "accept")
     return (PyObject *)op_new(STATE(l), OP_ACCEPT, l, NULL, 0);
 }
 
 static PyObject *
 listener_anext(PyObject *l)
 {
+    TAKEN(l, "accept")
     return (PyObject *)op_new(STATE(l), OP_ACCEPT_NEXT, l, NULL, 0);
 }
 
@@ -117,6 +137,7 @@ NET_OPTIONS(listener, listenerobj)
 static PyObject *
 listener_fileno(listenerobj *l, PyObject *Py_UNUSED(ignored))
 {
+    TAKEN(l, "fileno")
     int fd = tdl_listener_fd(l->core);
     return fd < 0 ? raise_net(STATE(l), fd, "fileno", (PyObject *)l) : PyLong_FromLong(fd);
 }
@@ -124,6 +145,8 @@ listener_fileno(listenerobj *l, PyObject *Py_UNUSED(ignored))
 static PyObject *
 listener_port(listenerobj *l, void *Py_UNUSED(closure))
 {
+    if (l->core == NULL && l->address != NULL)
+        return PyLong_FromLong(l->port);
     int port = l->closed ? TDL_ECLOSED : tdl_listener_port(l->core);
     return port < 0 ? raise_net(STATE(l), port, "port", (PyObject *)l) : PyLong_FromLong(port);
 }
@@ -132,6 +155,8 @@ static PyObject *
 listener_address(listenerobj *l, void *Py_UNUSED(closure))
 {
     char text[256];
+    if (l->core == NULL && l->address != NULL)
+        return Py_NewRef(l->address);
     int rc = tdl_listener_address(l->core, text, sizeof text);
     return rc < 0 ? raise_net(STATE(l), rc, "address", (PyObject *)l)
                   : PyUnicode_DecodeFSDefault(text);
@@ -153,6 +178,8 @@ static PyObject *
 listener_repr(listenerobj *l)
 {
     char text[256];
+    if (l->core == NULL && l->address != NULL)
+        return PyUnicode_FromFormat("<Listener on %U, of a server>", l->address);
     if (l->closed || tdl_listener_address(l->core, text, sizeof text) < 0)
         return PyUnicode_FromString("<Listener closed>");
     return PyUnicode_FromFormat("<Listener on %s>", text);
@@ -176,6 +203,7 @@ listener_dealloc(listenerobj *l)
     if (l->weakrefs != NULL)
         PyObject_ClearWeakRefs((PyObject *)l);
     tdl_listener_free(l->core);
+    Py_XDECREF(l->address);
     type->tp_free(l);
     Py_DECREF(type);
 }
@@ -201,8 +229,8 @@ static PyMethodDef listener_methods[] = {
 
 static PyGetSetDef listener_getset[] = {
     {"port", (getter)listener_port, NULL, "The port it is bound to (0: not a TCP address).", NULL},
-    {"address", (getter)listener_address, NULL, "The address it is bound to, as text.", NULL},
-    {"closed", (getter)listener_closed, NULL, "Whether close was called.", NULL},
+    {"address", (getter)listener_address, NULL, "The address it is bound to, as text; a server's too.", NULL},
+    {"closed", (getter)listener_closed, NULL, "Whether close was called, or a server has taken it.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -27,6 +27,11 @@ fn_go(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"coro", "name", "context", NULL};
     PyObject *coro, *name = NULL, *context = Py_None;
+    if (PyTuple_GET_SIZE(args) > 1 && PyFunction_Check(PyTuple_GET_ITEM(args, 0))) {
+        PyObject *function = PyTuple_GET_ITEM(args, 0);
+        return PyErr_Format(PyExc_TypeError, "go() takes a coroutine, not %R and its arguments; call it to get one",
+                            function);
+    }
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OO:go", names, &coro, &name, &context))
         return NULL;
     if (name == Py_None)
@@ -46,6 +51,18 @@ fn_sleep(PyObject *module, PyObject *seconds)
     if (seconds_arg(seconds, "sleep", &ns) < 0)
         return NULL;
     return (PyObject *)op_new(state_of(module), OP_SLEEP, NULL, NULL, ns);
+}
+
+/* _seconds(value, what): whether it is a number of seconds, by an exception. */
+static PyObject *
+fn_seconds(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *value;
+    const char *what;
+    int64_t ns;
+    if (!PyArg_ParseTuple(args, "Os:_seconds", &value, &what) || seconds_arg(value, what, &ns) < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -163,6 +180,7 @@ static PyMethodDef functions[] = {
      "unless spawns nest deeply or a context is given; then from the run queue."},
     {"sleep", fn_sleep, METH_O,
      "await sleep(seconds)\n\nNever less; 0 or a negative time returns at once."},
+    {"_seconds", fn_seconds, METH_VARARGS, NULL},
     {"_sim_wait", fn_sim_wait, METH_NOARGS, NULL},
     {"yield_", fn_yield, METH_NOARGS, "await yield_()\n\nLets the others run."},
     {"now", fn_now, METH_NOARGS, "now() -> seconds, as a float, on the monotonic clock of deadlines."},

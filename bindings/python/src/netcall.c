@@ -313,9 +313,13 @@ static const call_kind dial_kind = {"dial", start_dial, dial_result, false};
 static PyObject *
 parse_list(mod_state *st, callobj *k, const char *network, PyObject *list)
 {
-    PyObject *items = PySequence_Fast(list, "dial: an address or a sequence of them is required");
-    if (items == NULL)
+    PyObject *items = PySequence_Fast(list, "");
+    if (items == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_Format(PyExc_TypeError, "dial: an address (\"host:port\", or a path) or a sequence of them is required, "
+                         "not %.100s", Py_TYPE(list)->tp_name);
         return NULL;
+    }
     Py_ssize_t n = PySequence_Fast_GET_SIZE(items);
     PyObject *joined = NULL;
     if (n < 1 || n > 256) {
@@ -324,6 +328,10 @@ parse_list(mod_state *st, callobj *k, const char *network, PyObject *list)
     }
     if ((k->block = PyMem_Calloc((size_t)n, sizeof(tdl_addr))) == NULL) {
         PyErr_NoMemory();
+        goto done;
+    }
+    if (n == 2 && PyLong_Check(PySequence_Fast_GET_ITEM(items, 1))) {
+        PyErr_Format(PyExc_TypeError, "dial: an address is \"host:port\", not the pair %R", list);
         goto done;
     }
     for (; k->count < n; k->count++) {

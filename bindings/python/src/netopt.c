@@ -40,6 +40,8 @@ option_find(PyObject *name)
 PyObject *
 option_get(mod_state *st, PyObject *self, PyObject *name, option_getter get, void *core)
 {
+    if (core == NULL)
+        return raise_net(st, TDL_ECLOSED, "option", self);
     int i = option_find(name);
     if (i < 0)
         return NULL;
@@ -67,6 +69,10 @@ option_value(int kind, PyObject *value, int64_t *out)
 {
     switch (kind) {
     case SWITCH:
+        if (!PyLong_Check(value) && value != Py_None) { /* bool is a subclass */
+            PyErr_Format(PyExc_TypeError, "the option is on or off, True or False, not %.100s", Py_TYPE(value)->tp_name);
+            return -1;
+        }
         *out = PyObject_IsTrue(value);
         return *out < 0 ? -1 : 0;
     case SECONDS:
@@ -88,6 +94,8 @@ option_set(mod_state *st, PyObject *self, PyObject *args, option_setter set, voi
     int64_t number;
     if (!PyArg_ParseTuple(args, "OO:set_option", &name, &value))
         return NULL;
+    if (core == NULL)
+        return raise_net(st, TDL_ECLOSED, "set_option", self);
     int i = option_find(name);
     if (i < 0 || option_value(options[i].kind, value, &number) < 0)
         return NULL;

@@ -126,7 +126,7 @@ op_start_elsewhere(opobj *op, pyhost *h, uint32_t *task)
 static void
 raise_spent(opobj *op)
 {
-    PyErr_Format(PyExc_RuntimeError, "cannot reuse already awaited %s", op_name(op->kind));
+    PyErr_Format(PyExc_RuntimeError, "cannot reuse already awaited %s", op_name(op));
 }
 
 /* Makes it SPENT, unless another thread has been faster. */
@@ -308,7 +308,7 @@ op_send(opobj *op, PyObject **result)
         return PYGEN_RETURN;
     case OP_PENDING:
         *result = NULL;
-        PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
+        PyErr_Format(PyExc_RuntimeError, "%s is being awaited already, by another goroutine or task", op_name(op));
         return PYGEN_ERROR;
     default:
         *result = NULL;

@@ -11,7 +11,7 @@
 #include "net.h"
 
 const char *
-op_name(int kind)
+op_name(const opobj *op)
 {
     static const char *const names[] = {
         [OP_VALUE] = "result", [OP_YIELD] = "yield_", [OP_SLEEP] = "sleep",
@@ -26,7 +26,8 @@ op_name(int kind)
         [OP_SCOPE] = "end of the scope",
         [OP_NET] = "operation",
     };
-    return names[kind];
+    const callobj *call = op->kind == OP_NET ? (const callobj *)op->arg : NULL;
+    return call != NULL ? call->kind->name : names[op->kind];
 }
 
 /* Its object goes, and nobody has ever awaited it: an `await` is missing, where that is
@@ -48,7 +49,7 @@ op_forgotten(const opobj *op)
         PyCodeObject *code = PyFrame_GetCode(frame);
         bool in_coroutine = (code->co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR)) != 0;
         Py_DECREF(code);
-        if (in_coroutine && PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "%s() was never awaited", op_name(op->kind)) < 0)
+        if (in_coroutine && PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "%s() was never awaited", op_name(op)) < 0)
             PyErr_WriteUnraisable(NULL);
     }
     PyErr_SetRaisedException(exc);
@@ -217,7 +218,7 @@ simple_result(opobj *op, int32_t code)
 {
     if (code >= 0)
         Py_RETURN_NONE;
-    return raise_code(STATE(op), code, op_name(op->kind));
+    return raise_code(STATE(op), code, op_name(op));
 }
 
 static PyObject *
@@ -227,7 +228,7 @@ send_result(opobj *op, int32_t code)
     if (code != 0 && chan_is_local(op->target))
         Py_DECREF(op->arg); /* the channel did not take it */
     if (code == TDL_ECLOSED)
-        return raise_closed_channel(st, -1);
+        return raise_closed_channel(st, op_name(op), -1);
     return code == TDL_ECANCELED ? cancelled(op) : simple_result(op, code);
 }
 
@@ -246,11 +247,11 @@ recv_result(opobj *op, uint32_t task, int32_t code)
     if (code == TDL_ECANCELED)
         return cancelled(op);
     if (code != TDL_ECLOSED)
-        return raise_code(st, code, op_name(op->kind));
+        return raise_code(st, code, op_name(op));
     if (op->kind == OP_RECV_OK)
         return PyTuple_Pack(2, Py_None, Py_False);
     if (op->kind == OP_RECV)
-        return raise_closed_channel(st, -1);
+        return raise_closed_channel(st, op_name(op), -1);
     PyErr_SetNone(PyExc_StopAsyncIteration);
     return NULL;
 }
@@ -313,7 +314,7 @@ raise_too_long(opobj *op, tdl_conn *c)
     char address[160] = "";
     if (tdl_conn_peername(c, address, sizeof address) < 0)
         address[0] = '\0';
-    PyErr_Format(STATE(op)->TooLong, "%s%s%s: no %s within %lld bytes", op_name(op->kind), address[0] ? " " : "",
+    PyErr_Format(STATE(op)->TooLong, "%s%s%s: no %s within %lld bytes", op_name(op), address[0] ? " " : "",
                  address, op->kind == OP_UNTIL ? "separator" : "newline", (long long)op->num);
 }
 
@@ -357,7 +358,7 @@ fill_result(opobj *op, uint32_t task, int32_t code)
     } else if (code == TDL_ETOOLONG) {
         raise_too_long(op, c);
     } else {
-        raise_net(st, code, op_name(op->kind), op->target);
+        raise_net(st, code, op_name(op), op->target);
     }
     if (n > 0) {
         PyObject *exc = PyErr_GetRaisedException();

@@ -358,11 +358,27 @@ op_of_target(opobj *op, void *name)
     return NULL;
 }
 
+/* That of an op nobody has awaited is asked for an attribute: for one of its result's. */
+static PyObject *
+op_getattr(PyObject *self, PyObject *name)
+{
+    PyObject *value = PyObject_GenericGetAttr(self, name);
+    opobj *op = (opobj *)self;
+    if (value != NULL || op->kind == OP_JOIN || (op_state(op) != OP_NEW && op->kind != OP_VALUE) ||
+        !PyErr_ExceptionMatches(PyExc_AttributeError))
+        return value;
+    PyErr_Clear();
+    const char *what = op_name(op);
+    if (op->kind == OP_VALUE)
+        return PyErr_Format(PyExc_AttributeError, "%R has no attribute %R: an `await` is missing", self, name);
+    return PyErr_Format(PyExc_AttributeError, "%R has no attribute %R: %s() is to be awaited", self, name, what);
+}
+
 static PyObject *
 op_repr(opobj *op)
 {
     static const char *const states[] = {"not started", "waiting", "done", "done"};
-    return PyUnicode_FromFormat("<treadle %s, %s>", op_name(op->kind), states[op->state]);
+    return PyUnicode_FromFormat("<treadle %s, %s>", op_name(op), states[op->state]);
 }
 
 static int
@@ -450,7 +466,15 @@ static PyMethodDef op_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyObject *
+op_get_name(opobj *op, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(op_name(op));
+}
+
 static PyGetSetDef op_getset[] = {
+    {"__name__", (getter)op_get_name, NULL, NULL, NULL}, /* as a coroutine has it, for asyncio's reprs */
+    {"__qualname__", (getter)op_get_name, NULL, NULL, NULL},
     {"_asyncio_future_blocking", (getter)op_get_blocking, (setter)op_set_blocking, NULL, NULL},
     {"_loop", (getter)op_get_loop, NULL, NULL, NULL},
     {"cr_await", (getter)op_of_target, NULL, "What the goroutine that is waited for awaits.", "cr_await"},
@@ -464,6 +488,7 @@ static PyType_Slot op_slots[] = {
     {Py_tp_traverse, op_traverse},
     {Py_tp_clear, op_clear},
     {Py_tp_repr, op_repr},
+    {Py_tp_getattro, op_getattr},
     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, op_am_send},
     {Py_tp_iter, PyObject_SelfIter},

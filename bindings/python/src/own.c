@@ -7,6 +7,13 @@
 
 _Thread_local char tl_identity __attribute__((tls_model("initial-exec"), aligned(8)));
 
+void
+own_refuse(void)
+{
+    PyErr_SetString(PyExc_RuntimeError,
+                    "Non-thread-safe operation invoked on an event loop other than the current one");
+}
+
 #ifdef Py_GIL_DISABLED
 
 /* Calls that last long are those of an owner that runs; another's is over soon. */
@@ -25,13 +32,6 @@ own_wait(own_word *w)
             return true;
     }
     return false;
-}
-
-void
-own_refuse(void)
-{
-    PyErr_SetString(PyExc_RuntimeError,
-                    "Non-thread-safe operation invoked on an event loop other than the current one");
 }
 
 PyObject *

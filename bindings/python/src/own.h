@@ -34,6 +34,8 @@ thread_identity(void)
     return &tl_identity;
 }
 
+void own_refuse(void); /* RuntimeError */
+
 #ifdef Py_GIL_DISABLED
 
 typedef struct { uintptr_t thread; } own_word; /* an identity, perhaps with OWN_RUNS; 0: nobody */
@@ -41,7 +43,6 @@ enum { OWN_RUNS = 1 };
 typedef struct { own_word *taken; bool refused; } own_claim;
 
 bool own_wait(own_word *w); /* until w is ours; false: it stays another's */
-void own_refuse(void);      /* RuntimeError */
 
 static inline bool
 own_try(own_word *w, uintptr_t how)

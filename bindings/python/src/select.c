@@ -194,7 +194,7 @@ received(mod_state *st, PyObject *tuple, Py_ssize_t i, bool ok, tdl_val *v)
     PyObject *source = CASE(tuple, i)->chan;
     if (!ok && !context_check(source)) {
         tdl_val_clear(v);
-        return raise_closed_channel(st, i);
+        return raise_closed_channel(st, "select", i);
     }
     PyObject *value = source_decode(st, source, v);
     return value == NULL ? NULL : Py_BuildValue("(nN)", i, value);
@@ -212,7 +212,7 @@ select_result(opobj *op, uint32_t task, int32_t code)
     Py_ssize_t i = case_index(op->target, code);
     if (CASE(op->target, i)->value == NULL)
         return received(st, op->target, i, out->extra != 0, &out->val);
-    return out->extra ? Py_BuildValue("(nO)", i, Py_None) : raise_closed_channel(st, i);
+    return out->extra ? Py_BuildValue("(nO)", i, Py_None) : raise_closed_channel(st, "select", i);
 }
 
 /* try_select(*cases) */
@@ -243,7 +243,7 @@ select_now(PyObject *module, PyObject *const *args, Py_ssize_t n)
     if (code >= 0 && CASE(tuple, won)->value == NULL) {
         result = received(st, tuple, won, ok, &value);
     } else if (code >= 0) {
-        result = ok ? Py_BuildValue("(nO)", won, Py_None) : raise_closed_channel(st, won);
+        result = ok ? Py_BuildValue("(nO)", won, Py_None) : raise_closed_channel(st, "try_select", won);
     } else if (code == TDL_EAGAIN) {
         Py_ssize_t i = 0;
         while (i < n && (CASE(tuple, i)->chan != NULL || CASE(tuple, i)->ns > 0))

@@ -34,6 +34,8 @@ handles_of(mod_state *st, PyObject *listeners)
             PyErr_Format(PyExc_TypeError, "serve: a Listener is required, not %.100s", Py_TYPE(l)->tp_name);
         else if (((listenerobj *)l)->closed)
             raise_net(st, TDL_ECLOSED, "serve", l);
+        else
+            listener_keep_address((listenerobj *)l);
         if (PyErr_Occurred()) {
             PyMem_Free(list);
             return NULL;

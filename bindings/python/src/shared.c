@@ -34,12 +34,12 @@ static PyObject *
 shared_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"cap", NULL};
-    Py_ssize_t cap = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n:SharedChan", names, &cap))
+    PyObject *arg = NULL;
+    uint32_t cap;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:SharedChan", names, &arg) ||
+        cap_arg(arg, "SharedChan", &cap) < 0)
         return NULL;
-    if (cap < 0 || cap > (1 << 26))
-        return PyErr_Format(PyExc_ValueError, "SharedChan: cap must be 0 to 2**26, not %zd", cap);
-    return shared_wrap(type_state(type), tdl_chan_new((uint32_t)cap));
+    return shared_wrap(type_state(type), tdl_chan_new(cap));
 }
 
 static PyObject *
@@ -80,7 +80,7 @@ shared_error(sharedobj *ch, int rc, const char *what)
 {
     mod_state *st = STATE(ch);
     if (rc == TDL_ECLOSED)
-        return raise_closed_channel(st, -1);
+        return raise_closed_channel(st, what, -1);
     if (rc == TDL_EHOST) {
         PyErr_Format(PyExc_RuntimeError,
                      "%s would block the event loop of this thread: await %.4s() instead", what,

@@ -286,7 +286,7 @@ PyObject *op_scope(PyObject *module, PyObject *goroutines);
 int32_t op_start(opobj *op, pyhost *h, uint32_t task);
 PyObject *op_result(opobj *op, uint32_t task, int32_t code);
 void op_discard(opobj *op); /* a result that nobody took is put back */
-const char *op_name(int kind);
+const char *op_name(const opobj *op);
 void op_forgotten(const opobj *op);
 
 /* collect.c: what a wait can be ended by, for the collector. */
@@ -348,6 +348,7 @@ int g_event(gobj *g, int32_t code);
 void g_finish(gobj *g, PyObject *result, PyObject *error);
 bool g_cancel(gobj *g, PyObject *msg);
 PyObject *g_result(gobj *g);
+PyObject *g_cancelled_error(gobj *g);
 void g_join_remove(gobj *g, opobj *op);
 void g_unlink(gobj *g);
 void g_unlink_all(pyhost *h);
@@ -452,6 +453,7 @@ tdl_chan *chan_core(PyObject *chan, pyhost *h);
 int source_core(PyObject *source, pyhost *h, tdl_chan **ch);
 PyObject *source_decode(mod_state *st, PyObject *source, tdl_val *v);
 bool chan_is_local(PyObject *chan);
+int cap_arg(PyObject *arg, const char *what, uint32_t *cap);
 /* A value for this channel: counted or copied. 0, or -1 with an exception. */
 int chan_encode(mod_state *st, PyObject *chan, PyObject *value, tdl_val *v);
 /* The object that v carries; v is nil afterwards. */
@@ -480,8 +482,11 @@ typedef struct {
     PyObject_HEAD
     tdl_listener *core;
     bool closed;
+    int port;          /* with address: of one that a server has taken */
+    PyObject *address; /* NULL: ask the core */
     PyObject *weakrefs;
 } listenerobj;
+int listener_keep_address(listenerobj *l);
 
 typedef struct { PyObject_HEAD PyObject *conn; int64_t limit; } linesobj;
 
@@ -503,7 +508,7 @@ void warn_unclosed(PyObject *object, const char *what);
 PyObject *raise_code(mod_state *st, int64_t code, const char *what);
 PyObject *raise_net(mod_state *st, int64_t code, const char *verb, PyObject *object);
 PyObject *raise_cancelled(mod_state *st, PyObject *msg);
-PyObject *raise_closed_channel(mod_state *st, Py_ssize_t index);
+PyObject *raise_closed_channel(mod_state *st, const char *what, Py_ssize_t index);
 /* Seconds (int or float) to nanoseconds, saturating, rounded up. -1: exception. */
 int seconds_arg(PyObject *seconds, const char *what, int64_t *ns);
 

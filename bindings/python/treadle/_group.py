@@ -9,6 +9,7 @@ waits for one that was cancelled or dropped.
 from __future__ import annotations
 
 import asyncio
+import traceback
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
@@ -99,6 +100,8 @@ class ErrGroup:
 
     def __init__(self, context: Context | None = None, *, limit: int | None = None) -> None:
         parent = background() if context is None else context
+        if not isinstance(parent, Context):
+            raise TypeError(f"ErrGroup: a Context is required, not {type(parent).__name__}")
         self._core = _treadle._ErrGroup(parent._core, limit)
         self._context = Context(self._core.context(), parent)
         self._error: BaseException | None = None
@@ -171,6 +174,9 @@ class ErrGroup:
         if self._error is None:
             self._error = error
             self._context.cancel(error)
+        elif error is not self._error:
+            text = "".join(traceback.format_exception_only(error)).strip()
+            self._error.add_note(f"also failed in this group: {text}")
         return code_of(error)
 
     async def __aenter__(self) -> ErrGroup:
@@ -192,7 +198,8 @@ class ErrGroup:
 
 def _coroutine(coro: object) -> None:
     if not asyncio.iscoroutine(coro):
-        raise TypeError(f"a coroutine was expected, got {coro!r}")
+        hint = "; call it to get one" if callable(coro) else ""
+        raise TypeError(f"a coroutine was expected, got {coro!r}{hint}")
 
 
 class _Work(Generic[T]):

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PATIENCE = 5.0  # seconds until the end says for what it waits
+
+
 def _set_wakeup_fd(fd: int) -> int | None:
     """signal.set_wakeup_fd, or None where that is not to be had."""
     if threading.current_thread() is not threading.main_thread():
@@ -277,7 +280,14 @@ class Loop(_treadle._LoopCore, Hooks):
             for g in left:
                 g.cancel()
             # wait() does not ask for results: errors are still reported
-            await asyncio.wait(left)
+            _, stay = await asyncio.wait(left, timeout=PATIENCE)
+            if stay:
+                stacks = "".join(f"\n{g!r}\n{_stack(g.get_coro())}" for g in stay)
+                logger.warning(
+                    "The end waits for goroutines that were cancelled %s seconds ago and have not ended:%s",
+                    PATIENCE, stacks.rstrip(),
+                )
+                await asyncio.wait(stay)
 
     def _detect_deadlock(self) -> None:
         """Raises DeadlockError from now on when nothing can happen any more."""
@@ -356,7 +366,8 @@ def run(
     if asyncio.events._get_running_loop() is not None:
         raise RuntimeError("treadle.run() cannot be called from a running event loop")
     if not asyncio.iscoroutine(main):
-        raise ValueError(f"a coroutine was expected, got {main!r}")
+        hint = "; call it to get one" if callable(main) else ""
+        raise ValueError(f"a coroutine was expected, got {main!r}{hint}")
     loop = Loop()
     if watchdog is not None:
         loop._limit = watchdog

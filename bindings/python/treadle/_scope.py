@@ -24,6 +24,13 @@ from ._context import Context, background
 T = TypeVar("T")
 
 
+def _seconds(value: float | None, what: str) -> float | None:
+    """The number of seconds; TypeError, ValueError: it is none."""
+    if value is not None:
+        _treadle._seconds(value, what)
+    return value
+
+
 class Scope:
     """Made by scope(): ``async with treadle.scope() as s: s.go(coro)``."""
 
@@ -39,7 +46,9 @@ class Scope:
         self._waiter: _treadle.Op[None] | None = None
         self._entered = self._exiting = self._closed = False
         self._aborting = self._cancelled_parent = False
-        self._given = parent, timeout, deadline
+        if parent is not None and not isinstance(parent, (Scope, Context)):
+            raise TypeError(f"scope: the parent is a Scope or a Context, not {type(parent).__name__}")
+        self._given = parent, _seconds(timeout, "timeout"), _seconds(deadline, "deadline")
         self._context: Context | None = None
         self._watch: _treadle.Op[None] | None = None
 
@@ -247,6 +256,6 @@ def scope(
 
 
 def timeout(seconds: float | None) -> asyncio.Timeout:
-    """``async with treadle.timeout(0.5)``: cancels the body after that long and
-    raises TimeoutError; None never does."""
-    return asyncio.timeout(seconds)
+    """``async with treadle.timeout(0.5)``: cancels the body after so many seconds (0 or
+    less: at its first wait) and raises TimeoutError; None never does."""
+    return asyncio.timeout(_seconds(seconds, "timeout"))

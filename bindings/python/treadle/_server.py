@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 from ._closing import Closing
 from ._scope import timeout as _timeout
-from ._treadle import Closed, Conn, G, Listener, WaitGroup, _server, go
+from ._tlsconn import TLSListener
+from ._treadle import Closed, Conn, G, Listener, Op, WaitGroup, _server, go
 
 
 class ServerStats(NamedTuple):
@@ -65,7 +66,12 @@ class Server(Closing):
             self._serving.add(me)
             self._served.add(1)
             counted = True
-            await self._handler(conn)
+            serving = self._handler(conn)
+            if not isinstance(serving, Awaitable):
+                raise TypeError(
+                    f"serve: the handler returned {serving!r}, which cannot be awaited: {self._handler!r} must be an async function"
+                )
+            await serving
         except BaseException:
             conn.close()
             raise
@@ -126,11 +132,19 @@ def serve(
     the connection is parked until the next request; it may close it. An exception closes
     it, too. Between requests a connection takes fewer than 300 bytes.
 
-    The listeners are the server's from then on. `idle_timeout`: seconds that a connection may
+    The listeners are the server's from then on; their addresses can still be asked for. `idle_timeout`: seconds that a connection may
     be parked; `max_conns`: how many there may be (0: any number), more wait in the backlog.
     """
     if max_conns < 0:
         raise ValueError("max_conns cannot be negative")
+    if not callable(handler):
+        raise TypeError(f"serve: the handler must be an async function, not {handler!r}")
+    if isinstance(listeners, Op):
+        raise TypeError("serve: a Listener is required; listen() is to be awaited")
+    if isinstance(listeners, str):
+        raise TypeError(f'serve: a Listener is required: await treadle.listen("tcp", {listeners!r})')
+    if isinstance(listeners, TLSListener):
+        raise TypeError("serve: takes plain connections; accept those of a TLSListener in a loop: async for conn in listener")
     several = (listeners,) if isinstance(listeners, Listener) else tuple(listeners)
     if not several:
         raise ValueError("serve expects a listener")

@@ -7,16 +7,20 @@ import os
 import signal as _signal
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Union
+from typing import TYPE_CHECKING, Literal, Union
 
 from . import _treadle
 from ._closing import Closing
 from ._scope import scope
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Stdio = Union[Literal["inherit", "null", "pipe", "out"], int]
 
 _STDIO = {"inherit": 0, "null": -1, "out": -2, "pipe": -3}
+_WAYS = "'inherit', 'null', 'pipe' and for stderr 'out'"
 _GROUP, _SESSION, _KILL = 1, 2, 4
 _CHUNK = 1 << 16
 
@@ -40,7 +44,7 @@ async def lookup_name(address: str) -> str:
 def _stdio(how: Stdio, name: str) -> int:
     if isinstance(how, str):
         if how not in _STDIO or (how == "out" and name != "stderr"):
-            raise ValueError(f"{name}: no such way: {how!r}")
+            raise ValueError(f"{name}: one of {_WAYS}, or a descriptor's number, not {how!r}")
         return _STDIO[how]
     if how <= 0:
         raise ValueError(f"{name}: a descriptor above 0 is required, not {how}")
@@ -89,9 +93,14 @@ class Process:
         """Sends SIGKILL."""
         self._core.kill(_signal.SIGKILL)
 
-    async def communicate(self, data: bytes = b"") -> tuple[bytes, bytes]:
+    async def communicate(self, data: ReadableBuffer | None = b"") -> tuple[bytes, bytes]:
         """Writes data to its input, if that is a pipe, and closes it; reads its output and
-        errors to their ends, and waits. What is no pipe is b""."""
+        errors to their ends, and waits. What is no pipe is b"". ValueError: there is data, and no
+        pipe for it."""
+        if data is not None and not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"communicate: a bytes-like object is required, not {type(data).__name__}")
+        if data and self.stdin is None:
+            raise ValueError('communicate: there is data, but the process was started without stdin="pipe"')
         out: list[bytes] = []
         err: list[bytes] = []
         async with scope() as s:
@@ -138,7 +147,7 @@ class Process:
         return f"<treadle.Process {self.pid} {os.fsdecode(self._args[0])!r}>"
 
 
-async def _feed(pipe: _treadle.Conn, data: bytes) -> None:
+async def _feed(pipe: _treadle.Conn, data: ReadableBuffer | None) -> None:
     try:
         if data:
             await pipe.write(data)
@@ -172,6 +181,11 @@ def process(
     process group, which is what is killed then; session: a session, without a terminal;
     kill: it is killed when the object goes away. OSError with the name: it could not be started.
     """
+    if isinstance(args, (str, bytes, os.PathLike)):
+        raise TypeError(
+            f"process: a list of the program and its arguments is required, not {args!r} "
+            f"(shlex.split takes a line apart; a shell's is [\"sh\", \"-c\", line])"
+        )
     argv = [os.fsencode(a) for a in args]
     if not argv or not argv[0]:
         raise ValueError("process: the name of a program is required")
@@ -185,7 +199,8 @@ def process(
     except OSError as e:
         if e.errno is None:
             raise
-        raise OSError(e.errno, os.strerror(e.errno), os.fsdecode(argv[0])) from None
+        what = argv[0] if cwd is None or os.path.isdir(cwd) else os.fsencode(cwd)
+        raise OSError(e.errno, os.strerror(e.errno), os.fsdecode(what)) from None
     return Process(core, argv, *pipes)
 
 
@@ -201,7 +216,10 @@ class Signals(Closing):
         self._closed = False
         try:
             for number in numbers:
-                _treadle._signal(self.chan, number, True)
+                try:
+                    _treadle._signal(self.chan, number, True)
+                except ValueError:
+                    raise ValueError(f"signals: {number} is no signal that can be caught") from None
         except BaseException:
             self.close()
             raise

@@ -349,6 +349,9 @@ class TLSListener(Closing):
         """Whether it was closed."""
         return self._listener.closed
 
+    def __repr__(self) -> str:
+        return f"<TLSListener {'closed' if self.closed else 'on ' + self.address}>"
+
     def _with_tls(self, conn: Conn) -> TLSConn:
         return TLSConn(conn, self._context, server_side=True)
 
@@ -377,6 +380,13 @@ class TLSListener(Closing):
 
 def _context(given: _ssl.SSLContext | bool, server: bool) -> _ssl.SSLContext:
     if isinstance(given, _ssl.SSLContext):
+        wrong = _ssl.PROTOCOL_TLS_CLIENT if server else _ssl.PROTOCOL_TLS_SERVER
+        if given.protocol == wrong:
+            purpose = "CLIENT_AUTH" if server else "SERVER_AUTH"
+            raise ValueError(
+                f"this ssl.SSLContext is for the other side; a {'server' if server else 'client'}'s is made by "
+                f"ssl.create_default_context(ssl.Purpose.{purpose})"
+            )
         return given
     if given is True and not server:
         return _ssl.create_default_context()

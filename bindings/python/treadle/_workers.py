@@ -159,7 +159,10 @@ def _whence(main: Any) -> tuple[str, str, str | None]:
     for part in name.split("."):
         found = getattr(found, part, None)
     if not isinstance(main, FunctionType) or found is not main or module is None:
-        raise ValueError(f"a worker finds its function by its name in a module: {main!r} has none")
+        raise ValueError(
+            f"a worker, which has an interpreter of its own, finds its function by its name in a module: {main!r} has "
+            f"none there (def it at the top level of one)"
+        )
     if module != "__main__":
         return module, name, None
     program = sys.modules["__main__"]
@@ -204,11 +207,19 @@ def _replaced(value: Any, what: Callable[[Any], Any]) -> Any:
     return what(value)
 
 
+_loads_program = False  # does this interpreter, a worker's, run the program's file to find its function?
+
+
 def _find(module: str, name: str, path: str | None) -> Any:
+    global _loads_program
     if path is not None:
         program = ModuleType(_MAIN)
         sys.modules["__main__"] = sys.modules[_MAIN] = program
-        program.__dict__.update(runpy.run_path(path, run_name=_MAIN))
+        _loads_program = True
+        try:
+            program.__dict__.update(runpy.run_path(path, run_name=_MAIN))
+        finally:
+            _loads_program = False
         found: Any = program
     else:
         found = importlib.import_module(module)
@@ -226,7 +237,10 @@ class _Stopped(BaseException):
 
 async def _until_stopped(start: Callable[[], Coroutine[Any, Any, T]], control: int) -> T:
     loop = asyncio.get_running_loop()
-    g = _treadle.go(start())
+    coro = start()
+    if not asyncio.iscoroutine(coro):
+        raise TypeError(f"workers: the function returned {coro!r}: it must be an async function")
+    g = _treadle.go(coro)
     stopped = False
 
     def stop() -> None:
@@ -255,6 +269,16 @@ def _outcome(start: Callable[[], Coroutine[Any, Any, T]], control: int) -> tuple
         return "error", error
 
 
+def _trimmed(error: BaseException) -> BaseException:
+    """The error, with a traceback that begins in the program: what runs a worker is left out."""
+    ours = os.path.dirname(__file__) + os.sep
+    asyncios = os.path.dirname(asyncio.__file__) + os.sep
+    where = error.__traceback__
+    while where is not None and where.tb_frame.f_code.co_filename.startswith((ours, asyncios)):
+        where = where.tb_next
+    return error if where is None else error.with_traceback(where)
+
+
 def _serve(given: int, answer: int, control: int) -> None:
     """What the interpreter of a worker runs."""
     with open(given, "rb") as f:
@@ -271,7 +295,7 @@ def _serve(given: int, answer: int, control: int) -> None:
         kind, value = "error", error
     text = ""
     if kind == "error":
-        text = "".join(traceback.format_exception(value))
+        text = "".join(traceback.format_exception(_trimmed(value)))
     try:
         said = _dump((kind, value, text))
         if kind == "error":
@@ -422,7 +446,12 @@ class Workers(Generic[T]):
         """Waits for all, and gives their results in order. The error of a worker is raised
         here (those of several as a group); its traceback is the text of its cause. TimeoutError
         when some still run after `timeout` seconds; they go on."""
-        if concurrent.futures.wait(self._futures, timeout).not_done:
+        try:
+            left = concurrent.futures.wait(self._futures, timeout).not_done
+        except KeyboardInterrupt:
+            self.stop()  # else the program's exit would wait for them
+            raise
+        if left:
             raise TimeoutError(f"{self!r} after {timeout} s")
         return self._results()
 
@@ -443,12 +472,16 @@ class Workers(Generic[T]):
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        """Waits for all; after an error in the block, stops them first."""
-        if error is not None:
+        """Waits for all; after an error in the block, stops them first, and so does Ctrl-C."""
+        if error is None:
+            try:
+                self.join()
+            except KeyboardInterrupt:
+                concurrent.futures.wait(self._futures)
+                raise
+        else:
             self.stop()
             concurrent.futures.wait(self._futures)
-        else:
-            self.join()
 
     async def __aenter__(self) -> Workers[T]:
         return self
@@ -459,12 +492,17 @@ class Workers(Generic[T]):
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        """As the end of `with`."""
-        if error is not None:
-            self.stop()
-            await asyncio.wait([asyncio.wrap_future(f) for f in self._futures])
-        else:
-            await self
+        """As the end of `with`; a cancellation stops them, too."""
+        try:
+            if error is None:
+                await self
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+            raise
+        finally:
+            if error is not None:
+                self.stop()
+                await asyncio.wait([asyncio.wrap_future(f) for f in self._futures])
 
 
 def workers(
@@ -485,8 +523,21 @@ def workers(
 
     The first error stops the others, and is raised where they are joined.
     """
-    if not isinstance(n, int) or not 1 <= n <= MAX:
+    if not isinstance(n, int):
+        raise TypeError(f"workers: a number from 1 to {MAX} is required, not {n!r}")
+    if not 1 <= n <= MAX:
         raise ValueError(f"workers: 1 to {MAX}, not {n!r}")
     if not callable(main):
-        raise TypeError(f"workers: a coroutine function was expected, got {main!r}")
+        if asyncio.iscoroutine(main):
+            main.close()
+            raise TypeError(
+                f"workers: the async function itself is required, and its arguments after it, not {main!r}: "
+                f"each worker calls it"
+            )
+        raise TypeError(f"workers: an async function was expected, got {main!r}")
+    if _loads_program:
+        raise RuntimeError(
+            "workers() was called while a worker loads the program's file, to find its function there: "
+            'put what is to run once behind `if __name__ == "__main__":`'
+        )
     return Workers(n, main, args, kwargs)

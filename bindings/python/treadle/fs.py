@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator, Awaitable
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from operator import index
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, Union
 
 from . import _treadle
@@ -88,8 +90,10 @@ async def _named(op: Awaitable[T], path: Path, other: Path | None = None) -> T:
     """The result, or the OSError with the names of the files."""
     try:
         return await op
-    except (TimeoutError, _treadle.Closed):
+    except TimeoutError:
         raise
+    except _treadle.Closed:
+        raise _treadle.Closed(errno.EBADF, "use of a closed file", os.fsdecode(path)) from None
     except OSError as e:
         if e.errno is None or e.filename is not None:
             raise
@@ -136,6 +140,7 @@ class File(Closing):
 
     async def read(self, n: int = -1) -> bytes:
         """Up to n bytes at the position; -1: all that is left. b"" at the end."""
+        n = index(n)
         if n >= 0:
             return await _named(self._core.read(min(n, _MOST)), self.name)
         parts = []
@@ -197,6 +202,10 @@ class File(Closing):
         if rest:
             yield rest
 
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if not self._closed:  # the descriptor goes with _core
+            _warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
+
     def __repr__(self) -> str:
         return f"<treadle.fs.File {self.name!r}{' closed' if self._closed else ''}>"
 
@@ -213,7 +222,7 @@ async def open_file(path: Path, mode: str = "r", *, perm: int = 0o666) -> File:
     """
     flags = _MODES.get(mode.replace("b", ""))
     if flags is None:
-        raise ValueError(f"invalid mode: {mode!r}")
+        raise ValueError(f"invalid mode: {mode!r} (files are of bytes: r, w, a or x, with + or without)")
     core = await _path(_OPEN, path, flags, perm)
     assert isinstance(core, _treadle._File)
     return File(core, os.fsdecode(path))
@@ -391,6 +400,8 @@ async def write_text(
     perm: int = 0o666,
 ) -> None:
     """As write_bytes, of text."""
+    if not isinstance(text, str):
+        raise TypeError(f"write_text: a str is required, not {type(text).__name__}")
     await write_bytes(
         path, text.encode(encoding), append=append, exclusive=exclusive, atomic=atomic, perm=perm
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io as _io
 from collections.abc import AsyncIterator, Awaitable
 from types import TracebackType
 from typing import Protocol
@@ -47,6 +48,13 @@ class _Copies(Protocol):
     async def _copy_to(self, to: Writer, n: int | None) -> int: ...
 
 
+def _able(what: str, end: object, method: str) -> None:
+    if isinstance(end, _io.IOBase):
+        raise TypeError(f"{what}: {end!r} is a file that blocks; treadle.open_file and treadle.fd make what does not")
+    if not callable(getattr(end, method, None)):
+        raise TypeError(f"{what}: {type(end).__name__!r} object has no {method}()")
+
+
 def _whole(n: int | None, what: str) -> None:
     if n is not None and n < 0:
         raise ValueError(f"{what} must not be negative")
@@ -68,6 +76,8 @@ async def copy(to: Writer, source: Reader, n: int | None = None) -> int:
     The error of either is raised, with ``copied``: how many had been written.
     """
     _whole(n, "the number of bytes")
+    _able("copy", to, "write")
+    _able("copy", source, "read")
     if isinstance(to, Conn):
         if isinstance(source, Conn):
             return await source._copy(to, -1 if n is None else n)
@@ -96,6 +106,7 @@ async def copy(to: Writer, source: Reader, n: int | None = None) -> int:
 async def read_full(source: Reader, n: int) -> bytes:
     """Exactly n bytes; asyncio.IncompleteReadError when the end comes first (its .partial is consumed)."""
     _whole(n, "the number of bytes")
+    _able("read_full", source, "read")
     parts: list[bytes] = []
     left = n
     while left:
@@ -110,6 +121,7 @@ async def read_full(source: Reader, n: int) -> bytes:
 async def read_all(source: Reader, limit: int | None = None) -> bytes:
     """All up to the end; treadle.TooLong when that is more than limit bytes (.beginning is what was read)."""
     _whole(limit, "the limit")
+    _able("read_all", source, "read")
     parts: list[bytes] = []
     total = 0
     while data := await source.read(_CHUNK if limit is None else min(_CHUNK, limit - total + 1)):
@@ -146,6 +158,7 @@ class LimitReader:
 
     def __init__(self, source: Reader, n: int) -> None:
         _whole(n, "the limit")
+        _able("LimitReader", source, "read")
         self._source = source
         self.left = n
 
@@ -172,6 +185,8 @@ class TeeReader:
     still read, and the error is what every later read raises."""
 
     def __init__(self, source: Reader, to: Writer) -> None:
+        _able("TeeReader", source, "read")
+        _able("TeeReader", to, "write")
         self._source, self._to = source, to
         self._error: Exception | None = None
 
@@ -192,6 +207,8 @@ class MultiReader:
     """Several, one after the other. An error of one is an error, and the next read goes on with the same one."""
 
     def __init__(self, *sources: Reader) -> None:
+        for source in sources:
+            _able("MultiReader", source, "read")
         self._sources = list(reversed(sources))
 
     async def read(self, n: int, /) -> bytes:
@@ -225,6 +242,8 @@ class MultiWriter:
     """Writes to each, in order; the first error ends a write, and those behind do not get it."""
 
     def __init__(self, *writers: Writer) -> None:
+        for writer in writers:
+            _able("MultiWriter", writer, "write")
         self._writers = writers
 
     async def write(self, data: bytes, /) -> None:
@@ -268,6 +287,7 @@ class BufferedWriter:
     def __init__(self, to: Writer, size: int = 4096) -> None:
         if size < 1:
             raise ValueError("the size must be positive")
+        _able("BufferedWriter", to, "write")
         self._to, self._size = to, size
         self._data = bytearray()
         self._error: Exception | None = None
@@ -322,6 +342,7 @@ class BufferedReader:
     """Reads ahead, and has the framed reads of a connection over any reader."""
 
     def __init__(self, source: Reader) -> None:
+        _able("BufferedReader", source, "read")
         self._source = source
         self._data = bytearray()
 
