@@ -32,6 +32,17 @@ def core_sources():
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
+def includes(cc, header, flags):
+    """Can this header be included? A compiler that is missing in plain words."""
+    try:
+        probe = subprocess.run([*cc, *flags, "-E", "-x", "c", "-"], input=f"#include <{header}>\n", capture_output=True,
+                               text=True)
+    except OSError as error:
+        raise SystemExit(f"treadle needs a C compiler, and cannot start {cc[0]} ({error.strerror}): "
+                         "on Debian `apt-get install gcc libc6-dev`, or say which by CC=") from None
+    return probe.returncode == 0
+
+
 def libuv(cc):
     """The flags that compile and link with libuv; its absence in plain words."""
     try:
@@ -41,9 +52,9 @@ def libuv(cc):
         flags = ["-luv"]
     compile_flags = [f for f in flags if f.startswith("-I")]
     link_flags = [f for f in flags if f.startswith(("-L", "-luv"))]
-    probe = subprocess.run([*cc, *compile_flags, "-E", "-x", "c", "-"], input="#include <uv.h>\n",
-                           capture_output=True, text=True)
-    if probe.returncode != 0:
+    if not includes(cc, "stdio.h", []):
+        raise SystemExit(f"treadle needs a C compiler, and {cc[0]} finds no <stdio.h>: on Debian `apt-get install libc6-dev`")
+    if not includes(cc, "uv.h", compile_flags):
         raise SystemExit("treadle needs libuv 1.42 or later, with its header: on Debian `apt-get install libuv1-dev`")
     return compile_flags, link_flags
 
@@ -78,6 +89,8 @@ class BuildWithCore(build_ext):
         # CC may be several words, as in "ccache gcc".
         cc = list(itertools.takewhile(lambda word: not word.startswith("-"), self.compiler.compiler_so))
         uv_compile, uv_link = libuv(cc)
+        if not includes(cc, "Python.h", [f"-I{path}" for path in self.include_dirs]):
+            raise SystemExit("treadle needs the headers of Python: on Debian `apt-get install python3-dev`")
         objects = []
         jobs = []
         for source in core_sources():
@@ -131,6 +144,7 @@ class BuildWithCore(build_ext):
 
 
 setup(
+    license="MIT",
     cmdclass={"build_ext": BuildWithCore},
     ext_modules=[
         Extension(
