@@ -211,6 +211,121 @@ def test_a_reader_that_waits_and_one_that_is_no_ones_are_collected():
     assert gone() is None
 
 
+async def random_reads(seed):
+    """What reads of all kinds come to, on whichever loop, with a small limit: results and errors."""
+    dice = random.Random(seed)
+    reader, writer, theirs = await connected(limit=20)
+    text = b"".join(dice.choice([b"a", b"bc", b"\r", b"\n", b"\r\n", b"x" * 9, b"--", b"-"]) for _ in range(dice.randrange(1, 60)))
+    pieces = []
+    while text:
+        n = dice.randrange(1, 15)  # never so much that reading is paused
+        pieces.append(text[:n])
+        text = text[n:]
+    outcomes = []
+
+    async def one():
+        kind = dice.randrange(7)
+        try:
+            if kind == 0:
+                got = await reader.read(dice.choice([0, 1, 5, 100]))
+            elif kind == 1:
+                got = await reader.readexactly(dice.choice([0, 1, 3, 8, 15]))
+            elif kind == 2:
+                got = await reader.readuntil(dice.choice([b"\r\n", b"--", b"\n", b"xxxxxxxxx", b"-\n-"]))
+            elif kind == 3:
+                got = await reader.readuntil()
+            elif kind == 4:
+                got = await reader.readuntil(separator=bytearray(b"\n"))
+            else:
+                got = await reader.readline()
+            outcomes.append((kind, bytes(got)))
+        except asyncio.LimitOverrunError as e:
+            outcomes.append((kind, str(e), e.consumed))
+            await reader.readexactly(e.consumed or 1)
+        except asyncio.IncompleteReadError as e:
+            outcomes.append((kind, str(e), e.partial, e.expected))
+        except ValueError as e:
+            outcomes.append((kind, str(e)))
+
+    while pieces:
+        task = asyncio.create_task(one())
+        await asyncio.sleep(0)
+        while pieces and not task.done():
+            there = len(reader._buffer) + len(pieces[0])
+            theirs.send(pieces.pop(0))
+            while not task.done() and len(reader._buffer) < there:
+                await asyncio.sleep(0)
+            for _ in range(3):  # whoever waits has seen it
+                await asyncio.sleep(0)
+        if not pieces:
+            theirs.shutdown(socket.SHUT_WR)
+        await task
+    for _ in range(20):
+        await one()
+    outcomes.append(bytes(reader._buffer))
+    await ended(writer, theirs)
+    return outcomes
+
+
+@pytest.mark.parametrize("seeds", [range(i, i + 50) for i in range(0, 200, 50)], ids=lambda seeds: f"from-{seeds[0]}")
+def test_random_reads_come_to_what_they_do_on_asyncios_loop(seeds):
+    for seed in seeds:
+        assert run(random_reads(seed)) == asyncio.run(random_reads(seed)), f"seed {seed}"
+
+
+def test_what_asyncio_says_of_a_line_is_said_by_asyncio():
+    """Errors, and a wait that goes on in asyncio's own coroutine."""
+
+    async def main():
+        reader, writer, theirs = await connected(limit=8)
+        for call in (reader.readline, lambda: reader.readuntil(b"\n")):
+            first, second = asyncio.create_task(call()), asyncio.create_task(call())
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match=r"readuntil\(\) called while another coroutine is already waiting"):
+                await second
+            theirs.send(b"line\n")
+            assert await first == b"line\n"
+        with pytest.raises(ValueError, match="at least one-byte string"):
+            await reader.readuntil(b"")
+        read = reader.readline()
+        assert "StreamReader.readline()" in repr(read)
+        read.close()
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            await read
+        task = asyncio.create_task(reader.readline())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        theirs.send(b"and a long one\n")
+        with pytest.raises(ValueError, match="chunk is longer than limit"):
+            await reader.readline()
+        theirs.send(b"last")
+        theirs.shutdown(socket.SHUT_WR)
+        assert await reader.readline() == b"last"
+        assert await reader.readline() == b""
+        await ended(writer, theirs)
+
+    run(main())
+
+
+def test_readline_uses_the_readuntil_of_the_program():
+    async def main():
+        reader, writer, theirs = await connected()
+
+        async def until(separator):
+            return b"mine" + separator
+
+        reader.readuntil = until
+        assert await reader.readline() == b"mine\n"
+        del reader.readuntil
+        theirs.send(b"theirs\n")
+        assert await reader.readline() == b"theirs\n"
+        await ended(writer, theirs)
+
+    run(main())
+
+
 def test_what_was_read_belongs_to_the_reader():
     """The bytes of an earlier read do not change with a later one."""
 

@@ -168,7 +168,7 @@ bool streams_look(struct tr_state *tr, int which, PyTypeObject *type, uint64_t t
 static inline PyTypeObject *
 stock_class(struct tr_state *tr, int which)
 {
-    return (PyTypeObject *)(which <= STOCK_READEXACTLY ? tr->StreamReader
+    return (PyTypeObject *)(which < STOCK_WRITE        ? tr->StreamReader
                             : which == STOCK_RECEIVED  ? tr->StreamReaderProtocol
                                                        : tr->StreamWriter);
 }

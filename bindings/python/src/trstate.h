@@ -26,7 +26,7 @@
     X(s_tls_received, "_received") X(s_tls_go_on, "_go_on")            \
     X(s_create_future, "create_future")    \
     X(s_resume_reading, "resume_reading") X(s_result, "result") X(s_read, "read")          \
-    X(s_readexactly, "readexactly") X(s_drain, "drain") X(s_feed_data, "feed_data") X(s_reader, "_reader")             \
+    X(s_readexactly, "readexactly") X(s_readuntil, "readuntil") X(s_readline, "readline") X(s_throw, "throw") X(s_drain, "drain") X(s_feed_data, "feed_data") X(s_reader, "_reader")             \
     X(s_blocking, "_asyncio_future_blocking")
 
 /* Objects that are cleared with the module: X(field). */
@@ -37,7 +37,12 @@
     X(ReadyType) X(ready)
 
 /* Methods of asyncio's classes that ours stand for, see streams_stock. */
-enum stock { STOCK_FEED, STOCK_READ, STOCK_READEXACTLY, STOCK_WRITE, STOCK_DRAIN, STOCK_RECEIVED, NSTOCK };
+enum stock {
+    STOCK_FEED, STOCK_READ, STOCK_READEXACTLY, STOCK_READUNTIL, STOCK_READLINE, /* of StreamReader */
+    STOCK_WRITE, STOCK_DRAIN,                                                   /* of StreamWriter */
+    STOCK_RECEIVED,                                                             /* of StreamReaderProtocol */
+    NSTOCK
+};
 
 struct tr_state {
 #define X(field) PyObject *field;

@@ -21,6 +21,8 @@ class StreamReader(asyncio.StreamReader, _treadle._ReaderMethods):
 
     read = _treadle._ReaderMethods.read
     readexactly = _treadle._ReaderMethods.readexactly
+    readuntil = _treadle._ReaderMethods.readuntil
+    readline = _treadle._ReaderMethods.readline
 
 
 class StreamWriter(asyncio.StreamWriter, _treadle._WriterMethods):

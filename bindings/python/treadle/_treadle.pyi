@@ -691,6 +691,8 @@ def _streams_use(reader: Any, prepare: Callable[[Any], object], /) -> None: ...
 class _ReaderMethods:
     read: Any
     readexactly: Any
+    readuntil: Any
+    readline: Any
 
 class _WriterMethods:
     write: Any
