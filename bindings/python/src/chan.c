@@ -5,13 +5,16 @@
  *
  * Invariants.
  *  - It binds to a loop's host when it is first used in one; from then on only
- *    that loop's thread may use it. It binds, or is closed before that, within a critical
+ *    that loop's thread may use it. In a run with several Ps (procs.h) all of these may: it is
+ *    `across`, and the core's channel is one with a lock, which carries the references as
+ *    pointers. The collector sees none of them, so what can only be reached from within such a
+ *    channel's own buffer stays until somebody takes it out. It binds, or is closed before that, within a critical
  *    section: `core` is set last, with release, and stays.
  *  - What is in the core's channel holds one reference each, which the
  *    collector sees through tdl_chan_peek_local. It sees them on the channel's
  *    own thread only (elsewhere they count as held from outside): that thread
  *    may be inside the core without the GIL. */
-#include "state.h"
+#include "procs.h"
 #include <structmember.h>
 
 static void chan_dealloc(chanobj *ch);
@@ -21,6 +24,14 @@ chan_is_local(PyObject *chan)
 {
     return Py_TYPE(chan)->tp_dealloc == (destructor)chan_dealloc;
 }
+
+#ifdef Py_GIL_DISABLED
+bool
+chan_is_across(PyObject *chan)
+{
+    return chan_is_local(chan) && ((chanobj *)chan)->across;
+}
+#endif
 
 static inline tdl_chan *
 chan_bound(chanobj *ch)
@@ -34,8 +45,10 @@ chan_bind(chanobj *ch, pyhost *h)
     bool bound;
     Py_BEGIN_CRITICAL_SECTION(ch);
     tdl_chan *core = ch->core;
-    if (core == NULL && (core = tdl_chan_new_local(h->core, ch->cap)) != NULL) {
+    bool across = host_procs(h) != NULL;
+    if (core == NULL && (core = across ? tdl_chan_new(ch->cap) : tdl_chan_new_local(h->core, ch->cap)) != NULL) {
         ch->host = (pyhost *)Py_NewRef((PyObject *)h);
+        ch->across = across;
         if (ch->closed)
             tdl_chan_close(core);
         __atomic_store_n(&ch->core, core, __ATOMIC_RELEASE);
@@ -53,7 +66,7 @@ chan_core(PyObject *chan, pyhost *h)
     chanobj *ch = (chanobj *)chan;
     if (chan_bound(ch) == NULL && !chan_bind(ch, h))
         return (tdl_chan *)PyErr_NoMemory();
-    if (ch->host != h) {
+    if (ch->host != h && !(ch->across && host_procs(ch->host) == host_procs(h))) {
         PyErr_Format(PyExc_RuntimeError, "%R belongs to another event loop (use SharedChan)",
                      chan);
         return NULL;
@@ -76,6 +89,11 @@ source_core(PyObject *source, pyhost *h, tdl_chan **ch)
 PyObject *
 source_decode(mod_state *st, PyObject *source, tdl_val *v)
 {
+    if (chan_is_across(source) && v->type == TDL_PTR) {
+        PyObject *object = v->u.p; /* the channel's reference becomes ours */
+        tdl_val_set_nil(v);
+        return object;
+    }
     return timer_check(source) ? timer_due(v) : val_decode(st, v);
 }
 
@@ -92,7 +110,7 @@ chan_here(chanobj *ch)
 static bool
 chan_visible(chanobj *ch)
 {
-    return ch->core != NULL && (ch->host->core == NULL || ch->host->thread == thread_identity());
+    return ch->core != NULL && !ch->across && (ch->host->core == NULL || ch->host->thread == thread_identity());
 }
 
 int
@@ -100,8 +118,12 @@ chan_encode(mod_state *st, PyObject *chan, PyObject *value, tdl_val *v)
 {
     if (!chan_is_local(chan))
         return val_encode(st, value, v);
-    v->type = TDL_REF;
     v->flags = 0;
+    if (chan_is_across(chan)) {
+        tdl_val_set_ptr(v, Py_NewRef(value));
+        return 0;
+    }
+    v->type = TDL_REF;
     v->u.i = (int64_t)(intptr_t)Py_NewRef(value);
     return 0;
 }
@@ -199,7 +221,7 @@ chan_try_recv(chanobj *ch, PyObject *Py_UNUSED(ignored))
     int rc = tdl_chan_try_recv(core, &v);
     if (rc == 0) {
         THREAD_KICK(st);
-        return Py_BuildValue("(NO)", val_decode(st, &v), Py_True);
+        return Py_BuildValue("(NO)", source_decode(st, (PyObject *)ch, &v), Py_True);
     }
     if (rc == TDL_EAGAIN)
         return PyTuple_Pack(2, Py_None, Py_False);
@@ -222,14 +244,14 @@ chan_close(chanobj *ch, PyObject *Py_UNUSED(ignored))
         return raise_closed_channel(st, "close", -1);
     if (early)
         Py_RETURN_NONE;
-    OWN(ch->host->core == NULL ? &ch->host->own : NULL, NULL);
-    if (ch->host->core == NULL) { /* its loop is gone */
+    OWN(!ch->across && ch->host->core == NULL ? &ch->host->own : NULL, NULL);
+    if (!ch->across && ch->host->core == NULL) { /* its loop is gone */
         if (tdl_chan_closed(ch->core))
             return raise_closed_channel(st, "close", -1);
         tdl_chan_close(ch->core);
         Py_RETURN_NONE;
     }
-    if (ch->host->thread != thread_identity()) {
+    if (!ch->across && ch->host->thread != thread_identity()) {
         PyErr_Format(PyExc_RuntimeError, "%R belongs to another event loop (use SharedChan)",
                      (PyObject *)ch);
         return NULL;
@@ -309,13 +331,21 @@ chan_traverse(chanobj *ch, visitproc visit, void *arg)
     return 0;
 }
 
+static void
+drop_value(tdl_val *v)
+{
+    if (v->type == TDL_REF)
+        Py_DECREF((PyObject *)(intptr_t)v->u.i);
+    else if (v->type == TDL_PTR) /* of several Ps */
+        Py_DECREF((PyObject *)v->u.p);
+}
+
 static int
 chan_clear(chanobj *ch)
 {
     tdl_val v;
-    while (chan_visible(ch) && tdl_chan_try_recv(ch->core, &v) == 0)
-        if (v.type == TDL_REF)
-            Py_DECREF((PyObject *)(intptr_t)v.u.i);
+    while ((chan_visible(ch) || (ch->core != NULL && ch->across)) && tdl_chan_try_recv(ch->core, &v) == 0)
+        drop_value(&v);
     return 0;
 }
 
@@ -324,8 +354,7 @@ chan_drain(tdl_chan *core)
 {
     tdl_val v;
     while (tdl_chan_try_recv(core, &v) == 0)
-        if (v.type == TDL_REF)
-            Py_DECREF((PyObject *)(intptr_t)v.u.i);
+        drop_value(&v);
     tdl_chan_free(core);
 }
 
@@ -336,7 +365,9 @@ chan_dealloc(chanobj *ch)
     PyObject_GC_UnTrack(ch);
     if (ch->weakrefs != NULL)
         PyObject_ClearWeakRefs((PyObject *)ch);
-    if (ch->core != NULL)
+    if (ch->core != NULL && ch->across)
+        chan_drain(ch->core);
+    else if (ch->core != NULL)
         host_drop_chan(ch->host, ch->core);
     Py_CLEAR(ch->host);
     type->tp_free(ch);

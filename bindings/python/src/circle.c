@@ -5,7 +5,7 @@
  * awaited, or an op of kind JOIN (one goroutine) or SCOPE (all of a scope).
  * Whoever begins such a wait looks whether what it waits for leads back to it:
  * the last one to come sees the circle. */
-#include "state.h"
+#include "procs.h"
 
 /* The walk: nodes to look at, and those that were put there before. */
 typedef struct { PyObject *todo, *seen; } walk;
@@ -49,6 +49,10 @@ static PyObject *
 waits_for(PyObject *node)
 {
     PyObject *waiting = NULL;
+#ifdef Py_GIL_DISABLED
+    if (g_check(node) && g_procs((gobj *)node) != NULL && !own_is_mine(g_word((gobj *)node)))
+        return NULL; /* what it waits for may go now */
+#endif
     if (g_check(node))
         waiting = Py_XNewRef(((gobj *)node)->waiting);
     else if ((waiting = PyObject_GetAttrString(node, "_fut_waiter")) == NULL)

@@ -81,7 +81,7 @@ cases_are_local(PyObject *cases)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(cases); i++) {
         PyObject *chan = ((caseobj *)PyTuple_GET_ITEM(cases, i))->chan;
-        if (chan == NULL || !chan_is_local(chan))
+        if (chan == NULL || !chan_is_local(chan) || chan_is_across(chan))
             return false;
     }
     return PyTuple_GET_SIZE(cases) > 0;
@@ -99,7 +99,7 @@ op_hold(opobj *op)
 {
     switch (op->kind) {
     case OP_SEND: case OP_RECV: case OP_RECV_OK: case OP_RECV_NEXT:
-        op->closed_in = chan_is_local(op->target);
+        op->closed_in = chan_is_local(op->target) && !chan_is_across(op->target);
         break;
     case OP_SELECT:
         op->closed_in = cases_are_local(op->target);

@@ -7,7 +7,7 @@
  *
  * Invariant. An error is "unseen" until somebody asked for it (await, result,
  * exception); a handle that goes away with an unseen error reports it. */
-#include "state.h"
+#include "procs.h"
 #include <structmember.h>
 
 static void g_dealloc(gobj *g);
@@ -26,12 +26,20 @@ g_rare(gobj *g)
         rare = PyMem_Calloc(1, sizeof *rare);
         if (rare == NULL)
             PyErr_NoMemory();
-        __atomic_store_n(&g->rare, rare, __ATOMIC_RELEASE); /* with the acquire of g_name */
+#ifdef Py_GIL_DISABLED
+        grare *none = NULL; /* of several Ps another may be faster; release: with the acquire of g_name */
+        if (!__atomic_compare_exchange_n(&g->rare, &none, rare, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            PyMem_Free(rare);
+            rare = none;
+        }
+#else
+        g->rare = rare;
+#endif
     }
     return rare;
 }
 
-static PyObject *
+PyObject *
 g_name(gobj *g)
 {
     PyObject *name = NULL;
@@ -52,8 +60,9 @@ g_await(gobj *g)
 static PyObject *
 g_cancel_method(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
-    OWN(&g->host->own, NULL);
-    if (g->host->core != NULL && g->host->thread != thread_identity() && !G_ENDED(g)) {
+    procs *ps = g_procs(g);
+    OWN(ps == NULL ? &g->host->own : NULL, NULL);
+    if (ps == NULL && g->host->core != NULL && g->host->thread != thread_identity() && !G_ENDED(g)) {
         own_refuse(); /* where there is a lock, too: the loop would not wake up, and the request might be lost */
         return NULL;
     }
@@ -73,10 +82,25 @@ g_cancelling(gobj *g, PyObject *Py_UNUSED(ignored))
 static PyObject *
 g_uncancel(gobj *g, PyObject *Py_UNUSED(ignored))
 {
-    OWN(&g->host->own, NULL);
+    procs *ps = g_procs(g);
+    OWN(ps == NULL ? &g->host->own : NULL, NULL);
+    LOCK_PROCS(ps);
     if (g->cancels > 0 && --g->cancels == 0)
-        g->must_cancel = false;
-    return PyLong_FromLong(g->cancels);
+        SHOW(g->must_cancel, false);
+    int cancels = g->cancels;
+    UNLOCK_PROCS(ps);
+    return PyLong_FromLong(cancels);
+}
+
+/* What it gave is to be seen then. */
+static bool
+g_ended(gobj *g)
+{
+    procs *ps = g_procs(g);
+    LOCK_PROCS(ps);
+    bool ended = G_ENDED(g);
+    UNLOCK_PROCS(ps);
+    return ended;
 }
 
 static PyObject *
@@ -94,8 +118,8 @@ g_cancelled(gobj *g, PyObject *Py_UNUSED(ignored))
 static PyObject *
 g_result_method(gobj *g, PyObject *Py_UNUSED(ignored))
 {
-    OWN(&g->host->own, NULL);
-    if (!G_ENDED(g)) {
+    OWN(g_procs(g) == NULL ? &g->host->own : NULL, NULL);
+    if (!g_ended(g)) {
         PyErr_SetString(STATE(g)->InvalidStateError, "Result is not ready.");
         return NULL;
     }
@@ -105,8 +129,8 @@ g_result_method(gobj *g, PyObject *Py_UNUSED(ignored))
 static PyObject *
 g_exception(gobj *g, PyObject *Py_UNUSED(ignored))
 {
-    OWN(&g->host->own, NULL);
-    if (!G_ENDED(g)) {
+    OWN(g_procs(g) == NULL ? &g->host->own : NULL, NULL);
+    if (!g_ended(g)) {
         PyErr_SetString(STATE(g)->InvalidStateError, "Exception is not set.");
         return NULL;
     }
@@ -123,16 +147,45 @@ g_exception(gobj *g, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(g->state == G_FAILED ? g->value : Py_None);
 }
 
+/* Takes context. The callback is called where it is added. */
+static PyObject *
+add_callback_across(gobj *g, procs *ps, PyObject *callback, PyObject *context)
+{
+    pyhost *h = procs_here(ps);
+    if (h == NULL)
+        PyErr_Format(PyExc_RuntimeError, "%R belongs to another event loop", g);
+    PyObject *entry = h == NULL ? NULL : PyTuple_Pack(3, callback, context, (PyObject *)h);
+    grare *rare = entry == NULL ? NULL : g_rare(g);
+    Py_DECREF(context);
+    if (rare == NULL) {
+        Py_XDECREF(entry);
+        return NULL;
+    }
+    LOCK_PROCS(ps);
+    bool ended = G_ENDED(g), kept = ended;
+    if (!ended)
+        kept = (rare->callbacks != NULL || (rare->callbacks = PyList_New(0)) != NULL) &&
+               PyList_Append(rare->callbacks, entry) == 0;
+    UNLOCK_PROCS(ps);
+    if (ended)
+        g_call_back(g, entry);
+    Py_DECREF(entry);
+    return kept ? Py_NewRef(Py_None) : NULL;
+}
+
 static PyObject *
 g_add_done_callback(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
-    OWN(&g->host->own, NULL);
+    procs *ps = g_procs(g);
+    OWN(ps == NULL ? &g->host->own : NULL, NULL);
     if (n != 1 || (names != NULL && PyTuple_GET_SIZE(names) > 1))
         return PyErr_Format(PyExc_TypeError, "add_done_callback(callback, *, context=None)");
     PyObject *context = names != NULL && PyTuple_GET_SIZE(names) == 1 ? args[1] : Py_None;
     PyObject *ctx = context != Py_None ? Py_NewRef(context) : PyContext_CopyCurrent();
     if (ctx == NULL)
         return NULL;
+    if (ps != NULL)
+        return add_callback_across(g, ps, args[0], ctx);
     if (G_ENDED(g)) {
         g_call_soon(g->host, args[0], (PyObject *)g, ctx);
         Py_DECREF(ctx);
@@ -150,10 +203,49 @@ g_add_done_callback(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *name
     Py_RETURN_NONE;
 }
 
+/* Takes those out of the list that are in `which`. */
+static Py_ssize_t
+remove_entries(gobj *g, procs *ps, PyObject *which)
+{
+    Py_ssize_t removed = 0;
+    LOCK_PROCS(ps);
+    PyObject *callbacks = G_RARE(g, callbacks);
+    for (Py_ssize_t i = callbacks ? PyList_GET_SIZE(callbacks) : 0; i-- > 0;)
+        for (Py_ssize_t k = PyList_GET_SIZE(which); k-- > 0;)
+            if (PyList_GET_ITEM(callbacks, i) == PyList_GET_ITEM(which, k)) { /* which has it, too */
+                removed += PySequence_DelItem(callbacks, i) == 0;
+                break;
+            }
+    UNLOCK_PROCS(ps);
+    return removed;
+}
+
+static PyObject *
+remove_callback_across(gobj *g, procs *ps, PyObject *callback)
+{
+    LOCK_PROCS(ps); /* comparing may run any code: outside */
+    PyObject *callbacks = G_RARE(g, callbacks);
+    PyObject *all = callbacks == NULL ? PyList_New(0) : PyList_GetSlice(callbacks, 0, PyList_GET_SIZE(callbacks));
+    UNLOCK_PROCS(ps);
+    for (Py_ssize_t i = all != NULL ? PyList_GET_SIZE(all) : 0; i-- > 0;) {
+        int same = PyObject_RichCompareBool(PyTuple_GET_ITEM(PyList_GET_ITEM(all, i), 0), callback, Py_EQ);
+        if (same < 0 || (same == 0 && PySequence_DelItem(all, i) < 0))
+            Py_CLEAR(all);
+        if (all == NULL)
+            break;
+    }
+    PyObject *removed = all == NULL ? NULL : PyLong_FromSsize_t(remove_entries(g, ps, all));
+    Py_XDECREF(all);
+    return removed;
+}
+
 static PyObject *
 g_remove_done_callback(gobj *g, PyObject *callback)
 {
-    OWN(&g->host->own, NULL);
+    procs *ps = g_procs(g);
+    OWN(ps == NULL ? &g->host->own : NULL, NULL);
+    if (ps != NULL)
+        return remove_callback_across(g, ps, callback);
     Py_ssize_t removed = 0;
     PyObject *callbacks = G_RARE(g, callbacks);
     for (Py_ssize_t i = callbacks ? PyList_GET_SIZE(callbacks) : 0; i-- > 0;) {
@@ -176,14 +268,17 @@ g_refuse_set(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(value))
 static PyObject *
 g_get_loop(gobj *g, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *loop = host_loop(g->host);
+    pyhost *h = g->host, *here = tl_running;
+    if (host_procs(h) != NULL && here != NULL && host_procs(here) == host_procs(h))
+        h = here; /* of several Ps it is any's: what is made for it is made here */
+    PyObject *loop = host_loop(h);
     return loop != NULL ? loop : Py_NewRef(Py_None);
 }
 
 static PyObject *
 g_get_coro(gobj *g, PyObject *Py_UNUSED(ignored))
 {
-    OWN(&g->host->own, NULL);
+    G_OWN(g, NULL);
     return Py_NewRef(g->coro != NULL ? g->coro : Py_None);
 }
 
@@ -202,7 +297,7 @@ g_get_name(gobj *g, PyObject *Py_UNUSED(ignored))
 static PyObject *
 g_set_name(gobj *g, PyObject *value)
 {
-    OWN(&g->host->own, NULL);
+    G_OWN(g, NULL);
     if (value == Py_None) /* what some versions of asyncio pass for "no name" */
         Py_RETURN_NONE;
     PyObject *name = PyObject_Str(value);
@@ -220,7 +315,7 @@ g_set_name(gobj *g, PyObject *value)
     rare->name = name;
     Py_END_CRITICAL_SECTION();
     Py_XDECREF(old);
-    if (!G_ENDED(g) && g->host->core != NULL)
+    if (!G_ENDED(g) && g->task != NO_TASK && g->host->core != NULL)
         tdl_task_set_name(g->host->core, g->task, text);
     Py_RETURN_NONE;
 }
@@ -228,7 +323,7 @@ g_set_name(gobj *g, PyObject *value)
 static PyObject *
 g_make_cancelled_error(gobj *g, PyObject *Py_UNUSED(ignored))
 {
-    OWN(&g->host->own, NULL);
+    OWN(g_procs(g) == NULL ? &g->host->own : NULL, NULL);
     return g->state == G_CANCELLED ? g_cancelled_error(g) : make_cancelled(STATE(g), G_RARE(g, cancel_msg));
 }
 
@@ -248,7 +343,7 @@ base_tasks_call(gobj *g, const char *function, PyObject *limit, PyObject *file)
 static PyObject *
 g_get_stack(gobj *g, PyObject *args, PyObject *kwargs)
 {
-    OWN(&g->host->own, NULL);
+    G_OWN(g, NULL);
     static char *names[] = {"limit", NULL};
     PyObject *limit = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$O", names, &limit))
@@ -261,7 +356,7 @@ g_get_stack(gobj *g, PyObject *args, PyObject *kwargs)
 static PyObject *
 g_print_stack(gobj *g, PyObject *args, PyObject *kwargs)
 {
-    OWN(&g->host->own, NULL);
+    G_OWN(g, NULL);
     static char *names[] = {"limit", "file", NULL};
     PyObject *limit = Py_None, *file = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OO", names, &limit, &file))
@@ -280,7 +375,8 @@ g_repr(gobj *g)
     if (name == NULL)
         return NULL;
 #ifdef Py_GIL_DISABLED
-    if (SEEN(g->host->own.thread) != 0 && !own_is_mine(&g->host->own)) { /* what it has may go now */
+    own_word *word = g_word(g);
+    if (SEEN(word->thread) != 0 && !own_is_mine(word)) { /* what it has may go now */
         text = PyUnicode_FromFormat("<G %R of another thread>", name);
         Py_DECREF(name);
         return text;
@@ -336,21 +432,21 @@ get_coro(gobj *g, void *Py_UNUSED(closure))
 static PyObject *
 get_waiting(gobj *g, void *Py_UNUSED(closure))
 {
-    OWN(&g->host->own, NULL);
+    G_OWN(g, NULL);
     return Py_NewRef(g->waiting != NULL ? g->waiting : Py_None);
 }
 
 static PyObject *
 get_exception(gobj *g, void *Py_UNUSED(closure))
 {
-    OWN(&g->host->own, NULL);
+    G_OWN(g, NULL);
     return Py_NewRef(g->state == G_FAILED ? g->value : Py_None);
 }
 
 static PyObject *
 get_cancel_message(gobj *g, void *Py_UNUSED(closure))
 {
-    OWN(&g->host->own, NULL);
+    G_OWN(g, NULL);
     PyObject *msg = G_RARE(g, cancel_msg);
     return Py_NewRef(msg != NULL ? msg : Py_None);
 }
@@ -508,6 +604,9 @@ static PyMethodDef g_methods[] = {
      "print_stack(*, limit=None, file=None), as asyncio.Task has it."},
     {"_make_cancelled_error", (PyCFunction)g_make_cancelled_error, METH_NOARGS, NULL},
     {"_wakeup", (PyCFunction)g_wakeup, METH_O, NULL},
+#ifdef Py_GIL_DISABLED
+    {"_poke", (PyCFunction)g_poke, METH_NOARGS, NULL},
+#endif
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -14,10 +14,11 @@
  *  - A cancellation ends the wait it meets. When the wait already has its
  *    value, that is delivered first, and must_cancel ends the next one. */
 #include "loop.h"
+#include "procs.h"
 
 /* -- The list of those that run, or failed unseen ------------------------ */
 
-static void
+void
 g_link(gobj *g)
 {
     pyhost *h = g->host;
@@ -166,31 +167,52 @@ g_call_soon(pyhost *h, PyObject *callback, PyObject *arg, PyObject *context)
     Py_XDECREF(handle);
 }
 
+/* A done callback: (callback, context), and of several Ps the host where it was added. */
+void
+g_call_back(gobj *g, PyObject *entry)
+{
+    PyObject *callback = PyTuple_GET_ITEM(entry, 0), *context = PyTuple_GET_ITEM(entry, 1);
+#ifdef Py_GIL_DISABLED
+    pyhost *at = PyTuple_GET_SIZE(entry) > 2 ? (pyhost *)PyTuple_GET_ITEM(entry, 2) : NULL;
+    if (at != NULL && !own_is_mine(&at->own)) {
+        if (procs_call(at, callback, (PyObject *)g, context) < 0)
+            PyErr_Clear(); /* its loop is closed */
+        return;
+    }
+    if (at != NULL) {
+        g_call_soon(at, callback, (PyObject *)g, context);
+        return;
+    }
+#endif
+    g_call_soon(g->host, callback, (PyObject *)g, context);
+}
+
 /* -- The end ------------------------------------------------------------- */
 
 static void
 g_wake_joiners(gobj *g)
 {
     pyhost *h = g->host;
+    procs *ps = host_procs(h);
+    LOCK_PROCS(ps); /* until all are ready: those that leave the list wait for it */
     PyObject *joiners = g->joiners;
     g->joiners = NULL;
     for (Py_ssize_t i = 0; joiners != NULL && i < PyList_GET_SIZE(joiners); i++) {
         opobj *op = (opobj *)PyList_GET_ITEM(joiners, i);
-        if (op->state != OP_PENDING)
+        if (op_state(op) != OP_PENDING)
             continue;
         if (op->task == NO_TASK)
             op_complete(op, NO_TASK, 0);
-        else if (h->core != NULL)
-            tdl_task_ready(h->core, op->task, 0);
+        else if (op->host->core != NULL)
+            tdl_task_ready(op->host->core, op->task, 0);
     }
-    Py_XDECREF(joiners);
     PyObject *callbacks = G_RARE(g, callbacks);
     if (callbacks != NULL)
         g->rare->callbacks = NULL;
-    for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++) {
-        PyObject *pair = PyList_GET_ITEM(callbacks, i);
-        g_call_soon(h, PyTuple_GET_ITEM(pair, 0), (PyObject *)g, PyTuple_GET_ITEM(pair, 1));
-    }
+    UNLOCK_PROCS(ps);
+    Py_XDECREF(joiners);
+    for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++)
+        g_call_back(g, PyList_GET_ITEM(callbacks, i));
     Py_XDECREF(callbacks);
     HOST_KICK(h);
 }
@@ -236,13 +258,12 @@ g_finish(gobj *g, PyObject *result, PyObject *error)
 {
     pyhost *h = g->host;
     mod_state *st = h->st;
+    int state = G_DONE;
     Py_XSETREF(g->value, error != NULL ? error : result);
-    if (error == NULL) {
-        g->state = G_DONE;
-    } else {
+    if (error != NULL) {
         bool cancelled = st->CancelledError != NULL &&
                          PyErr_GivenExceptionMatches(error, st->CancelledError);
-        g->state = cancelled ? G_CANCELLED : G_FAILED;
+        state = cancelled ? G_CANCELLED : G_FAILED;
         PyObject *tb = cancelled ? NULL : PyException_GetTraceback(error);
         grare *rare = tb != NULL ? g_rare(g) : NULL;
         if (rare != NULL)
@@ -253,6 +274,9 @@ g_finish(gobj *g, PyObject *result, PyObject *error)
             PyErr_Clear(); /* it does without */
         g->unseen = !cancelled;
     }
+    LOCK_PROCS(host_procs(h));
+    g->state = (uint8_t)state;
+    UNLOCK_PROCS(host_procs(h));
     bool parting = g->busy && g->waiting != NULL && g_op(g) == NULL && h->core != NULL;
     if (g->busy && g_op(g) != NULL)
         g_shed(g);
@@ -442,7 +466,7 @@ stop_value(PyObject **value)
 
 /* Runs the coroutine until it waits or ends, throwing exc (taken) into it
  * first if there is one. 0, or -1 with an exception that leaves the loop. */
-static int
+int
 g_step(gobj *g, PyObject *exc)
 {
     pyhost *h = g->host, *outer = tl_running;
@@ -536,8 +560,7 @@ g_event(gobj *g, int32_t code)
             g->must_cancel = false; /* asked for again before it came: it is raised once */
     } else {
         h->pending--;
-        if (g->must_cancel) {
-            g->must_cancel = false;
+        if (g_take_cancel(g)) {
             exc = make_cancelled(h->st, G_RARE(g, cancel_msg));
             if (exc == NULL)
                 exc = PyErr_GetRaisedException();
@@ -582,7 +605,8 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
     pyhost *h = host != NULL ? host : host_get(st);
     if (h == NULL)
         return NULL;
-    bool eager = host == NULL && h->depth < EAGER_DEPTH && context == NULL;
+    bool queued = host == NULL && host_procs(h) != NULL; /* it may begin on another P */
+    bool eager = host == NULL && h->depth < EAGER_DEPTH && context == NULL && !queued;
     context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
     if (context == NULL)
         return NULL;
@@ -604,7 +628,10 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
     }
     if (name != NULL)
         g->rare->name = Py_NewRef(name);
-    g->task = host_task_new(h, !eager, (PyObject *)g);
+    g->task = queued ? NO_TASK : host_task_new(h, !eager, (PyObject *)g);
+#ifdef Py_GIL_DISABLED
+    g->begun = !queued;
+#endif
     ref_sometimes((PyObject *)g);
     PyObject_GC_Track(g);
 #ifndef Py_GIL_DISABLED
@@ -615,13 +642,13 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
         PyObject_GC_Track(coro);
     }
 #endif
-    if (g->task == NO_TASK) {
+    if (g->task == NO_TASK && !queued) {
         Py_DECREF(g);
         return NULL;
     }
     g->state = G_READY;
     g_link(g);
-    if (name != NULL) {
+    if (name != NULL && !queued) {
         const char *text = PyUnicode_AsUTF8(name);
         if (text != NULL)
             tdl_task_set_name(h->core, g->task, text);
@@ -641,6 +668,16 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
             g->registered = true;
         Py_XDECREF(done);
     }
+#ifdef Py_GIL_DISABLED
+    if (queued) {
+        if (procs_spawn(h, g) == 0)
+            return (PyObject *)g;
+        g->state = G_DONE;
+        g_unlink(g);
+        Py_DECREF(g);
+        return NULL;
+    }
+#endif
     if (!eager) {
         g->busy = true;
         h->pending++;
@@ -666,30 +703,17 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
 
 /* -- Cancel, join -------------------------------------------------------- */
 
-bool
-g_cancel(gobj *g, PyObject *msg)
+/* It waits: ends that wait, or the next one. */
+void
+g_cancel_wait(gobj *g, PyObject *msg)
 {
     pyhost *h = g->host;
     mod_state *st = h->st;
-    if (G_ENDED(g))
-        return false;
-    g->cancels++;
-    if (msg != NULL || g->rare != NULL) {
-        grare *rare = g_rare(g);
-        if (rare != NULL)
-            Py_XSETREF(rare->cancel_msg, Py_XNewRef(msg));
-        else
-            PyErr_Clear(); /* cancelled, without its message */
-    }
-    if (g->state != G_WAITING || h->core == NULL) {
-        g->must_cancel = true;
-        return true;
-    }
     if (g_op(g) != NULL) {
         if (!cancel_op(g))
             g->must_cancel = true; /* its value is on the way */
         HOST_KICK(h);
-        return true;
+        return;
     }
     PyObject *args[] = {NULL, g->waiting, msg != NULL ? msg : Py_None};
     PyObject *names = PyTuple_Pack(1, st->s_msg);
@@ -705,6 +729,29 @@ g_cancel(gobj *g, PyObject *msg)
         HOST_KICK(h);
     }
     Py_XDECREF(done);
+}
+
+bool
+g_cancel(gobj *g, PyObject *msg)
+{
+#ifdef Py_GIL_DISABLED
+    if (g_procs(g) != NULL)
+        return g_cancel_across(g, msg);
+#endif
+    if (G_ENDED(g))
+        return false;
+    g->cancels++;
+    if (msg != NULL || g->rare != NULL) {
+        grare *rare = g_rare(g);
+        if (rare != NULL)
+            Py_XSETREF(rare->cancel_msg, Py_XNewRef(msg));
+        else
+            PyErr_Clear(); /* cancelled, without its message */
+    }
+    if (g->state != G_WAITING || g->host->core == NULL)
+        g->must_cancel = true;
+    else
+        g_cancel_wait(g, msg);
     return true;
 }
 
@@ -713,8 +760,10 @@ g_cancel(gobj *g, PyObject *msg)
 PyObject *
 g_cancelled_error(gobj *g)
 {
+    LOCK_PROCS(g_procs(g)); /* two may ask */
     PyObject *error = g->value;
     g->value = NULL;
+    UNLOCK_PROCS(g_procs(g));
     return error != NULL ? error : make_cancelled(STATE(g), G_RARE(g, cancel_msg));
 }
 
@@ -743,10 +792,13 @@ g_result(gobj *g)
 void
 g_join_remove(gobj *g, opobj *op)
 {
+    procs *ps = g_procs(g);
+    LOCK_PROCS(ps); /* who holds it may be waking op: its task is nobody else's until then */
     for (Py_ssize_t i = g->joiners ? PyList_GET_SIZE(g->joiners) : 0; i-- > 0;)
         if (PyList_GET_ITEM(g->joiners, i) == (PyObject *)op) {
             if (PySequence_DelItem(g->joiners, i) < 0)
                 PyErr_Clear();
-            return;
+            break;
         }
+    UNLOCK_PROCS(ps);
 }

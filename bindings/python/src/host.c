@@ -16,6 +16,7 @@
  *  - The list st->hosts is under st->lock. A host leaves it, and loses its core, on its own
  *    thread only: who finds one of his own there may use it. */
 #include "handle.h"
+#include "procs.h"
 
 NEAR_THREAD _Thread_local pyhost *tl_running;
 
@@ -420,6 +421,10 @@ host_poll_with(pyhost *h, int64_t timeout_ns, int flags)
         n = tdl_host_poll_opts(h->core, h->events, BATCH, timeout_ns, flags);
         Py_END_ALLOW_THREADS
         h->dispatching = false;
+#ifdef Py_GIL_DISABLED
+        if (h->procs != NULL)
+            procs_woke(h); /* before it runs anything */
+#endif
         if (h->watch != NULL)
             watch_beat(h, true);
     }
@@ -472,7 +477,41 @@ host_close_method(pyhost *h, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* The goroutines that have not ended, and those whose error nobody has seen. */
+/* Takes references to those in its list; false: there is no room. */
+static bool
+collect_live(pyhost *h, PyObject **all, size_t *n, size_t room)
+{
+    bool fits = true;
+    LOCK(&h->lock);
+    for (gobj *g = h->live; g != NULL && fits; g = g->next_live) {
+        fits = *n < room;
+        if (fits && ref_try((PyObject *)g))
+            all[(*n)++] = (PyObject *)g;
+    }
+    UNLOCK(&h->lock);
+    return fits;
+}
+
+static bool
+collect_all(pyhost *h, PyObject **all, size_t *n, size_t room)
+{
+#ifdef Py_GIL_DISABLED
+    procs *ps = host_procs(h);
+    if (ps != NULL) {
+        bool fits = true;
+        LOCK_PROCS(ps); /* none goes from one list to the other meanwhile */
+        for (int i = 0; fits && i < ps->n; i++)
+            if (ps->p[i].host != NULL)
+                fits = collect_live(ps->p[i].host, all, n, room);
+        UNLOCK_PROCS(ps);
+        return fits;
+    }
+#endif
+    return collect_live(h, all, n, room);
+}
+
+/* The goroutines that have not ended, and those whose error nobody has seen: of all Ps, where there
+ * are several. */
 static PyObject *
 host_goroutines(pyhost *h, PyObject *Py_UNUSED(ignored))
 {
@@ -480,14 +519,7 @@ host_goroutines(pyhost *h, PyObject *Py_UNUSED(ignored))
     size_t n = 0, room = 0;
     PyObject **all = NULL, *list;
     for (bool again = true; again;) { /* nothing is allocated under the lock */
-        again = false;
-        LOCK(&h->lock);
-        for (gobj *g = h->live; g != NULL && !again; g = g->next_live) {
-            again = n == room;
-            if (!again && ref_try((PyObject *)g))
-                all[n++] = (PyObject *)g;
-        }
-        UNLOCK(&h->lock);
+        again = !collect_all(h, all, &n, room);
         if (again) {
             while (n > 0)
                 Py_DECREF(all[--n]);
@@ -614,8 +646,18 @@ host_dealloc(pyhost *h)
     PyMem_Free(h->slots);
     PyMem_RawFree(h->dropped);
     Py_CLEAR(h->module);
+#ifdef Py_GIL_DISABLED
+    procs_release(h->procs);
+#endif
     PyObject_GC_Del(h);
     Py_DECREF(type);
+}
+
+static PyObject *
+host_is_home(pyhost *h, PyObject *object)
+{
+    return g_check(object) ? PyBool_FromLong(((gobj *)object)->host == h)
+                           : PyErr_Format(PyExc_TypeError, "is_home expects a G, not %.100s", Py_TYPE(object)->tp_name);
 }
 
 static PyMethodDef host_methods[] = {
@@ -626,6 +668,10 @@ static PyMethodDef host_methods[] = {
      "spawn(coro, name, context) -> G, while the loop does not run yet."},
     {"watch", (PyCFunction)host_watch, METH_VARARGS, "watch(seconds or None, report)"},
     {"describe", (PyCFunction)host_describe, METH_O, "What the core says about a goroutine."},
+    {"is_home", (PyCFunction)host_is_home, METH_O, "Whether a goroutine is listed here: of several Ps, on which it runs."},
+    {"form", procs_form, METH_O, "form(n): it is the first of up to n Ps of one run."},
+    {"join", procs_join, METH_O, "join(first): it is one of its Ps from now on."},
+    {"end", procs_end, METH_NOARGS, "The threads of all its Ps have ended."},
     {"take_error", (PyCFunction)host_take_error, METH_NOARGS,
      "Reports unseen errors; the first error reported, or None."},
     {NULL, NULL, 0, NULL},

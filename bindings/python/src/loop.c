@@ -4,6 +4,7 @@
  * loop.h. */
 #include "fds.h"
 #include "handle.h"
+#include "procs.h"
 #include <math.h>
 #include <structmember.h>
 
@@ -16,6 +17,30 @@ until_due(ploop *l)
     double ns = ceil((l->timers[0].when - loop_seconds()) * 1e9);
     return !(ns > 0) ? 0 : ns < 24.0 * TDL_HOUR ? (int64_t)ns : 24 * TDL_HOUR;
 }
+
+#ifdef Py_GIL_DISABLED
+/* As poll_events, with other Ps beside it. Who is stuck and not the first of them waits on: that
+ * one finds it out, too, and says so. */
+static int
+sleep_among(ploop *l, int64_t wait, bool stuck)
+{
+    pyhost *h = l->host;
+    int n = 0;
+    if (procs_sleeps(h))
+        n = host_poll_with(h, wait, stuck ? TDL_POLL_DEADLOCK | TDL_POLL_UNWATCHED : 0);
+    SHOW(l->sleeping, false);
+    if (n == HOST_STUCK) {
+        PyObject *answer = PyObject_CallNoArgs(l->stuck);
+        n = answer == NULL ? -1 : 0;
+        Py_XDECREF(answer);
+        if (n == 0 && h->ip == 0 && loop_sleeps(l)) { /* no: a handler of signals might help */
+            n = procs_sleeps(h) ? host_poll_with(h, wait, 0) : 0;
+            SHOW(l->sleeping, false);
+        }
+    }
+    return n < 0 ? -1 : 0;
+}
+#endif
 
 /* Polls the host, waiting when there is nothing to do, and hands its events on. */
 static int
@@ -30,6 +55,10 @@ poll_events(ploop *l)
     if (l->nready == 0 && !SEEN(l->stopping) && l->fatal == NULL && l->later.next == &l->later &&
         l->at_end.next == &l->at_end)
         wait = l->ntimers == 0 ? -1 : until_due(l);
+#ifdef Py_GIL_DISABLED
+    if (wait != 0 && h->procs != NULL && procs_find(h))
+        wait = 0;
+#endif
     if (l->unsynced && fds_open(l) < 0)
         return -1;
     bool fresh = l->fresh;
@@ -51,6 +80,10 @@ poll_events(ploop *l)
     bool stuck = wait < 0 && l->stuck != NULL && !fds_awaited(l);
     if (!loop_sleeps(l))
         return 0;
+#ifdef Py_GIL_DISABLED
+    if (h->procs != NULL)
+        return sleep_among(l, wait, stuck);
+#endif
     n = host_poll_with(h, wait, stuck ? TDL_POLL_DEADLOCK | TDL_POLL_UNWATCHED : 0);
     SHOW(l->sleeping, false);
     if (n == HOST_STUCK) {
@@ -196,6 +229,10 @@ turn(ploop *l)
         rc = due_timers(l);
     if (rc == 0)
         rc = run_ready(l);
+#ifdef Py_GIL_DISABLED
+    if (rc == 0 && l->host != NULL && l->host->procs != NULL)
+        rc = procs_run(l->host);
+#endif
     if (l->at_end.next != &l->at_end) {
         no_goroutine(l);
         loop_run_at_end(l);

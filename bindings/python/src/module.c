@@ -5,6 +5,7 @@
  * that each interpreter of a process has its own. */
 #include "handle.h"
 #include "net.h"
+#include "procs.h"
 #include "transport.h"
 #include "fds.h"
 
@@ -44,6 +45,14 @@ fn_go(PyObject *module, PyObject *args, PyObject *kwargs)
                    NULL);
 }
 
+/* Is this one of several Ps? */
+static PyObject *
+fn_among(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    pyhost *h = host_get(state_of(module));
+    return h == NULL ? NULL : PyBool_FromLong(host_procs(h) != NULL);
+}
+
 static PyObject *
 fn_sleep(PyObject *module, PyObject *seconds)
 {
@@ -81,6 +90,8 @@ static PyObject *
 fn_num_goroutines(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     int n = tdl_num_goroutines();
+    if (n >= 0)
+        n += procs_queued(tl_running); /* those that have not begun are no tasks of the core yet */
     return n < 0 ? raise_code(state_of(module), n, "num_goroutines") : PyLong_FromLong(n);
 }
 
@@ -227,6 +238,7 @@ static PyMethodDef functions[] = {
     {"_code_text", fn_code_text, METH_O, NULL},
     {"_host", fn_host, METH_NOARGS, NULL},
     {"_forked", fn_forked, METH_NOARGS, NULL},
+    {"_among", fn_among, METH_NOARGS, NULL},
     {"_stop_watchdogs", watch_stop_all, METH_NOARGS, NULL},
     {"_adopt_listener", net_adopt_listener, METH_O, NULL},
     {"_accept", sock_accept_next, METH_O, NULL},

@@ -15,7 +15,7 @@
  *    very turn gets the value, and the cancellation at its next wait.
  *  - An op that has a host is that host's (own.h). One that has none is NEW, or a result
  *    that was there from the start: of several threads that send to it one gets it. */
-#include "state.h"
+#include "procs.h"
 
 opobj *
 op_new(mod_state *st, int kind, PyObject *target, PyObject *arg, int64_t num)
@@ -148,8 +148,7 @@ op_set_state(opobj *op, int state)
     __atomic_store_n(&op->state, (uint8_t)state, __ATOMIC_RELEASE);
 }
 
-/* alone: nobody waits for it. */
-static PySendResult
+PySendResult
 op_begin(opobj *op, PyObject **result, bool alone)
 {
     mod_state *st = STATE(op);
@@ -168,8 +167,7 @@ op_begin(opobj *op, PyObject **result, bool alone)
     if (g != NULL) {
         if (g->busy && g_shed(g) < 0)
             return PYGEN_ERROR;
-        if (g->must_cancel) {
-            g->must_cancel = false;
+        if (g_take_cancel(g)) {
             raise_cancelled(st, G_RARE(g, cancel_msg));
             return PYGEN_ERROR;
         }
@@ -239,8 +237,12 @@ op_begin_join(opobj *op, PyObject **result)
 {
     gobj *target = (gobj *)op->target;
     *result = NULL;
-    if (G_ENDED(target)) {
-        OWN(&target->host->own, PYGEN_ERROR);
+    procs *ps = g_procs(target);
+    LOCK_PROCS(ps); /* sees its value when it sees that it has ended */
+    bool ended = G_ENDED(target);
+    UNLOCK_PROCS(ps);
+    if (ended) {
+        OWN(ps == NULL ? &target->host->own : NULL, PYGEN_ERROR);
         if (!op_take(op, OP_NEW)) {
             raise_spent(op);
             return PYGEN_ERROR;
@@ -248,6 +250,10 @@ op_begin_join(opobj *op, PyObject **result)
         *result = g_result(target);
         return *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
     }
+#ifdef Py_GIL_DISABLED
+    if (ps != NULL)
+        return op_begin_join_across(op, ps, result);
+#endif
     mod_state *st = STATE(op);
     pyhost *h = host_get(st);
     if (h == NULL)

@@ -3,7 +3,7 @@
  * The type of an op: what an iterator has, what asyncio's Task asks of a future, and
  * what a Task's cancellation in the very turn of a value comes to. How an op starts and
  * ends is in op.c, with the invariants. */
-#include "state.h"
+#include "procs.h"
 
 static void op_dealloc(opobj *op);
 
@@ -350,7 +350,13 @@ op_of_target(opobj *op, void *name)
 {
     if (op->kind == OP_JOIN && op_state(op) == OP_PENDING) {
         OWN(OP_OWN(op), NULL);
-        PyObject *coro = ((gobj *)op->target)->coro;
+        gobj *target = (gobj *)op->target;
+#ifdef Py_GIL_DISABLED
+        bool seen = g_procs(target) == NULL || own_is_mine(g_word(target)); /* else what it has may go now */
+#else
+        bool seen = true;
+#endif
+        PyObject *coro = seen ? target->coro : NULL;
         if (coro != NULL)
             return PyObject_GetAttrString(coro, name);
     }

@@ -129,6 +129,8 @@ struct pyhost {
 #ifdef Py_GIL_DISABLED
     own_word own;  /* its thread's, while its core is open */
     own_lock lock; /* guards loop (for other threads), live, first_error, dropped, gone; current, while watched */
+    struct procs *procs; /* the Ps that it is one of, or NULL; see procs.h */
+    int ip;              /* which */
 #endif
     PyObject **slots;   /* by task: a G or an op (strong), or NULL */
     uint32_t nslots;
@@ -262,6 +264,7 @@ opobj *op_new(mod_state *st, int kind, PyObject *target, PyObject *arg, int64_t 
 PyObject *op_value(mod_state *st, PyObject *value); /* steals value; NULL passes through */
 PyObject *op_self(PyObject *self, PyObject *ignored); /* __aenter__ of what is itself entered */
 PySendResult op_send(opobj *op, PyObject **result);
+PySendResult op_begin(opobj *op, PyObject **result, bool alone); /* alone: nobody waits for it */
 /* Its state, and the host that it had by then is the one it has. */
 static inline int
 op_state(opobj *op)
@@ -330,6 +333,9 @@ struct gobj {
     bool must_cancel; /* CancelledError at the next chance */
     bool unseen;      /* failed, and nobody has looked */
     bool linked;      /* in host->live */
+#ifdef Py_GIL_DISABLED
+    bool begun; /* see procs.h */
+#endif
     bool registered;  /* in asyncio.all_tasks() */
     char log_destroy; /* asyncio's _log_destroy_pending, which it may clear */
     bool blocking;
@@ -345,11 +351,14 @@ bool g_check(PyObject *object);
 PyObject *g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *context,
                   PyObject *group);
 int g_event(gobj *g, int32_t code);
+int g_step(gobj *g, PyObject *exc);
+void g_cancel_wait(gobj *g, PyObject *msg);
 void g_finish(gobj *g, PyObject *result, PyObject *error);
 bool g_cancel(gobj *g, PyObject *msg);
 PyObject *g_result(gobj *g);
 PyObject *g_cancelled_error(gobj *g);
 void g_join_remove(gobj *g, opobj *op);
+void g_link(gobj *g);
 void g_unlink(gobj *g);
 void g_unlink_all(pyhost *h);
 /* Leaves the op that is pending on g's task to itself, with that task; g gets
@@ -358,6 +367,7 @@ int g_shed(gobj *g);
 opobj *g_op(gobj *g);
 int g_report(gobj *g);
 void g_call_soon(pyhost *h, PyObject *callback, PyObject *arg, PyObject *context);
+void g_call_back(gobj *g, PyObject *entry);
 PyObject *g_wakeup(PyObject *self, PyObject *future);
 /* circle.c: does this goroutine or task wait for `goal` to end, by awaiting it or
  * in a scope, perhaps through others? 0, or -1 with DeadlockError, or another.
@@ -386,6 +396,7 @@ typedef struct {
     pyhost *host;   /* strong; NULL until then */
     uint32_t cap;
     bool closed; /* closed before it had a core */
+    bool across; /* set with core: one of several Ps, see procs.h; the core's has a lock */
     PyObject *weakrefs;
 } chanobj;
 
@@ -452,7 +463,12 @@ tdl_chan *chan_core(PyObject *chan, pyhost *h);
  * NULL: never ready), too. -1: exception. */
 int source_core(PyObject *source, pyhost *h, tdl_chan **ch);
 PyObject *source_decode(mod_state *st, PyObject *source, tdl_val *v);
-bool chan_is_local(PyObject *chan);
+bool chan_is_local(PyObject *chan); /* a Chan: it carries references */
+#ifdef Py_GIL_DISABLED
+bool chan_is_across(PyObject *chan); /* … and is of several Ps */
+#else
+#define chan_is_across(chan) false
+#endif
 int cap_arg(PyObject *arg, const char *what, uint32_t *cap);
 /* A value for this channel: counted or copied. 0, or -1 with an exception. */
 int chan_encode(mod_state *st, PyObject *chan, PyObject *value, tdl_val *v);

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
@@ -19,6 +20,8 @@ from . import _treadle
 from ._context import Context, background, code_of, exception_of
 
 T = TypeVar("T")
+
+_first = threading.Lock()  # guards the errors of groups, whose goroutines may be on several Ps
 
 
 async def _result(fn: Callable[..., Awaitable[T] | T], args: tuple[Any, ...]) -> T:
@@ -171,8 +174,11 @@ class ErrGroup:
         return g
 
     def _failed(self, error: BaseException) -> int:
-        if self._error is None:
-            self._error = error
+        with _first:
+            first = self._error is None
+            if first:
+                self._error = error
+        if first:
             self._context.cancel(error)
         elif error is not self._error:
             text = "".join(traceback.format_exception_only(error)).strip()

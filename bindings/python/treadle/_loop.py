@@ -31,7 +31,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _treadle, _watchdog
+from . import _procs, _treadle, _watchdog
 from ._hooks import Hooks
 
 if TYPE_CHECKING:
@@ -195,6 +195,8 @@ class Loop(_treadle._LoopCore, Hooks):
     def __init__(self) -> None:
         self._limit = _watchdog.limit_from_environment()
         self._on_hog: Callable[[_watchdog.Hog], object] | None = None
+        self._others: _procs.Others | None = None
+        self._keeper: asyncio.Task[None] | None = None
         super().__init__(_Selector(self))
 
     # asyncio's initialisation sets these
@@ -299,19 +301,25 @@ class Loop(_treadle._LoopCore, Hooks):
         if self._signal_handlers or _handles_interrupt():
             return False
         message = "all goroutines are asleep - deadlock!"
-        host = self._host
-        assert host is not None
+        parts = [self._stacks()]
+        if self._others is not None:
+            parts += self._others.stacks()
         print(f"treadle: {message}\n", file=sys.stderr)
-        goroutines = [g for g in host.goroutines() if not g.done()]
-        for g in goroutines:
-            print(f"{host.describe(g)}\n{_stack(g.get_coro())}", file=sys.stderr)
-        for task in asyncio.all_tasks(self):
-            if not isinstance(task, _treadle.G):
-                print(f"{task!r}\n{_stack(task.get_coro())}", file=sys.stderr)
-        sys.stderr.flush()
-        if _treadle.num_goroutines() > len(goroutines):  # those of other languages
+        print("".join(text for text, _ in parts), file=sys.stderr, end="", flush=True)
+        if _treadle.num_goroutines() > sum(n for _, n in parts):  # those of other languages
             _treadle.dump()
         raise _treadle.DeadlockError(message)
+
+    def _stacks(self) -> tuple[str, int]:
+        """Where its goroutines and tasks wait, and how many goroutines there are."""
+        host = self._host
+        assert host is not None
+        goroutines = [g for g in host.goroutines() if host.is_home(g) and not g.done()]
+        text = [f"{host.describe(g)}\n{_stack(g.get_coro())}\n" for g in goroutines]
+        for task in asyncio.all_tasks(self):
+            if not isinstance(task, _treadle.G) and task is not self._keeper:
+                text.append(f"{task!r}\n{_stack(task.get_coro())}\n")
+        return "".join(text), len(goroutines)
 
     def _spawn_main(self, coro: Coroutine[Any, Any, T], context: Any) -> _treadle.G[T]:
         return self._open_host().spawn(coro, "main", context)
@@ -343,6 +351,7 @@ def run(
     debug: bool | None = None,
     watchdog: float | None = None,
     on_hog: Callable[[_watchdog.Hog], object] | None = None,
+    procs: int = 1,
 ) -> T:
     """Runs main as a goroutine of a new loop and returns its result.
 
@@ -356,9 +365,14 @@ def run(
     With watchdog, or TDL_DEBUG=watchdog=100 (milliseconds) in the environment, who
     runs for longer than so many seconds without letting others run is reported,
     with a traceback: see treadle.watchdog().
+
+    procs, in a free-threaded Python: the goroutines run on so many threads, each with a
+    loop of its own. A goroutine begins on whichever has nothing else to do, and stays there; main
+    stays on the caller's thread. RuntimeError for more than one where Python has a lock.
     """
     try:
         _watchdog.check(watchdog, on_hog)
+        _procs.check(procs)
     except BaseException:
         if asyncio.iscoroutine(main):
             main.close()
@@ -368,10 +382,15 @@ def run(
     if not asyncio.iscoroutine(main):
         hint = "; call it to get one" if callable(main) else ""
         raise ValueError(f"a coroutine was expected, got {main!r}{hint}")
-    loop = Loop()
-    if watchdog is not None:
-        loop._limit = watchdog
-    loop._on_hog = on_hog
+
+    def make() -> Loop:
+        loop = Loop()
+        if watchdog is not None:
+            loop._limit = watchdog
+        loop._on_hog = on_hog
+        return loop
+
+    loop = make()
 
     def first_as_goroutine(
         _loop: asyncio.AbstractEventLoop, coro: Any, *, context: Any = None, **_kwargs: Any
@@ -379,14 +398,24 @@ def run(
         loop.set_task_factory(None)
         return loop._spawn_main(coro, context)
 
-    with asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
-        runner.get_loop()
-        loop._detect_deadlock()
-        loop.set_task_factory(first_as_goroutine)
-        result = runner.run(main)
-        # Their errors are collected before the Runner closes the loop.
-        runner.run(loop._unwind())
-        error = loop._take_error()
+    others = None
+    try:
+        with asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
+            runner.get_loop()
+            loop._detect_deadlock()
+            loop.set_task_factory(first_as_goroutine)
+            if procs > 1:
+                others = loop._others = _procs.Others(loop, procs, make, debug)
+            result = runner.run(main)
+            # Their errors are collected before the Runner closes the loop.
+            runner.run(loop._unwind())
+            error = loop._take_error()
+    finally:
+        if others is not None:
+            others.stop()
+            loop._others = None
+    if error is None and others is not None and others.errors:
+        error = others.errors[0]
     if error is not None:
         raise error
     return result

@@ -8,11 +8,17 @@ the parent's cancellation count is done here alike, so that the two nest.
 
 A scope has a context of the core when it was given one, or a deadline, or when
 it is asked for; the end of that context, whoever ends it, is the scope's error.
+
+In a run with several Ps all of it belongs to the P of the goroutine that the scope is in
+(`_home` is its loop), but for go(), which goroutines on others may call, too: for those
+`_lock` guards that nothing is added to `_left` once the scope is aborting or closed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import traceback
 from collections.abc import Coroutine
 from types import TracebackType
@@ -51,6 +57,7 @@ class Scope:
         self._given = parent, _seconds(timeout, "timeout"), _seconds(deadline, "deadline")
         self._context: Context | None = None
         self._watch: _treadle.Op[None] | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
 
     @property
     def context(self) -> Context:
@@ -90,11 +97,10 @@ class Scope:
 
         RuntimeError when the scope has ended, or is being cancelled.
         """
+        if self._home is not None:
+            return self._go_among(self._home, coro, name)
         if not self._entered or self._closed or self._aborting:
-            if asyncio.iscoroutine(coro):
-                coro.close()
-            why = "cancelled" if self._aborting else "not active"
-            raise RuntimeError(f"the scope is {why}: it cannot start a goroutine")
+            raise self._refusal(coro)
         g = _treadle.go(coro, name=name)
         try:
             g.add_done_callback(self._ended)
@@ -104,6 +110,30 @@ class Scope:
             raise
         return g
 
+    def _go_among(
+        self, home: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], name: str | None
+    ) -> _treadle.G[T]:
+        with self._lock:
+            if self._closed or self._aborting:
+                raise self._refusal(coro)
+            g = _treadle.go(coro, name=name)
+            self._left.add(g)
+        try:
+            here = asyncio.get_running_loop() is home
+            g.add_done_callback(self._ended if here else self._ended_elsewhere)
+        except BaseException:  # no memory, or Ctrl-C
+            g.cancel()
+            with self._lock:
+                self._left.discard(g)
+            raise
+        return g
+
+    def _refusal(self, coro: Coroutine[Any, Any, Any]) -> RuntimeError:
+        if asyncio.iscoroutine(coro):
+            coro.close()
+        why = "cancelled" if self._aborting else "not active"
+        return RuntimeError(f"the scope is {why}: it cannot start a goroutine")
+
     async def __aenter__(self) -> Scope:
         if self._entered:
             raise RuntimeError("a scope can be entered once")
@@ -111,7 +141,11 @@ class Scope:
         if self._parent is None:
             raise RuntimeError("a scope needs a goroutine or task to run in")
         self._entered = True
-        if self._given != (None, None, None):
+        if _treadle._among():
+            self._lock = threading.Lock()
+            self._home = asyncio.get_running_loop()
+            self._make_context()  # while only this goroutine can ask for it
+        elif self._given != (None, None, None):
             self._make_context()
         return self
 
@@ -138,8 +172,8 @@ class Scope:
             if self._parent.uncancel() == 0:
                 cancelled = None
         circle = self._in_circle()
-        while self._left:
-            self._waiter = _treadle._scope_op(self._left)
+        while self._left or not self._close_among():
+            self._waiter = _treadle._scope_op(self._those())
             try:
                 await self._waiter
             except asyncio.CancelledError as again:
@@ -173,8 +207,26 @@ class Scope:
             text = "".join(traceback.format_exception_only(exc)).strip()
             self._error.add_note(f"also failed in this scope: {text}")
 
+    def _those(self) -> set[_treadle.G[Any]]:
+        if self._home is None:
+            return self._left
+        with self._lock:
+            return set(self._left)
+
+    def _close_among(self) -> bool:
+        """Nobody on another P has started one in the end."""
+        if self._home is None:
+            return True
+        with self._lock:
+            self._closed = not self._left
+            return self._closed
+
     def _abort(self) -> None:
-        self._aborting = True
+        if self._home is None:
+            self._aborting = True
+        else:
+            with self._lock:
+                self._aborting = True
         try:
             if self._context is not None:
                 self._context.cancel(self._error)
@@ -185,13 +237,13 @@ class Scope:
                 self._cancel_left()
 
     def _cancel_left(self) -> None:
-        for g in self._left:
+        for g in self._those():
             if not g.done():
                 g.cancel()
 
     def _in_circle(self) -> bool:
         """Whether a goroutine of the scope waits for who waits for them here."""
-        if not self._left or not _treadle._waits_for(self._left, self._parent):
+        if not self._left or not _treadle._waits_for(self._those(), self._parent):
             return False
         self._fail(
             _treadle.DeadlockError(
@@ -223,6 +275,11 @@ class Scope:
         finally:
             if not self._left and self._waiter is not None:
                 self._waiter._wake()
+
+    def _ended_elsewhere(self, g: _treadle.G[Any]) -> None:
+        assert self._home is not None
+        with contextlib.suppress(RuntimeError):  # its loop is closed: the run has ended
+            self._home.call_soon_threadsafe(self._ended, g)
 
     def _context_ended(self, op: _treadle.Op[None]) -> None:
         if self._closed or self._aborting or op.cancelled():

@@ -33,6 +33,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from . import _treadle
 from ._loop import run
+from ._procs import threads_run_at_once as _threads_run_at_once
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -49,12 +50,6 @@ class WorkerTraceback(Exception):
 
 
 # -- What a build can do ----------------------------------------------------------------
-
-
-def _threads_run_at_once() -> bool:
-    """Is this a free-threaded Python that runs without its lock?"""
-    enabled: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)
-    return enabled is not None and not enabled()
 
 
 def _interpreters() -> Any:
