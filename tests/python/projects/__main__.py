@@ -163,8 +163,9 @@ class Suite:
             shutil.copytree(self.source, directory / "source", symlinks=True)  # some write beside their tests
             env = {
                 **os.environ, "TDL_LOOP": loop, "TDL_RECORD": str(record), "TDL_OUT": json.dumps(list(self.project.out)),
-                "TDL_DONE": str(directory / "done"), "PYTHONPATH": f"{HERE / 'plugin'}:{SHIMS}", "TMPDIR": str(directory / "tmp"),
-                "HOME": place, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
+                "TDL_TEXTS": json.dumps(self.options.test), "TDL_DONE": str(directory / "done"),
+                "PYTHONPATH": f"{HERE / 'plugin'}:{SHIMS}", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
+                "TMPDIR": str(directory / "tmp"), "HOME": place,
                 "PATH": ":".join([str(pathlib.Path(self.python).parent), *pg_programs(), os.environ["PATH"]]),
             }
             if only is not None:
@@ -258,8 +259,9 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these projects")
     parser.add_argument("--python", default=sys.executable, help="the interpreter (default: the one that runs this)")
+    parser.add_argument("--test", action="append", default=[], metavar="TEXT", help="only tests whose names have one of these in them")
     parser.add_argument("--limit", type=int, default=60, help="seconds for one test")
-    parser.add_argument("--suite-limit", type=int, default=1800, help="seconds for one run of a project's tests")
+    parser.add_argument("--suite-limit", type=int, default=3600, help="seconds for one run of a project's tests")
     parser.add_argument("--again", type=int, default=2, help="how often tests run again that failed on one loop only")
     parser.add_argument("--list", action="store_true", help="the projects, and what is listed of them")
     parser.add_argument("--both", action="store_true", help="name the tests, too, that fail on both loops")

@@ -140,6 +140,19 @@ class Uvicorn(Service):
         return self
 
 
+class Gunicorn(Service):
+    """app.py under gunicorn, which loads it, and then forks two of uvicorn's workers."""
+
+    def __enter__(self) -> Gunicorn:
+        self.start([sys.executable, "-m", "gunicorn", "--chdir", str(HERE), "-k", "worker.TreadleWorker", "-w", "2", "-b",
+                    "127.0.0.1:0", "--preload", "--no-control-socket", "app:app"], {"PYTHONPATH": str(HERE)})
+        self.until(lambda: self.said().count("Application startup complete") == 2)
+        found = re.search(r"Listening at: (\S+://\S+)", self.said())
+        assert found is not None
+        self.url = found[1]
+        return self
+
+
 class Aiohttp(Service):
     """web.py, an aiohttp server that makes its loop with asyncio.run."""
 

@@ -211,6 +211,53 @@ def test_uvicorn_ends(start):
     assert "Traceback" not in said and "ERROR" not in said, said
 
 
+def test_gunicorn():
+    """Two workers, each with a loop of its own, and both end when the master is asked to."""
+    pytest.importorskip("uvicorn_worker")
+    with services.Gunicorn() as server:
+        assert get(server.url + "/loop") == "treadle._loop.Loop True"
+        assert server.stop() == 0
+        said = server.said()
+    assert said.count("lifespan ended") == 2 and "Traceback" not in said, said
+
+
+def test_run_app(tmp_path):
+    """aiohttp's own way to start, with a loop that was made for it, ended by SIGTERM."""
+    (tmp_path / "main.py").write_text(textwrap.dedent("""
+        import asyncio, os, signal, sys
+        import aiohttp, treadle
+        from aiohttp import web
+
+        async def hello(request):
+            asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGTERM)
+            return web.Response(text=type(asyncio.get_running_loop()).__module__)
+
+        async def ask():
+            async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(sys.argv[1])) as client:
+                async with client.get("http://here/") as answer:
+                    print(await answer.text(), flush=True)
+
+        async def started(app):
+            asyncio.get_running_loop().call_later(0.01, begin)
+
+        def begin():
+            if os.path.exists(sys.argv[1]):
+                tasks.append(asyncio.ensure_future(ask()))
+            else:
+                asyncio.get_running_loop().call_later(0.01, begin)
+
+        tasks = []
+        app = web.Application()
+        app.router.add_get("/", hello)
+        app.on_startup.append(started)
+        web.run_app(app, path=sys.argv[1], print=None, loop=treadle.new_event_loop())
+        print("ended")
+        """))
+    done = subprocess.run([sys.executable, "main.py", str(tmp_path / "socket")], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("treadle._loop\nended\n", 0), done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def recipe(tmp_path, files, *arguments):
     for name, text in files.items():
         (tmp_path / name).write_text(textwrap.dedent(text))

@@ -7,7 +7,8 @@ TDL_RECORD, a line of JSON each, so that a test that ends the process is known b
     {"out": NAME}                           left out (a pattern of TDL_OUT, a JSON list)
 
 TDL_DONE names a file with tests, a line each, that are not run again; TDL_ONLY one with
-those that are the only ones to run."""
+those that are the only ones to run. TDL_TEXTS is a JSON list: if it is not empty, only
+tests that have one of its texts in their names run."""
 
 import asyncio
 import fnmatch
@@ -39,9 +40,11 @@ class Record:
 
     def pytest_collection_modifyitems(self, config, items):
         out, done, only = json.loads(os.environ.get("TDL_OUT", "[]")), lines("TDL_DONE") or (), lines("TDL_ONLY")
-        kept = []
+        texts, kept = json.loads(os.environ.get("TDL_TEXTS", "[]")), []
         for item in items:
             name = item.nodeid
+            if texts and not any(text in name for text in texts):
+                continue
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in out):
                 self.write(out=name)
             elif name not in done and (only is None or name in only):
