@@ -21,7 +21,7 @@
  *    has the goroutine, until its event is handed on.
  *  - Only on the host's own thread can that be known: another may collect while this one
  *    is inside the core. There nobody visits the reference, and so it keeps alive. */
-#include "state.h"
+#include "current.h"
 
 /* Who is in the slot waits for nothing but Python objects: as far as it is known here. */
 static bool

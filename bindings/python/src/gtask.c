@@ -13,7 +13,7 @@
  *    steps nest only by eager spawns.
  *  - A cancellation ends the wait it meets. When the wait already has its
  *    value, that is delivered first, and must_cancel ends the next one. */
-#include "loop.h"
+#include "current.h"
 #include "procs.h"
 
 /* -- The list of those that run, or failed unseen ------------------------ */
@@ -69,83 +69,7 @@ g_unlink_all(pyhost *h)
     UNLOCK(&h->lock);
 }
 
-/* -- asyncio's current task ---------------------------------------------- */
-
-/* Makes `task` (NULL: none) the current one; *old, if asked for, is the one
- * before, a new reference or NULL. */
-int
-current_set(pyhost *h, PyObject *task, PyObject **old)
-{
-    mod_state *st = h->st;
-    if (h->loop == NULL || (st->current_tasks == NULL && st->swap_current_task == NULL)) {
-        if (old != NULL)
-            *old = NULL;
-        return 0;
-    }
-    if (st->current_tasks != NULL) {
-        if (old != NULL) {
-            if (dict_get(st->current_tasks, h->loop, old) < 0)
-                return -1;
-        }
-        if (task != NULL)
-            return PyDict_SetItem(st->current_tasks, h->loop, task);
-        if (PyDict_DelItem(st->current_tasks, h->loop) < 0)
-            PyErr_Clear();
-        return 0;
-    }
-    PyObject *prev = PyObject_CallFunctionObjArgs(st->swap_current_task, h->loop,
-                                                  task != NULL ? task : Py_None, NULL);
-    if (prev == NULL)
-        return -1;
-    if (prev == Py_None)
-        Py_CLEAR(prev);
-    if (old != NULL)
-        *old = prev;
-    else
-        Py_XDECREF(prev);
-    return 0;
-}
-
-/* The one before (taken) is the current one again. */
-void
-current_back(pyhost *h, PyObject *old)
-{
-    if (current_set(h, old, NULL) < 0)
-        PyErr_WriteUnraisable(old);
-    Py_XDECREF(old);
-}
-
-/* A goroutine that waits again stays the current task until something else than a
- * goroutine runs: where one is stepped after the other asyncio is told once for each, and
- * its table, which up to 3.13 all threads share, is not grown and shrunk. 0, or -1 with an
- * exception. */
-static int
-current_enter(pyhost *h, gobj *g, PyObject **old)
-{
-    gobj *stale = h->stale;
-    *old = NULL;
-    h->stale = NULL;
-    return stale == g ? 0 : current_set(h, (PyObject *)g, stale == NULL ? old : NULL);
-}
-
-static void
-current_leave(pyhost *h, gobj *g, PyObject *old, bool ended)
-{
-    if (old == NULL && !ended && h->dispatching && h->core != NULL && h->loop != NULL)
-        h->stale = g;
-    else
-        current_back(h, old);
-}
-
-/* An exception in progress stays. */
-void
-current_forget(pyhost *h)
-{
-    PyObject *exc = PyErr_GetRaisedException();
-    h->stale = NULL;
-    current_back(h, NULL);
-    PyErr_SetRaisedException(exc);
-}
+/* -- Callbacks ----------------------------------------------------------- */
 
 /* callback(arg) by loop.call_soon, in a context (NULL: the current one). */
 void

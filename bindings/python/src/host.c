@@ -15,6 +15,7 @@
  *    the loop (KeyboardInterrupt, SystemExit) loses none.
  *  - The list st->hosts is under st->lock. A host leaves it, and loses its core, on its own
  *    thread only: who finds one of his own there may use it. */
+#include "current.h"
 #include "handle.h"
 #include "procs.h"
 

@@ -2,6 +2,7 @@
  *
  * The turns of treadle.Loop, and the type of its C half. The invariants are in
  * loop.h. */
+#include "current.h"
 #include "fds.h"
 #include "handle.h"
 #include "procs.h"

@@ -2,6 +2,7 @@
  *
  * Several Ps for one run: queues, taking from others, sleeping and waking, and what
  * one P does to the goroutines of another. The invariants are in procs.h. */
+#include "current.h"
 #include "handle.h"
 #include "procs.h"
 

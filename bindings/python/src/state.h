@@ -377,16 +377,6 @@ PyObject *circle_waits_for(PyObject *module, PyObject *const *args, Py_ssize_t n
 #define G_ENDED(g) ((g)->state >= G_DONE)
 
 PyObject *make_cancelled(mod_state *st, PyObject *msg);
-int current_set(pyhost *h, PyObject *task, PyObject **old); /* asyncio's current task; -1: exception */
-void current_back(pyhost *h, PyObject *old);
-void current_forget(pyhost *h);
-/* Before anything else than a step of a goroutine. */
-static inline void
-current_none(pyhost *h)
-{
-    if (h->stale != NULL)
-        current_forget(h);
-}
 
 /* -- Channels, select, synchronisation ----------------------------------- */
 
