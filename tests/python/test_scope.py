@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Scopes: deadlines, contexts, nesting, and those that would wait for themselves."""
+"""Scopes: children and their errors, deadlines, contexts, nesting, and those that would wait for themselves."""
 
 import asyncio
 
@@ -25,6 +25,100 @@ async def fail(error):
 
 def uncancelled():
     return asyncio.current_task().cancelling() == 0
+
+
+def test_it_waits_for_its_children(drive):
+    async def main():
+        log = []
+
+        async def child(n):
+            await treadle.sleep(0.03 * n)
+            log.append(n)
+
+        async with scope() as s:
+            for n in (3, 1, 2):
+                s.go(child(n))
+            log.append("body")
+        assert log == ["body", 1, 2, 3]
+        with pytest.raises(RuntimeError, match="not active"):
+            s.go(child(1))
+
+    drive(main)
+
+
+def test_the_first_error_ends_the_others(drive):
+    async def main():
+        log = []
+        error = ValueError("first")
+
+        async def late():
+            try:
+                await treadle.sleep(50)
+            except asyncio.CancelledError:
+                raise KeyError("second") from None
+
+        with pytest.raises(ValueError) as raised:
+            async with scope() as s:
+                s.go(forever(log))
+                s.go(late())
+                s.go(fail(error))
+                await treadle.sleep(50)
+        assert raised.value is error
+        assert any("second" in note for note in error.__notes__)
+        assert len(log) == 1
+        assert asyncio.current_task().cancelling() == 0
+        await treadle.sleep(0.001)
+        await asyncio.sleep(0)
+
+        with pytest.raises(KeyError, match="body"):
+            async with scope() as s:
+                s.go(forever(log))
+                raise KeyError("body")
+        assert len(log) == 2
+
+        # the body has ended: the error is raised all the same
+        with pytest.raises(ValueError, match="x"):
+            async with scope() as s:
+                s.go(fail(ValueError("x")))
+        with pytest.raises(ValueError, match="y") as raised:
+            async with scope() as s:
+                s.go(fail(ValueError("y")))
+                try:
+                    await treadle.sleep(50)
+                finally:
+                    s.go(forever())
+        assert "cannot start a goroutine" in raised.value.__notes__[0]
+
+    drive(main)
+
+
+def test_a_cancel_reaches_its_children(drive):
+    async def main():
+        log = []
+
+        async def body():
+            async with scope() as s:
+                s.go(forever(log))
+                s.go(forever(log))
+                await treadle.sleep(0.001)
+
+        for spawn in (treadle.go, asyncio.create_task):
+            log.clear()
+            g = spawn(body())
+            await treadle.sleep(0.005)
+            assert not g.done()
+            g.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await g
+            assert len(log) == 2
+
+        with pytest.raises(TimeoutError):
+            async with treadle.timeout(0.01), scope() as s:
+                s.go(forever(log))
+        async with scope() as s:  # one that is cancelled is no error
+            s.go(forever(log)).cancel()
+
+    drive(main)
 
 
 def test_a_deadline(spawn, drive):
