@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Stacks: their sizes, what runs out, what goes back to the system, how deep
  * they got, and the stack of the system's own. (Overflows end a program:
- * test_stack_overflow.c.) */
+ * test_overflow.c.) */
 #include "check.h"
 
 #include <errno.h>

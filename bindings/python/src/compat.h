@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Differences between the CPython versions that the extension serves (3.11 and
- * later). Nothing else includes version checks, except where a whole protocol
- * differs (gtask.c and op.c: asyncio's current task). */
+ * later). A version is looked at elsewhere only where one file alone has to do with what
+ * differs. */
 #ifndef TDLPY_COMPAT_H
 #define TDLPY_COMPAT_H
 

@@ -2,7 +2,7 @@
  *
  * _Once, _ErrGroup and _SingleFlight: the two halves (begin, end) of what the
  * core calls once, error group and single flight. The whole, which runs
- * coroutines between the halves, is in _once.py and _group.py.
+ * coroutines between the halves, is in _group.py.
  *
  * A flight is a list [ticket, outcome]. Who begins one enters it in `flights`
  * under its key, and who joins it finds it there: begin asks the core and the
