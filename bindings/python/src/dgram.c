@@ -108,14 +108,8 @@ start_send(callobj *k, opobj *op, pyhost *h, uint32_t task)
     return code;
 }
 
-static PyObject *
-send_result(callobj *Py_UNUSED(k), opobj *Py_UNUSED(op), uint32_t Py_UNUSED(task), int32_t Py_UNUSED(code))
-{
-    Py_RETURN_NONE;
-}
-
-static const call_kind send_kind = {"send", start_send, send_result, false};
-static const call_kind sendto_kind = {"sendto", start_send, send_result, false};
+static const call_kind send_kind = {"send", start_send, call_nothing, false};
+static const call_kind sendto_kind = {"sendto", start_send, call_nothing, false};
 
 /* Parses where to send: 0, or -1 with an exception that has the address in it. */
 static int

@@ -13,13 +13,7 @@ start_wait(callobj *k, opobj *op, pyhost *h, uint32_t task)
     return tdl_fd_wait_start(h->core, task, ((fdobj *)op->target)->core, (int)k->n);
 }
 
-static PyObject *
-none(callobj *Py_UNUSED(k), opobj *Py_UNUSED(op), uint32_t Py_UNUSED(task), int32_t Py_UNUSED(code))
-{
-    Py_RETURN_NONE;
-}
-
-static const call_kind wait_kind = {"wait", start_wait, none, false};
+static const call_kind wait_kind = {"wait", start_wait, call_nothing, false};
 
 static PyObject *
 wait_for(PyObject *f, int readiness)
@@ -84,7 +78,7 @@ start_write(callobj *k, opobj *op, pyhost *h, uint32_t task)
     return code;
 }
 
-static const call_kind write_kind = {"write", start_write, none, false};
+static const call_kind write_kind = {"write", start_write, call_nothing, false};
 
 static PyObject *
 fd_write(PyObject *f, PyObject *data)

@@ -149,13 +149,7 @@ start_spill(callobj *k, opobj *Py_UNUSED(op), pyhost *h, uint32_t task)
     return code;
 }
 
-static PyObject *
-nothing(callobj *Py_UNUSED(k), opobj *Py_UNUSED(op), uint32_t Py_UNUSED(task), int32_t Py_UNUSED(code))
-{
-    Py_RETURN_NONE;
-}
-
-static const call_kind spill_kind = {"write", start_spill, nothing, false};
+static const call_kind spill_kind = {"write", start_spill, call_nothing, false};
 
 static PyObject *
 fs_write(PyObject *module, PyObject *args)

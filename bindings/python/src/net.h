@@ -56,6 +56,8 @@ struct callobj {
 /* A new op that makes the call; k is taken. NULL passes through. */
 PyObject *call_op(mod_state *st, PyObject *target, callobj *k);
 callobj *call_new(mod_state *st, const call_kind *kind);
+/* The result of a kind that has none: None. */
+PyObject *call_nothing(callobj *k, opobj *op, uint32_t task, int32_t code);
 int32_t net_start(opobj *op, pyhost *h, uint32_t task);
 PyObject *net_result(opobj *op, uint32_t task, int32_t code);
 void net_discard(opobj *op, PyObject *result);

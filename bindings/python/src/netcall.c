@@ -119,8 +119,8 @@ net_result(opobj *op, uint32_t task, int32_t code)
     return NULL;
 }
 
-static PyObject *
-nothing(callobj *Py_UNUSED(k), opobj *Py_UNUSED(op), uint32_t Py_UNUSED(task), int32_t Py_UNUSED(code))
+PyObject *
+call_nothing(callobj *Py_UNUSED(k), opobj *Py_UNUSED(op), uint32_t Py_UNUSED(task), int32_t Py_UNUSED(code))
 {
     Py_RETURN_NONE;
 }
@@ -145,7 +145,7 @@ start_send_fds(callobj *k, opobj *op, pyhost *h, uint32_t task)
     return code;
 }
 
-static const call_kind send_fds_kind = {"send_fds", start_send_fds, nothing, false};
+static const call_kind send_fds_kind = {"send_fds", start_send_fds, call_nothing, false};
 
 PyObject *
 conn_send_fds(PyObject *c, PyObject *args)

@@ -117,13 +117,7 @@ start_shutdown(callobj *k, opobj *op, pyhost *h, uint32_t task)
     return tdl_server_shutdown_start(h->core, task, ((serverobj *)op->target)->core, (int64_t)k->n);
 }
 
-static PyObject *
-shutdown_result(callobj *Py_UNUSED(k), opobj *Py_UNUSED(op), uint32_t Py_UNUSED(task), int32_t Py_UNUSED(code))
-{
-    Py_RETURN_NONE;
-}
-
-static const call_kind shutdown_kind = {"shutdown", start_shutdown, shutdown_result, false};
+static const call_kind shutdown_kind = {"shutdown", start_shutdown, call_nothing, false};
 
 static PyObject *
 server_shutdown(PyObject *s, PyObject *when)
