@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import treadle
+import treadle.sim
 from treadle import fs
 
 
@@ -544,3 +545,64 @@ def test_the_end_says_for_whom_it_waits(monkeypatch, caplog):
     text = record.getMessage()
     assert text.startswith("The end waits for goroutines that were cancelled 0.05 seconds ago and have not ended:")
     assert "'stubborn'" in text and "await treadle.sleep(0.2)  # where it is" in text
+
+
+# -- Names -------------------------------------------------------------------------------
+
+
+def test_a_report_names_things_as_their_reprs_do(tmp_path):
+    done = run_program(
+        tmp_path,
+        """
+        m, ch = treadle.Mutex(), treadle.Chan()
+
+        async def receive():
+            await ch.recv()
+
+        async def main():
+            g = treadle.go(receive())
+            await m.lock()
+            print(repr(m), repr(ch), flush=True)
+            try:
+                await m.lock()
+            except treadle.DeadlockError:
+                await g
+
+        try:
+            treadle.run(main())
+        except treadle.DeadlockError:
+            pass
+        """,
+    )
+    mutex, channel = (word.rstrip(">") for word in done.stdout.split() if word.startswith("0x"))
+    assert f"waits for mutex {mutex} " in done.stderr and f"[chan receive, {channel}," in done.stderr, done.stderr
+
+
+def test_reprs():
+    async def main():
+        for thing in (treadle.RWMutex(), treadle.Semaphore(1), treadle.WaitGroup(), treadle.Cond(treadle.Mutex())):
+            assert repr(thing) == f"<{type(thing).__name__} at {thing._address:#x}>"
+        scope = treadle.scope()
+        assert repr(scope) == "<Scope not entered, 0 running>"
+        async with scope:
+            scope.go(treadle.sleep(0.01))
+            assert repr(scope) == "<Scope active, 1 running>"
+        assert repr(scope) == "<Scope ended, 0 running>"
+        async with treadle.serve(await treadle.listen("tcp", "127.0.0.1:0"), coroutine_function) as server:
+            assert repr(server).endswith(": 0 connections, 0 busy>")
+
+    treadle.run(main())
+
+
+def test_a_simulation_wants_the_function():
+    coro = coroutine_function()
+    with pytest.raises(TypeError, match="^sim.run: the async function itself is required"):
+        treadle.sim.run(coro)
+    with pytest.raises(TypeError, match="^sim.run: the function returned 3: it must be an async function"):
+        treadle.sim.run(plain)
+
+
+def test_a_misspelt_name():
+    with pytest.raises(AttributeError) as caught:
+        treadle.Semaphor
+    assert (caught.value.name, caught.value.obj) == ("Semaphor", treadle)  # "Did you mean: 'Semaphore'?"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import treadle
 
 pytest.importorskip("mypy")
 
@@ -57,3 +58,22 @@ def test_generic_channels(cache, tmp_path):
     run("mypy", "--strict", cache, "right.py", cwd=tmp_path)
     with pytest.raises(AssertionError, match="Found 2 errors"):
         run("mypy", "--strict", cache, "wrong.py", cwd=tmp_path)
+
+
+def test_selected_values(cache, tmp_path):
+    """select has the type of its cases' values where they have one in common."""
+    (tmp_path / "selected.py").write_text(
+        "from typing import assert_type\n"
+        "import treadle\n"
+        "async def f(a: treadle.Chan[int], b: treadle.Chan[str]) -> None:\n"
+        "    case: treadle.Case[int] = a.recv_op()\n"
+        "    i, value = await treadle.select(case, *[ch.recv_op() for ch in (a, a)])\n"
+        "    assert_type(value, int)\n"
+        "    i, either = await treadle.select(a.recv_op(), b.recv_op(), treadle.after_op(1))\n"
+        "    either.anything\n"
+        "    found = treadle.try_select(b.recv_op())\n"
+        "    if found[0] is not None:\n"
+        "        assert_type(found[1], str)\n"
+    )
+    run("mypy", "--strict", cache, "selected.py", cwd=tmp_path)
+    assert treadle.Case[int].__origin__ is treadle.Case

@@ -310,8 +310,9 @@ chan_get_closed(chanobj *ch, void *Py_UNUSED(closure))
 static PyObject *
 chan_repr(chanobj *ch)
 {
+    const void *core = chan_bound(ch); /* the address by which dumps name it */
     return PyUnicode_FromFormat("<Chan %zd/%u%s at %p>", chan_len(ch), (unsigned)ch->cap,
-                                chan_is_closed(ch) ? " closed" : "", ch);
+                                chan_is_closed(ch) ? " closed" : "", core != NULL ? core : ch);
 }
 
 /* -- Life ---------------------------------------------------------------- */

@@ -166,6 +166,7 @@ static PyType_Slot rw_slots[] = {
     {Py_tp_methods, rw_methods},
     {Py_tp_members, rw_members},
     {Py_tp_getset, address_getset},
+    {Py_tp_repr, core_repr},
     {0, NULL},
 };
 

@@ -289,11 +289,17 @@ case_dealloc(caseobj *c)
     Py_DECREF(type);
 }
 
+static PyMethodDef case_methods[] = {
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot case_slots[] = {
     {Py_tp_doc, "A case of select; made by recv_op, send_op and after_op."},
     {Py_tp_dealloc, case_dealloc},
     {Py_tp_traverse, case_traverse},
     {Py_tp_repr, case_repr},
+    {Py_tp_methods, case_methods},
     {0, NULL},
 };
 

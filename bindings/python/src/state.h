@@ -427,6 +427,7 @@ extern PyType_Spec chan_spec, shared_spec, case_spec, mutex_spec, cond_spec, sem
 
 /* For those that begin with a pointer to what the core has. */
 PyObject *address_get(PyObject *self, void *closure);
+PyObject *core_repr(PyObject *self);
 extern PyGetSetDef address_getset[];
 
 bool timer_check(PyObject *object);

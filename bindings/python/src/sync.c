@@ -6,6 +6,7 @@
  * Invariant. An op that waits holds the object, so the core's part is freed
  * only when nobody waits. */
 #include "state.h"
+#include <string.h>
 #include <structmember.h>
 
 /* Each begins, after the head, with the pointer to what the core has. */
@@ -13,6 +14,14 @@ PyObject *
 address_get(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromVoidPtr(((contextobj *)self)->core);
+}
+
+/* With that address, which is how reports of deadlocks and dumps name it. */
+PyObject *
+core_repr(PyObject *self)
+{
+    const char *name = strrchr(Py_TYPE(self)->tp_name, '.');
+    return PyUnicode_FromFormat("<%s at %p>", name + 1, ((contextobj *)self)->core);
 }
 
 PyGetSetDef address_getset[] = {
@@ -142,6 +151,7 @@ static PyType_Slot mutex_slots[] = {
     {Py_tp_methods, mutex_methods},
     {Py_tp_members, mutex_members},
     {Py_tp_getset, address_getset},
+    {Py_tp_repr, core_repr},
     {0, NULL},
 };
 
@@ -265,6 +275,7 @@ static PyType_Slot cond_slots[] = {
     {Py_tp_methods, cond_methods},
     {Py_tp_members, cond_members},
     {Py_tp_getset, address_getset},
+    {Py_tp_repr, core_repr},
     {0, NULL},
 };
 
@@ -410,6 +421,7 @@ static PyType_Slot sema_slots[] = {
     {Py_tp_methods, sema_methods},
     {Py_tp_members, sema_members},
     {Py_tp_getset, address_getset},
+    {Py_tp_repr, core_repr},
     {0, NULL},
 };
 
@@ -512,6 +524,7 @@ static PyType_Slot group_slots[] = {
     {Py_tp_methods, group_methods},
     {Py_tp_members, group_members},
     {Py_tp_getset, address_getset},
+    {Py_tp_repr, core_repr},
     {0, NULL},
 };
 

@@ -178,4 +178,6 @@ if _sys.version_info < (3, 16):
             from . import _policy
 
             return getattr(_policy, name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(  # with what Python needs to say which name was meant
+            f"module {__name__!r} has no attribute {name!r}", name=name, obj=_sys.modules[__name__]
+        )

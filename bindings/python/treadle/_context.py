@@ -254,7 +254,7 @@ class Context:
         """``await ctx.done()``: waits until it has ended."""
         return self._core.wait()
 
-    def done_op(self) -> _treadle.Case:
+    def done_op(self) -> _treadle.Case[None]:
         """Its end, as a case of select."""
         return self._core.done_op()
 

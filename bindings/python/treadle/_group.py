@@ -175,14 +175,14 @@ class ErrGroup:
 
     def _failed(self, error: BaseException) -> int:
         with _first:
-            first = self._error is None
-            if first:
+            known = self._error
+            if known is None:
                 self._error = error
-        if first:
+        if known is None:
             self._context.cancel(error)
-        elif error is not self._error:
+        elif error is not known:
             text = "".join(traceback.format_exception_only(error)).strip()
-            self._error.add_note(f"also failed in this group: {text}")
+            known.add_note(f"also failed in this group: {text}")
         return code_of(error)
 
     async def __aenter__(self) -> ErrGroup:

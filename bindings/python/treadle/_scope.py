@@ -59,6 +59,11 @@ class Scope:
         self._watch: _treadle.Op[None] | None = None
         self._home: asyncio.AbstractEventLoop | None = None
 
+    def __repr__(self) -> str:
+        states = (self._closed, "ended"), (self._aborting, "cancelled"), (self._entered, "active"), (True, "not entered")
+        state = next(text for holds, text in states if holds)
+        return f"<Scope {state}, {len(self._left)} running>"
+
     @property
     def context(self) -> Context:
         """Ends when the scope does or fails; ends the scope when it is cancelled.

@@ -44,6 +44,10 @@ class Server(Closing):
         self._served = WaitGroup()
         self._loop = go(self._hand_out())
 
+    def __repr__(self) -> str:
+        stats = self.stats()
+        return f"<Server of {self._handler!r}: {stats.conns} connections, {stats.busy} busy>"
+
     async def _hand_out(self) -> None:
         while True:
             conn = None

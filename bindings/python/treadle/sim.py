@@ -84,7 +84,10 @@ def _one(main: Callable[[], Coroutine[Any, Any, Any]], options: _Options) -> _Re
     if code < 0:
         raise RuntimeError(f"the simulation cannot begin: {_core.tdl_strerror(code).decode()}")
     try:
-        _loop.run(main())
+        coro = main()
+        if not isinstance(coro, Coroutine):
+            raise TypeError(f"sim.run: the function returned {coro!r}: it must be an async function")
+        _loop.run(coro)
     finally:
         code = _core.tdl_sim_end(ctypes.byref(report))
     if code < 0:
@@ -118,6 +121,10 @@ def run(
     """
     if strategy not in _STRATEGIES:
         raise ValueError('strategy must be "random" or "pct"')
+    if not callable(main):
+        if isinstance(main, Coroutine):
+            main.close()
+        raise TypeError(f"sim.run: the async function itself is required, which each run calls, not {main!r}")
     if seeds < 1:
         raise ValueError("seeds must be 1 or more")
     only = os.environ.get("TREADLE_SEED")
