@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-# ./dev pythons [VERSION…]: the Python tests and the suites of ./dev conformance under
+# ./dev pythons [dev] [VERSION…]: the Python tests and the suites of ./dev conformance under
 # Pythons that this Debian does not have: 3.14 and 3.15 from Debian's unstable, and a
 # free-threaded one, "t", built from Debian's source package (the newest that can be had).
+# With "dev": the Python tests alone, in Python's and asyncio's debug modes.
 #
 # They live in .dev/sid, a Debian of their own. It sees this checkout, /proc, /dev and /sys
 # only while a command runs in it, in a mount namespace that ends with the command.
@@ -15,7 +16,9 @@ all="3.14 3.15 t"
 valid="-o Acquire::Check-Valid-Until=false" # a mirror may be some days behind
 as_root true
 
-case ${1:-} in -h | --help) sed -n '2,9s/^# \?//p' tools/pythons.sh; exit ;; esac
+case ${1:-} in -h | --help) sed -n '2,10s/^# \?//p' tools/pythons.sh; exit ;; esac
+dev=
+if [ "${1:-}" = dev ]; then dev=1; shift; fi
 for name in "$@"; do
     case " $all " in *" $name "*) ;; *) die "no such Python: $name (there are: $all)" ;; esac
 done
@@ -93,6 +96,11 @@ for name in ${*:-$all}; do
         python=/opt/python-t/bin/python3 more="TDL_REAL=no" suites="a b"
     fi
     headline "Python $(in_sid "$python -c 'import sys; print(sys.version.split()[0], getattr(sys, \"abiflags\", \"\"))'")"
+    if [ -n "$dev" ]; then
+        in_sid "venv=\$($more PYTHON=$python tests/python/environment) || exit
+            PYTHONASYNCIODEBUG=1 $more exec \$venv/bin/python -X dev -m pytest -p no:cacheprovider -p no:asyncio -q" || status=1
+        continue
+    fi
     in_sid "$more PYTHON=$python tests/python/run" || status=1
     if [ "$name" = t ]; then
         # with a new seed each time, which it says
