@@ -2,9 +2,9 @@
 """Whole modules of CPython's test_asyncio, with treadle's loop as the one that
 asyncio makes when nobody says which (TDL_LOOP=stock: as they are).
 
-Left out are the modules that test the classes of asyncio's own loops, with
-mocks in their parts: test_base_events, test_selector_events, test_unix_events,
-test_proactor_events and test_windows_*.
+Left out is what tests the classes of asyncio's own loops, with mocks in their parts:
+test_selector_events, test_proactor_events, test_windows_*, most of test_base_events and of
+test_unix_events; and of test_events what layer A has.
 """
 
 import asyncio
@@ -14,10 +14,23 @@ import os
 import unittest
 
 MODULES = """
-    buffered_proto context eager_task_factory free_threading futures futures2 graph locks pep492
+    buffered_proto context eager_task_factory events free_threading futures futures2 graph locks pep492
     protocols queues runners server sslproto ssl staggered streams subprocess taskgroups tasks
     threads timeouts tools transports waitfor
 """.split()
+
+# Modules of which only these classes count.
+PARTS = {
+    "base_events": ("BaseEventLoopWithSelectorTests", "BaseLoopSockSendfileTests", "RunningLoopTests"),
+    "unix_events": (
+        "SelectorEventLoopSignalTests",
+        "SelectorEventLoopUnixSocketTests",
+        "SelectorEventLoopUnixSockSendfileTests",
+        "TestFunctional",
+        "TestFork",
+    ),
+}
+NOT = ("SelectEventLoopTests", "PollEventLoopTests", "EPollEventLoopTests", "KqueueEventLoopTests")
 
 
 def install():
@@ -32,7 +45,7 @@ def install():
     for name in ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):
         policy = getattr(asyncio.unix_events, name, None)
         if policy is not None:
-            policy._loop_factory = treadle.Loop
+            policy._loop_factory = staticmethod(treadle.new_event_loop)
 
 
 def flat(tests):
@@ -47,7 +60,7 @@ def load():
     if os.environ.get("TDL_LOOP") != "stock":
         install()
     loader = unittest.TestLoader()
-    for name in MODULES:
+    for name in (*MODULES, *PARTS):
         module = f"test.test_asyncio.test_{name}"
         if importlib.util.find_spec(module) is None:
             continue
@@ -55,4 +68,7 @@ def load():
             imported = importlib.import_module(module)
         except unittest.SkipTest:
             continue
-        yield from flat(loader.loadTestsFromModule(imported))
+        for test in flat(loader.loadTestsFromModule(imported)):
+            kind = type(test).__name__
+            if kind in PARTS.get(name, (kind,)) and kind not in NOT:
+                yield test
