@@ -6,6 +6,7 @@
   micro   what a loop does without a network, and goroutines beside tasks
   memory  100,000 parked goroutines
   workers what two workers do of what one does (Python 3.12.4 and later)
+  procs   how much faster goroutines compute on two Ps than on one (a free-threaded Python)
 
 With --instructions, user instructions per echo and per operation of `micro` instead
 (callgrind; the difference of two run lengths). Repetitions are interleaved, every figure is minimum / median /
@@ -265,7 +266,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--loops", default=",".join(LOOPS))
     parser.add_argument("--instructions", action="store_true")
     options = parser.parse_args()
-    groups = {"echo": [*KINDS], "micro": [*MICRO, *NATIVE], "memory": ["memory"], "workers": ["workers"]}
+    groups = {"echo": [*KINDS], "micro": [*MICRO, *NATIVE], "memory": ["memory"], "workers": ["workers"], "procs": ["procs"]}
     names = [n for name in options.names or groups for n in groups.get(name, [name])]
     unknown = set(names) - {n for group in groups.values() for n in group}
     if unknown:
@@ -300,13 +301,17 @@ def main() -> None:
         small = [Row(name, "ns", None, goals) for name, (_, goals) in MICRO.items() if name in options.names]
         native = [Row(name, "ns", None, goals) for name, (*_, goals) in NATIVE.items() if name in options.names]
         memory = [Row("parked goroutine", "bytes", 700)] if "memory" in options.names else []
-        several = [Row("two workers beside one", "times as much", least=1.7)] if "workers" in options.names else []
+        several = {"workers.py": Row("two workers beside one", "times as much", least=1.7)} if "workers" in options.names else {}
         if several and sys.version_info < (3, 12, 4):
             progress("no workers: this Python is older than 3.12.4")
-            several = []
+            several = {}
+        if "procs" in options.names and not getattr(sys, "_is_gil_enabled", lambda: True)():
+            several["procs.py"] = Row("goroutines on two Ps beside one", "times as fast", least=1.7)
+        elif "procs" in options.names:
+            progress("no procs: this Python has its lock")
         for _ in range(options.reps):
-            for row in several:
-                row.add("treadle", lambda: numbers([sys.executable, str(HERE / "workers.py")])[0])
+            for script, row in several.items():
+                row.add("treadle", lambda: numbers([sys.executable, str(HERE / script)])[0])
             for loop in loops:
                 for row in echo:
                     row.add(loop, lambda: echo_cost(options.load, loop, row.name, options.seconds, cert))
@@ -327,7 +332,7 @@ def main() -> None:
     if memory:
         show("100,000 parked goroutines: each beyond its coroutine", memory)
     if several:
-        show("More than one core", several)
+        show("More than one core", [*several.values()])
 
 
 if __name__ == "__main__":

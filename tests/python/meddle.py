@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""meddle.py [SECONDS [SEED]]: loops on two threads live their lives, while three other
-threads call whatever methods their objects have, with whatever arguments: transports,
+"""meddle.py [SECONDS [SEED]]: loops on two threads live their lives, one of them as the first of several
+Ps where Python has no lock, while three other threads call whatever methods their objects have, with whatever arguments: transports,
 goroutines, channels, operations, handles, the loops themselves (not asyncio's own futures and
 tasks, which lose callbacks so). The interpreter must not crash, and nothing may hang.
 
@@ -30,6 +30,7 @@ LEFT_OUT = {
     "set_default_executor", "set_exception_handler", "set_task_factory", "shutdown_default_executor",
     "stop", "subprocess_exec", "subprocess_shell",
 }  # fmt: skip
+SEVERAL = 1 if getattr(sys, "_is_gil_enabled", lambda: True)() else 3  # Ps of the second one's runs
 MOST = 60  # objects that the others see
 
 
@@ -103,8 +104,11 @@ class Meddle:
         mine = random.Random(self.seed * 10 + number)
         while not self.stop:
             try:
-                with asyncio.Runner(loop_factory=treadle.new_event_loop) as runner:
-                    runner.run(self.live(mine))
+                if number == 0:
+                    with asyncio.Runner(loop_factory=treadle.new_event_loop) as runner:
+                        runner.run(self.live(mine))
+                else:
+                    treadle.run(self.live(mine), procs=SEVERAL)
             except BaseException:  # a cancellation, a deadlock that was found …
                 self.errors += 1
 

@@ -24,8 +24,10 @@ g_rare(gobj *g)
     grare *rare = g->rare;
     if (rare == NULL) {
         rare = PyMem_Calloc(1, sizeof *rare);
-        if (rare == NULL)
+        if (rare == NULL) {
             PyErr_NoMemory();
+            return NULL;
+        }
 #ifdef Py_GIL_DISABLED
         grare *none = NULL; /* of several Ps another may be faster; release: with the acquire of g_name */
         if (!__atomic_compare_exchange_n(&g->rare, &none, rare, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
@@ -76,7 +78,7 @@ g_cancel_method(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *names)
 static PyObject *
 g_cancelling(gobj *g, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromLong(g->cancels);
+    return PyLong_FromLong(SEEN(g->cancels));
 }
 
 static PyObject *
@@ -490,6 +492,9 @@ g_traverse(gobj *g, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(g));
     Py_VISIT(g->host);
+#ifdef Py_GIL_DISABLED
+    Py_VISIT(g->first);
+#endif
     Py_VISIT(g->coro);
     Py_VISIT(g->context);
     Py_VISIT(g->waiting);
@@ -564,6 +569,9 @@ g_dealloc(gobj *g)
     g_clear(g);
     PyMem_Free(g->rare);
     Py_CLEAR(g->host);
+#ifdef Py_GIL_DISABLED
+    Py_CLEAR(g->first);
+#endif
     PyObject_GC_Del(g);
     Py_DECREF(type);
 }

@@ -88,11 +88,13 @@ any_work(procs *ps)
 pyhost *
 procs_here(procs *ps)
 {
-    int n = __atomic_load_n(&ps->n, __ATOMIC_ACQUIRE);
-    for (int i = 0; i < n; i++)
+    pyhost *mine = NULL;
+    LOCK(&ps->lock);
+    for (int i = 0; i < ps->n && mine == NULL; i++)
         if (ps->p[i].host != NULL && own_is_mine(&ps->p[i].host->own))
-            return ps->p[i].host;
-    return NULL;
+            mine = ps->p[i].host;
+    UNLOCK(&ps->lock);
+    return mine;
 }
 
 /* -- Sleeping and waking -------------------------------------------------- */
@@ -206,8 +208,8 @@ procs_begin(pyhost *h, gobj *g)
     g_link(g);
     g->task = task;
     __atomic_store_n(&g->begun, true, __ATOMIC_RELEASE); /* with the acquire of g_begun */
+    g->first = old; /* with its reference */
     UNLOCK(&ps->lock);
-    Py_DECREF(old);
     int rc = 0;
     if (failed) {
         current_none(h);
@@ -253,9 +255,16 @@ procs_run(pyhost *h)
 int
 procs_call(pyhost *h, PyObject *callback, PyObject *arg, PyObject *context)
 {
-    PyObject *args[] = {callback, arg, context};
-    PyObject *loop = h->procs->p[h->ip].loop, *handle;
+    PyObject *args[] = {callback, arg, context}, *handle;
+    LOCK(&h->procs->lock); /* a thread that is none of its Ps may come as it ends */
+    PyObject *loop = Py_XNewRef(h->procs->p[h->ip].loop);
+    UNLOCK(&h->procs->lock);
+    if (loop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return -1;
+    }
     handle = loop_call_soon_threadsafe(loop, args, arg != NULL ? 2 : 1, context != NULL ? h->st->empty_kw_context : NULL);
+    Py_DECREF(loop);
     Py_XDECREF(handle);
     return handle == NULL ? -1 : 0;
 }
@@ -416,9 +425,13 @@ procs_end(PyObject *self, PyObject *Py_UNUSED(ignored))
         PyMem_RawFree(p->ring);
         p->ring = NULL;
         p->size = 0;
-        Py_CLEAR(p->loop);
+        LOCK(&ps->lock);
+        PyObject *loop = p->loop;
         pyhost *host = p->host;
+        p->loop = NULL;
         p->host = NULL;
+        UNLOCK(&ps->lock);
+        Py_XDECREF(loop);
         Py_XDECREF(host);
     }
     Py_RETURN_NONE;

@@ -22,7 +22,8 @@
  *  - As in Go, one P at a time is woken to look for work (`spinning`): it wakes the next one
  *    when it has found some, so that nobody is woken for nothing, nor forgotten: the last one to
  *    give up looks at the queues after it has said so.
- *  - The hosts and loops in p[] stay until procs_end, which comes when all their threads have ended. */
+ *  - The hosts and loops in p[] stay until procs_end, which comes when all their threads have ended;
+ *    threads that are none of its Ps look at them under ps->lock. */
 #ifndef TDLPY_PROCS_H
 #define TDLPY_PROCS_H
 

@@ -334,7 +334,8 @@ struct gobj {
     bool unseen;      /* failed, and nobody has looked */
     bool linked;      /* in host->live */
 #ifdef Py_GIL_DISABLED
-    bool begun; /* see procs.h */
+    bool begun;    /* see procs.h */
+    pyhost *first; /* strong: where it was listed before it began, for those who look at it still; or NULL */
 #endif
     bool registered;  /* in asyncio.all_tasks() */
     char log_destroy; /* asyncio's _log_destroy_pending, which it may clear */

@@ -54,7 +54,7 @@ class Others:
         self._make = make
         self._debug = debug
         self._host = first._open_host()
-        self._host.form(n)
+        self._host._form(n)
         self._ended = False
         self._keepers: dict[Loop, asyncio.Future[None]] = {}
         self._threads: list[threading.Thread] = []
@@ -69,8 +69,8 @@ class Others:
     def _start(self, i: int) -> None:
         joined: concurrent.futures.Future[None] = concurrent.futures.Future()
         thread = threading.Thread(target=self._run, args=(joined,), name=f"treadle P {i}")
-        thread.start()
         self._threads.append(thread)
+        thread.start()
         joined.result()
 
     def stop(self) -> None:
@@ -80,8 +80,9 @@ class Others:
             with contextlib.suppress(RuntimeError):  # it is closed: its thread has failed
                 loop.call_soon_threadsafe(self._release, loop)
         for thread in self._threads:
-            thread.join()
-        self._host.end()
+            if thread.ident is not None:  # Ctrl-C has come before it was started
+                thread.join()
+        self._host._end()
 
     def stacks(self) -> list[tuple[str, int]]:
         """What each says of its goroutines, and how many it has."""
@@ -99,7 +100,7 @@ class Others:
             loop = self._make()
             with asyncio.Runner(debug=self._debug, loop_factory=lambda: loop) as runner:
                 runner.get_loop()
-                loop._open_host().join(self._host)
+                loop._open_host()._join(self._host)
                 loop._stuck = lambda: False  # the first one says it
                 # in whose context the handler is called is seen to there
                 setattr(loop, "call_exception_handler", self._first.call_exception_handler)
