@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: MIT
-# ./dev check-python [dev|asan|debug|memory] [ARGUMENT…]: the Python tests in Python's development
-# mode with asyncio's debug mode; with core and extension under AddressSanitizer; under
+# ./dev check-python [dev|asan|debug|refs|memory] [ARGUMENT…]: the Python tests in Python's
+# development mode with asyncio's debug mode; with core and extension under AddressSanitizer; under
 # Debian's debug build of Python, whose assertions look at each call (debug). And a little of
-# everything with allocations that fail, one at a time (memory; a few minutes with --every 7).
-# Arguments go to pytest, or to tests/python/nomemory.py.
+# everything: under that build no reference may be left (refs), and with allocations that fail, one
+# at a time (memory: each; a few minutes with --every 7, as it is where no part is named).
+# Arguments go to pytest, tests/python/refs.py or tests/python/nomemory.py.
 set -euo pipefail
 . tools/say.sh
 . tools/packages.sh
 . tools/compile.sh
 
-which="dev asan debug memory"
-case ${1:-} in dev | asan | debug | memory) which=$1; shift ;; esac
+which="dev asan debug refs memory"
+case ${1:-} in dev | asan | debug | refs | memory) which=$1; shift ;; esac
 need "for the Python tests" $packages_build $packages_python $packages_python_testsuite $packages_real
 venv=$(PYTHON=${TDL_PYTHON:-/usr/bin/python3} tests/python/environment)
 python=$PWD/$venv/bin/python
@@ -35,12 +36,19 @@ case " $which " in *" asan "*)
         setarch "$(uname -m)" -R "$python" $pytest --deselect tests/python/test_leaks.py --ignore tests/python/test_types.py \
         --deselect tests/python/real/test_real.py::test_postgres --deselect tests/python/test_tls.py::test_real_clients "$@" || status=1
 esac
+case " $which " in *" debug "* | *" refs "*)
+    need "for the debug build" $packages_python_debug
+    debug=$PWD/$(PYTHON=/usr/bin/python3-dbg TDL_REAL=no tests/python/environment)/bin/python
+esac
 case " $which " in *" debug "*)
     headline "Python tests under Debian's debug build of Python"
-    need "for the debug build" $packages_python_debug
     # The programs of tests/python/real have no packages for it.
-    debug=$PWD/$(PYTHON=/usr/bin/python3-dbg TDL_REAL=no tests/python/environment)/bin/python
     "$debug" $pytest --ignore tests/python/real "$@" || status=1
+esac
+case " $which " in *" refs "*)
+    headline "References, round by round"
+    [ "$which" = refs ] || set --
+    "$debug" tests/python/refs.py "$@" || status=1
 esac
 case " $which " in *" memory "*)
     headline "Allocations that fail"

@@ -501,7 +501,10 @@ g_wakeup(PyObject *self, PyObject *future)
     gobj *g = (gobj *)self;
     pyhost *h = g->host;
     OWN(&h->own, NULL);
-    if (g->waiting == future && g->busy && h->core != NULL) {
+    if (g->busy && h->core != NULL && forked()) {
+        if (g_event(g, g_op(g) != NULL ? TDL_ECANCELED : 0) < 0)
+            return NULL;
+    } else if (g->waiting == future && g->busy && h->core != NULL) {
         tdl_task_ready(h->core, g->task, 0);
         HOST_KICK(h);
     }
@@ -627,6 +630,18 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
 
 /* -- Cancel, join -------------------------------------------------------- */
 
+/* The loop of a guest goes on in the child of a fork, and unwinds; the core has no events there. */
+static void
+wake_in_fork(gobj *g)
+{
+    PyObject *wakeup = PyObject_GetAttrString((PyObject *)g, "_wakeup");
+    if (wakeup == NULL)
+        PyErr_WriteUnraisable((PyObject *)g);
+    else
+        g_call_soon(g->host, wakeup, Py_None, g->context);
+    Py_XDECREF(wakeup);
+}
+
 /* It waits: ends that wait, or the next one. */
 void
 g_cancel_wait(gobj *g, PyObject *msg)
@@ -634,8 +649,11 @@ g_cancel_wait(gobj *g, PyObject *msg)
     pyhost *h = g->host;
     mod_state *st = h->st;
     if (g_op(g) != NULL) {
-        if (!cancel_op(g))
+        if (!cancel_op(g)) {
             g->must_cancel = true; /* its value is on the way */
+            if (forked())
+                wake_in_fork(g);
+        }
         HOST_KICK(h);
         return;
     }

@@ -79,6 +79,7 @@ guest_kick(pyhost *h)
     PyObject *handle = PyObject_CallOneArg(h->call_soon, h->kicker);
     if (handle == NULL) {
         PyErr_WriteUnraisable(h->loop);
+        tdl_host_wake(h->core); /* the loop sees it by the descriptor */
     } else {
         h->kicked = true;
         Py_DECREF(handle);
@@ -162,10 +163,14 @@ guest_run(pyhost *h)
     }
     if (rc < 0) {
         /* The exception leaves through the loop; come back for the rest. */
-        guest_kick(h);
+        if (!forked())
+            guest_kick(h);
         return rc;
     }
-    return guest_arm(h);
+    rc = guest_arm(h);
+    if (rc < 0)
+        guest_kick(h); /* no memory for the timer: once more */
+    return rc;
 }
 
 /* -- The reader ---------------------------------------------------------- */
@@ -177,6 +182,10 @@ reader_call(reader *r, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
         Py_RETURN_NONE;
     pyhost *h = (pyhost *)Py_NewRef((PyObject *)r->host);
     int rc = guest_run(h);
+    if (rc < 0 && r->owner && forked()) { /* an event of the parent's */
+        PyErr_Clear();
+        rc = 0;
+    }
     Py_DECREF(h);
     if (rc < 0)
         return NULL;

@@ -144,7 +144,7 @@ fn_fault_set(PyObject *module, PyObject *arg)
 static PyObject *
 fn_forked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
-    return PyBool_FromLong(tdl_metric(NULL) == TDL_EFORKED);
+    return PyBool_FromLong(forked());
 }
 
 static PyObject *

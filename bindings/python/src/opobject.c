@@ -268,11 +268,15 @@ op_cancel(opobj *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
         op_complete(op, NO_TASK, TDL_ECANCELED);
         Py_RETURN_TRUE;
     }
-    if (op->host->core == NULL || tdl_task_cancel(op->host->core, op->task) != 1)
+    int rc = op->host->core == NULL ? 0 : tdl_task_cancel(op->host->core, op->task);
+    if (rc != 1 && rc != TDL_EFORKED)
         Py_RETURN_FALSE;
     op->cancelled = true;
     Py_XSETREF(op->value, Py_XNewRef(msg));
-    HOST_KICK(op->host);
+    if (rc == TDL_EFORKED) /* asyncio's loop goes on, and no event will come */
+        op_complete(op, op->task, TDL_ECANCELED);
+    else
+        HOST_KICK(op->host);
     Py_RETURN_TRUE;
 }
 

@@ -207,6 +207,13 @@ watch_beat(pyhost *h, bool runs)
     __atomic_store_n(&h->beat, ((h->beat | 1) + 1) | runs, __ATOMIC_RELAXED);
 }
 
+/* Is this the child of a fork, where the runtime does not exist? */
+static inline bool
+forked(void)
+{
+    return tdl_metric(NULL) == TDL_EFORKED;
+}
+
 /* -- Guest mode ---------------------------------------------------------- */
 
 int guest_attach(pyhost *h);

@@ -214,6 +214,8 @@ class Loop(_treadle._LoopCore, Hooks):
         """Runs until stop() is called. One thread only, the first that does."""
         self._check_closed()
         self._check_running()  # before asyncio does: some versions then undo what others run
+        if _treadle._forked() and isinstance(leaving := sys.exc_info()[1], (SystemExit, KeyboardInterrupt)):
+            raise leaving  # asyncio.Runner unwinds for it: a child that exits does so
         self._open_host()
         # A signal that comes between the look at it and the wait must end the
         # wait; asyncio's socket for signal handlers serves for that.

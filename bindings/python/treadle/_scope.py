@@ -279,7 +279,10 @@ class Scope:
                 self._fail(exc)
         finally:
             if not self._left and self._waiter is not None:
-                self._waiter._wake()
+                try:
+                    self._waiter._wake()
+                except MemoryError:  # of the call: it is not to wait for ever
+                    self._waiter._wake()
 
     def _ended_elsewhere(self, g: _treadle.G[Any]) -> None:
         assert self._home is not None

@@ -3,8 +3,8 @@
 
 Each scenario is a coroutine function that ends within some milliseconds, uses each
 call of its part, also those that fail or are cancelled, and leaves nothing behind.
-SCENARIOS has them by name: refs.py counts references over many rounds of each,
-nomemory.py lets each allocation in them fail, interrupts.py sends Ctrl-C into them.
+SCENARIOS has them by name: refs.py counts references over many rounds
+of each, nomemory.py lets each allocation in them fail.
 WHOLE has functions that make a loop of their own."""
 
 import asyncio

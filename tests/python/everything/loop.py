@@ -97,6 +97,7 @@ async def threads() -> None:
     assert await done == [2]
     t.join()
     await loop.run_in_executor(None, int)
+    await loop.getaddrinfo("127.0.0.1", 80)
     ch: treadle.SharedChan[str] = treadle.SharedChan()
     t = threading.Thread(target=ch.send_sync, args=("from a thread",))
     t.start()
