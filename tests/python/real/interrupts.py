@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """interrupts.py [ROUNDS]: Ctrl-C at any moment, 300 times: a program that does a little of
-everything gets SIGINT somewhere between its first import and its end, every third time twice.
+everything at once, or one after the other (tests/python/everything), gets SIGINT somewhere between its first import and its end, every third time twice.
 
 It fails when the interpreter crashes, when the program neither ends nor goes on to its
 own end, or when it ends otherwise than by KeyboardInterrupt or as if nothing had been."""
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 LIMIT = 30.0  # seconds for one program
 LASTS = 0.6  # seconds from its start to its end, about
@@ -115,10 +116,24 @@ async def everything(end: float) -> None:
             pass
 
 
+def scenarios(end: float) -> None:
+    """Those of the package `everything`: each kind of wait, loop, transport and process."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import everything
+
+    names = [name for name in (*everything.SCENARIOS, *everything.WHOLE) if "tls" not in name]
+    random.shuffle(names)
+    for name in names:
+        if time.monotonic() < end:
+            random.choice([everything.in_run, everything.in_loop, everything.in_guest])(name)
+
+
 def program(how: str, end: float) -> None:
     import treadle
 
-    if how == "run":
+    if how == "scenarios":
+        scenarios(end)
+    elif how == "run":
         treadle.run(everything(end))
     else:
         import asyncio
@@ -158,7 +173,7 @@ def main(rounds: int) -> int:
     ends: collections.Counter[str] = collections.Counter()
     bad = 0
     for i in range(rounds):
-        how = random.choice(["run", "run", "loop"])
+        how = random.choice(["run", "run", "loop", "scenarios", "scenarios", "scenarios"])
         moment = random.uniform(0, LASTS * 1.6)
         again = random.uniform(0, 0.02) if i % 3 == 0 else None
         end, said = one(how, moment, again)
