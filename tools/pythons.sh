@@ -3,12 +3,14 @@
 # Pythons that this Debian does not have: 3.14 and 3.15 from Debian's unstable, and a
 # free-threaded one, "t", built from Debian's source package (the newest that can be had).
 # With "dev": the Python tests alone, in Python's and asyncio's debug modes.
+# "tsan", which has to be asked for: the tests of threads under the latter, with ThreadSanitizer.
 #
 # They live in .dev/sid, a Debian of their own. It sees this checkout, /proc, /dev and /sys
 # only while a command runs in it, in a mount namespace that ends with the command.
 set -euo pipefail
 . tools/say.sh
 . tools/packages.sh
+. tools/pythons_tsan.sh
 
 sid=$PWD/.dev/sid
 mirror=$(debian_mirror)
@@ -16,11 +18,11 @@ all="3.14 3.15 t"
 valid="-o Acquire::Check-Valid-Until=false" # a mirror may be some days behind
 as_root true
 
-case ${1:-} in -h | --help) sed -n '2,10s/^# \?//p' tools/pythons.sh; exit ;; esac
+case ${1:-} in -h | --help) sed -n '2,11s/^# \?//p' tools/pythons.sh; exit ;; esac
 dev=
 if [ "${1:-}" = dev ]; then dev=1; shift; fi
 for name in "$@"; do
-    case " $all " in *" $name "*) ;; *) die "no such Python: $name (there are: $all)" ;; esac
+    case " $all tsan " in *" $name "*) ;; *) die "no such Python: $name (there are: $all tsan)" ;; esac
 done
 
 # in_sid COMMAND: run by bash in the other Debian, in the checkout.
@@ -65,8 +67,8 @@ LIST
 
 # CPython as it is, without the patches for Debian's own directories. A source package of one version
 # may be missing where its binary is there.
-free_threaded_ready() {
-    [ ! -e "$sid/opt/python-t/bin/python3" ] || return 0
+cpython_source_ready() {
+    [ ! -e "$sid/usr/src/python/src/configure" ] || [ -e "$sid/usr/src/python/src/Makefile" ] || return 0 # as it was unpacked
     quietly "what CPython is built with, in .dev/sid" in_sid "apt-get install -y --no-install-recommends \
         dpkg-dev libssl-dev zlib1g-dev libffi-dev libbz2-dev liblzma-dev libsqlite3-dev xz-utils patch"
     # shellcheck disable=SC2016
@@ -81,14 +83,27 @@ free_threaded_ready() {
             done
         done
         exit 1'
-    quietly "building a free-threaded Python" in_sid "cd /usr/src/python/src &&
-        ./configure -q --disable-gil --prefix=/opt/python-t && make -s -j$(nproc) && make -s install"
+}
+
+free_threaded_ready() {
+    [ ! -e "$sid/opt/python-t/bin/python3" ] || return 0
+    cpython_source_ready
+    quietly "building a free-threaded Python" in_sid "
+        rm -rf /usr/src/python/t && mkdir /usr/src/python/t && cd /usr/src/python/t &&
+        ../src/configure -q --disable-gil --prefix=/opt/python-t && make -s -j$(nproc) && make -s install"
 }
 
 status=0
 sid_ready
 ulimit -Sn 20000 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
 for name in ${*:-$all}; do
+    if [ "$name" = tsan ]; then
+        tsan_python_ready
+        tsan_treadle_ready
+        headline "Python $(tsan_run '-VV') under ThreadSanitizer"
+        tsan_check || status=1
+        continue
+    fi
     python=/usr/bin/python$name more='' suites="a b uvloop rloop"
     if [ "$name" = t ]; then
         free_threaded_ready
@@ -100,6 +115,12 @@ for name in ${*:-$all}; do
         in_sid "venv=\$($more PYTHON=$python tests/python/environment) || exit
             PYTHONASYNCIODEBUG=1 $more exec \$venv/bin/python -X dev -m pytest -p no:cacheprovider -p no:asyncio -q" || status=1
         continue
+    fi
+    if [ "$name" != t ]; then
+        # Where no free-threaded build of this version can be had, what is written for one is compiled at least.
+        quietly "compiling for a free-threaded $name" in_sid "gcc -fsyntax-only -std=gnu11 -Wall -Wextra -Werror \
+            -Wno-missing-field-initializers -Wno-cast-function-type -DPy_GIL_DISABLED=1 -Icore/include \
+            -I/usr/include/python$name bindings/python/src/*.c" || status=1
     fi
     in_sid "$more PYTHON=$python tests/python/run" || status=1
     if [ "$name" = t ]; then

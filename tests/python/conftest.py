@@ -26,7 +26,7 @@ faulthandler.enable()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LIMIT = 30  # seconds for one test: a hang is a failure
+LIMIT = int(os.environ.get("TDL_TEST_LIMIT", "30"))  # seconds for one test: a hang is a failure
 
 
 def drive_run(main):
