@@ -21,13 +21,15 @@ from ._treadle import Closed, Conn, Listener, Mutex, Op, TcpInfo, TooLong
 from ._treadle import dial as _dial
 from ._treadle import listen as _listen
 
-try:
-    import ssl as _ssl
-except ImportError:  # a Python without it, as asyncio has it
-    _ssl = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
+    import ssl as _ssl
+
     from _typeshed import ReadableBuffer
+else:
+    try:
+        import ssl as _ssl
+    except ImportError:  # a Python without it, as asyncio has it
+        _ssl = None
 
 T = TypeVar("T")
 _CHUNK = 65536

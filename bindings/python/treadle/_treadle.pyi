@@ -2,7 +2,7 @@
 # The types of the extension module; import these names from treadle.
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from socket import socket
 from types import FrameType, GenericAlias, TracebackType
 from typing import Any, Final, Generic, Self, TextIO, TypeVar, TypeVarTuple, Unpack, final, overload
@@ -28,7 +28,7 @@ class TooLong(ValueError):
     beginning: bytes
 
 @final
-class Op(Generator[Any, Any, _T_co], Awaitable[_T_co]):
+class Op(Generator[Any, Any, _T_co], Coroutine[Any, Any, _T_co]):
     @property
     def __name__(self) -> str: ...
     @property
@@ -480,9 +480,6 @@ def now() -> float: ...
 def select(*cases: Case[_T]) -> Op[tuple[int, _T]]: ...
 @overload
 def select(*cases: Case[Any]) -> Op[tuple[int, Any]]: ...
-@overload
-def try_select(*cases: Case[_T]) -> tuple[int, _T] | tuple[None, None]: ...
-@overload
 def try_select(*cases: Case[Any]) -> tuple[int | None, Any]: ...
 def after_op(seconds: float, /) -> Case[None]: ...
 def listen(

@@ -160,7 +160,7 @@ class LimitReader:
         _whole(n, "the limit")
         _able("LimitReader", source, "read")
         self._source = source
-        self.left = n
+        self.left: int = n
 
     async def read(self, n: int, /) -> bytes:
         """At most n bytes, within the limit."""
@@ -276,7 +276,7 @@ class _Discard:
         """Takes it, and keeps nothing."""
 
 
-discard = _Discard()
+discard: _Discard = _Discard()
 """A writer that takes all and keeps nothing."""
 
 
