@@ -606,3 +606,16 @@ def test_a_misspelt_name():
     with pytest.raises(AttributeError) as caught:
         treadle.Semaphor
     assert (caught.value.name, caught.value.obj) == ("Semaphor", treadle)  # "Did you mean: 'Semaphore'?"
+
+
+def test_a_package_without_its_extension(tmp_path):
+    """A checkout that was not built, or was for another Python."""
+    package = tmp_path / "treadle"
+    package.mkdir()
+    for file in Path(treadle.__file__).parent.glob("*.py"):
+        (package / file.name).write_text(file.read_text())
+    done = run_program(tmp_path, "")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: treadle has no extension module for {sys.implementation.cache_tag} in {package}"), last
+    assert "(pip install .)" in last

@@ -26,6 +26,16 @@ first.
 import sys as _sys
 from typing import Any as _Any
 
+try:
+    from . import _treadle as _treadle
+except ImportError as _error:
+    if not str(_error).startswith("cannot import name"):
+        raise
+    raise ImportError(
+        f"treadle has no extension module for {_sys.implementation.cache_tag} in {__path__[0]}: it was not built "
+        f"(pip install .), or for another Python, or lies in an archive, from which none can be loaded"
+    ) from None
+
 from ._after import AfterFunc, after_func
 from ._context import Context, ContextCancelled, background
 from ._group import ErrGroup, Once, SingleFlight
