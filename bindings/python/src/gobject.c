@@ -21,7 +21,7 @@ g_check(PyObject *object)
 grare *
 g_rare(gobj *g)
 {
-    grare *rare = g->rare;
+    grare *rare = __atomic_load_n(&g->rare, __ATOMIC_ACQUIRE);
     if (rare == NULL) {
         rare = PyMem_Calloc(1, sizeof *rare);
         if (rare == NULL) {
@@ -456,7 +456,7 @@ get_cancel_message(gobj *g, void *Py_UNUSED(closure))
 static PyObject *
 get_must_cancel(gobj *g, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(g->must_cancel);
+    return PyBool_FromLong(SEEN(g->must_cancel));
 }
 
 static PyObject *

@@ -199,7 +199,7 @@ g_finish(gobj *g, PyObject *result, PyObject *error)
         g->unseen = !cancelled;
     }
     LOCK_PROCS(host_procs(h));
-    g->state = (uint8_t)state;
+    SHOW(g->state, (uint8_t)state);
     UNLOCK_PROCS(host_procs(h));
     bool parting = g->busy && g->waiting != NULL && g_op(g) == NULL && h->core != NULL;
     if (g->busy && g_op(g) != NULL)
@@ -291,9 +291,9 @@ g_wait_for(gobj *g, PyObject *yielded)
     PyObject *blocking = NULL, *loop = NULL, *done = NULL;
     if (yielded == g->waiting && g->busy) {
         Py_DECREF(yielded);
-        g->state = G_WAITING;
-        if (g->must_cancel && cancel_op(g))
-            g->must_cancel = false;
+        SHOW(g->state, G_WAITING);
+        if (SEEN(g->must_cancel) && cancel_op(g))
+            SHOW(g->must_cancel, false);
         return 0;
     }
     if (g->busy && g_shed(g) < 0)
@@ -306,7 +306,7 @@ g_wait_for(gobj *g, PyObject *yielded)
         Py_DECREF(yielded);
         g->busy = true;
         h->pending++;
-        g->state = G_READY;
+        SHOW(g->state, G_READY);
         return 0;
     }
     blocking = PyObject_GetAttr(yielded, st->s_blocking);
@@ -354,16 +354,16 @@ g_wait_for(gobj *g, PyObject *yielded)
     tdl_task_park_start(h->core, g->task, TDL_FOREVER);
     g->busy = true;
     h->pending++;
-    g->state = G_WAITING;
+    SHOW(g->state, G_WAITING);
     g->waiting = yielded;
     Py_DECREF(done);
     Py_DECREF(loop);
     Py_DECREF(blocking);
-    if (g->must_cancel) {
+    if (SEEN(g->must_cancel)) {
         done = PyObject_CallMethodOneArg(yielded, st->s_cancel,
                                          rare->cancel_msg ? rare->cancel_msg : Py_None);
         if (done == Py_True)
-            g->must_cancel = false;
+            SHOW(g->must_cancel, false);
         else if (done == NULL)
             PyErr_Clear();
         Py_XDECREF(done);
@@ -414,7 +414,7 @@ g_step(gobj *g, PyObject *exc)
         Py_XSETREF(exc, PyErr_GetRaisedException()); /* no memory: it is told so where it waits */
     while (!ended) {
         PySendResult r;
-        g->state = G_RUNNING;
+        SHOW(g->state, G_RUNNING);
         if (exc == NULL) {
             r = PyIter_Send(g->coro, Py_None, &result);
         } else {
@@ -481,7 +481,7 @@ g_event(gobj *g, int32_t code)
         op_complete(op, g->task, code);
         op->g = NULL;
         if (code == TDL_ECANCELED)
-            g->must_cancel = false; /* asked for again before it came: it is raised once */
+            SHOW(g->must_cancel, false); /* asked for again before it came: it is raised once */
     } else {
         h->pending--;
         if (g_take_cancel(g)) {
@@ -548,7 +548,7 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
     g->context = context;
     g->log_destroy = 1;
     g->number = NEXT_NUMBER(st->g_counter);
-    g->state = G_DONE; /* until it has a task */
+    SHOW(g->state, G_DONE); /* until it has a task */
     if ((name != NULL || group != NULL) && g_rare(g) == NULL) {
         Py_DECREF(g);
         return NULL;
@@ -573,7 +573,7 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
         Py_DECREF(g);
         return NULL;
     }
-    g->state = G_READY;
+    SHOW(g->state, G_READY);
     g_link(g);
     if (name != NULL && !queued) {
         const char *text = PyUnicode_AsUTF8(name);
@@ -599,7 +599,7 @@ g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *c
     if (queued) {
         if (procs_spawn(h, g) == 0)
             return (PyObject *)g;
-        g->state = G_DONE;
+        SHOW(g->state, G_DONE);
         g_unlink(g);
         Py_DECREF(g);
         return NULL;
@@ -650,7 +650,7 @@ g_cancel_wait(gobj *g, PyObject *msg)
     mod_state *st = h->st;
     if (g_op(g) != NULL) {
         if (!cancel_op(g)) {
-            g->must_cancel = true; /* its value is on the way */
+            SHOW(g->must_cancel, true); /* its value is on the way */
             if (forked())
                 wake_in_fork(g);
         }
@@ -664,7 +664,7 @@ g_cancel_wait(gobj *g, PyObject *msg)
                                     1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
     Py_XDECREF(names);
     if (done != Py_True)
-        g->must_cancel = true;
+        SHOW(g->must_cancel, true);
     if (done == NULL) { /* no memory, most likely: it does not go on waiting for that */
         PyErr_Clear();
         tdl_task_ready(h->core, g->task, 0);
@@ -691,7 +691,7 @@ g_cancel(gobj *g, PyObject *msg)
             PyErr_Clear(); /* cancelled, without its message */
     }
     if (g->state != G_WAITING || g->host->core == NULL)
-        g->must_cancel = true;
+        SHOW(g->must_cancel, true);
     else
         g_cancel_wait(g, msg);
     return true;

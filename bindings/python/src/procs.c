@@ -293,7 +293,7 @@ g_cancel_across(gobj *g, PyObject *msg)
     if (!ended) {
         g->cancels++;
         if (msg != NULL && g->rare->cancel_msg == NULL) /* stays: its owner looks at it without the lock */
-            g->rare->cancel_msg = Py_NewRef(msg);
+            __atomic_store_n(&g->rare->cancel_msg, Py_NewRef(msg), __ATOMIC_RELEASE); /* with G_RARE */
         SHOW(g->must_cancel, true);
     }
     UNLOCK(&ps->lock);

@@ -350,7 +350,15 @@ struct gobj {
 };
 
 /* What is there of it; NULL: nothing. */
+#ifdef Py_GIL_DISABLED /* of several Ps another may be setting it: acquire, with the releases of g_rare and g_cancel_across */
+#define G_RARE(g, field)                                                                        \
+    ({                                                                                          \
+        grare *rare_ = __atomic_load_n(&(g)->rare, __ATOMIC_ACQUIRE);                           \
+        rare_ != NULL ? __atomic_load_n(&rare_->field, __ATOMIC_ACQUIRE) : NULL;                \
+    })
+#else
 #define G_RARE(g, field) ((g)->rare != NULL ? (g)->rare->field : NULL)
+#endif
 /* To write to; NULL: MemoryError. */
 grare *g_rare(gobj *g);
 
@@ -382,7 +390,7 @@ PyObject *g_wakeup(PyObject *self, PyObject *future);
  * Cheap when it waits for something else. */
 int circle_through(mod_state *st, PyObject *node, PyObject *goal);
 PyObject *circle_waits_for(PyObject *module, PyObject *const *args, Py_ssize_t n);
-#define G_ENDED(g) ((g)->state >= G_DONE)
+#define G_ENDED(g) (SEEN((g)->state) >= G_DONE)
 
 PyObject *make_cancelled(mod_state *st, PyObject *msg);
 
