@@ -44,11 +44,15 @@ case " $which " in *" debug "*)
     headline "Python tests under Debian's debug build of Python"
     # The programs of tests/python/real have no packages for it.
     "$debug" $pytest --ignore tests/python/real "$@" || status=1
+    headline "The interpreter ends while things are alive"
+    "$debug" tests/python/shutdown.py || status=1
 esac
 case " $which " in *" refs "*)
     headline "References, round by round"
     [ "$which" = refs ] || set --
     "$debug" tests/python/refs.py "$@" || status=1
+    headline "A collection at each call" # not in the debug build: 3.11's collector asserts in frames that are profiled
+    "$python" tests/python/refs.py --collect || status=1
 esac
 case " $which " in *" memory "*)
     headline "Allocations that fail"
