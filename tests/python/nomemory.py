@@ -40,8 +40,8 @@ CEILING = 200_000  # allocations: more than any scenario has
 
 # What CPython and asyncio make of it: a NULL of a Python function's, a task that is lost.
 PYTHONS_OWN = re.compile(r"<function |error return without exception set|can't (allocate|start new thread)")
-# asyncio's loop and transports that were not made to the end, and its StreamWriter after a start_tls that failed
-HALF_MADE = re.compile(r"object has no attribute '(_ssock|_closed|close)'")
+# asyncio's loop, transports and pipes that were not made to the end, and its StreamWriter after a start_tls that failed
+HALF_MADE = re.compile(r"object has no attribute '(_ssock|_closed|close|write)'")
 PYTHONS_CRASH = 'weakref.py", line 296 in update'  # 3.11: WeakValueDictionary()
 SILENT = {"tls_protocols", "tls_streams", "start_tls", "subprocesses"}  # asyncio tells of a lost one in debug mode only
 LEFT_OUT = {"threads"}  # what is left of a thread without memory is Python's own

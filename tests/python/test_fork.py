@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 CASES = [
-    ("goroutine", "meddle", "run"), ("goroutine", "exit", "loop"), ("task", "exit", "run"), ("task", "meddle", "guest"),
-    ("callback", "exit", "loop"), ("callback", "asyncio", "run"), ("thread", "meddle", "loop"), ("thread", "exit", "run"), ("goroutine", "exit", "guest"),
+    ("goroutine", "exit", "guest"), ("task", "exit", "loop"), ("task", "meddle", "guest"),
+    ("callback", "asyncio", "run"), ("thread", "meddle", "run"), ("thread", "exit", "loop"),
 ]  # fmt: skip
 
 
@@ -26,9 +26,9 @@ def test_the_child_ends_and_the_parent_is_unharmed():
     assert not wrong
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_multiprocessing(method, tmp_path):
-    """A pool within a goroutine; what the child may do depends on how it is started."""
+    """A pool within a goroutine; what the child may do depends on how it is started (forkserver spawns)."""
     program = tmp_path / "pool.py"
     program.write_text('''
 import asyncio, multiprocessing, os, subprocess, sys, warnings
