@@ -146,6 +146,15 @@ class Suite:
     def __init__(self, project, python, options):
         self.project, self.python, self.options = project, python, options
         self.source = project.fetch(python)
+        self.user = USER if os.getuid() == 0 and self.open_to(USER) else "-"
+
+    def open_to(self, user):
+        """May that user run the interpreter? One below root's home is root's alone."""
+        try:
+            return subprocess.run([self.python, "-c", ""], user=user, cwd="/").returncode == 0
+        except PermissionError:
+            say(f"{self.project.name}: {user} may not run {self.python}: its tests run as root")
+            return False
 
     def command(self):
         words = [self.python, "-B", "-X", "faulthandler", "-m", "pytest", "-p", "tdl_record", "-p", "no:cacheprovider", "-q",
@@ -171,11 +180,11 @@ class Suite:
             if only is not None:
                 (directory / "only").write_text("\n".join(only))
                 env["TDL_ONLY"] = str(directory / "only")
-            if os.getuid() == 0:
-                user = pwd.getpwnam(USER)
+            if self.user != "-":
+                user = pwd.getpwnam(self.user)
                 for path in (directory, *directory.rglob("*")):
                     os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
-            command = [sys.executable, str(HERE / "plugin/loopback.py"), USER, str(self.project.port), self.project.beside,
+            command = [sys.executable, str(HERE / "plugin/loopback.py"), self.user, str(self.project.port), self.project.beside,
                        *self.command()]
             with open(printed, "wb") as output:
                 process = subprocess.Popen(command, cwd=directory / "source", env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -268,6 +277,7 @@ def main():
     parser.add_argument("--verbose", action="store_true", help="what pytest prints")
     options = parser.parse_args()
     chosen = projects(options.names)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends, too
     if options.list:
         for project in chosen:
             print(project.name, project.version)

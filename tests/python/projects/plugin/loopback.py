@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """python loopback.py USER PORT BESIDE COMMAND…: runs COMMAND where the network is loopback
-and nothing else, as USER where we are root, and beside it, unless it is "", the server
+and nothing else, as USER (-: as whoever we are), and beside it, unless it is "", the server
 BESIDE from when it answers on PORT. Status 77: this system allows no such place."""
 
 import ctypes
@@ -55,7 +55,7 @@ try:
 except OSError as error:
     print(f"no network of our own: {error}", file=sys.stderr)
     sys.exit(77)
-if os.getuid() == 0:
+if user != "-":
     entry = pwd.getpwnam(user)
     os.setgroups([])
     os.setgid(entry.pw_gid)
