@@ -30,6 +30,7 @@ SHIMS = HERE.parent / "conformance/shims"
 TOOLS = ["pytest", "pytest-timeout", "wheel"]
 LOOPS = ("stock", "treadle")
 USER = "nobody"  # who runs the tests where we are root: PostgreSQL, and tests of permissions, want nobody special
+FORKED = "treadle cannot be used in the child of a fork"  # a warning; there the loop is asyncio's own
 REFUSED = 77  # loopback.py's status
 
 
@@ -158,7 +159,7 @@ class Suite:
 
     def command(self):
         words = [self.python, "-B", "-X", "faulthandler", "-m", "pytest", "-p", "tdl_record", "-p", "no:cacheprovider", "-q",
-                 "--continue-on-collection-errors", f"--timeout={self.options.limit}", *self.project.tests]
+                 "-W", f"ignore:{FORKED}:RuntimeWarning", "--continue-on-collection-errors", f"--timeout={self.options.limit}", *self.project.tests]
         return [str(word) for word in words]
 
     def once(self, loop, done, only):
