@@ -107,7 +107,7 @@ def test_nothing_but_a_wait_goes_on():
         join, recv = g.__await__(), ch.recv()
         for op in (join, recv):
             for name in ("cr_await", "cr_frame"):
-                with pytest.raises(AttributeError, match=f"'treadle.Op' object has no attribute '{name}'"):
+                with pytest.raises(AttributeError, match=f"has no attribute '{name}'"):
                     getattr(op, name)
             op.close()
         await ch.send(1)
@@ -120,7 +120,7 @@ def test_a_goroutine_is_no_future():
     """asyncio shows futures of its own classes only, and says so."""
 
     async def main():
-        with pytest.raises(TypeError, match="'me' running> object does not appear to be compatible with asyncio.Future"):
+        with pytest.raises(TypeError, match="'me' .*running> object does not appear to be compatible with asyncio.Future"):
             asyncio.capture_call_graph()
         task = asyncio.create_task(leaf())
         g = treadle.go(joining(task))

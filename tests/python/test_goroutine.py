@@ -259,6 +259,7 @@ def test_run_raises_the_first_unseen_error():
     assert [str(e) for e in seen] == ["first", "second"]
 
 
+@pytest.mark.filterwarnings("error")
 def test_run_raises_an_error_whose_handle_is_kept():
     kept = []
 

@@ -25,8 +25,14 @@ current_set(pyhost *h, PyObject *task, PyObject **old)
     }
     PyObject *prev = PyObject_CallFunctionObjArgs(st->swap_current_task, h->loop,
                                                   task != NULL ? task : Py_None, NULL);
-    if (prev == NULL)
-        return -1;
+    if (prev == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_RuntimeError))
+            return -1;
+        PyErr_Clear(); /* the loop does not run: asyncio knows no current task then */
+        if (old != NULL)
+            *old = NULL;
+        return 0;
+    }
     if (prev == Py_None)
         Py_CLEAR(prev);
     if (old != NULL)
