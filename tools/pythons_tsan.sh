@@ -3,7 +3,7 @@
 # ThreadSanitizer, and the tests in which several threads meet. A report is a failure; those of CPython's own
 # races are left out by its list (Tools/tsan) and by tests/python/tsan.supp, with reasons.
 
-tsan_tests="test_threads test_shared test_workers test_sync test_cond_sema test_rwmutex test_group test_collect test_watchdog"
+tsan_tests="test_threads test_procs test_shared test_workers test_sync test_cond_sema test_rwmutex test_group test_collect test_watchdog"
 
 tsan_python_ready() {
     [ -x "$sid/usr/bin/ninja" ] && [ -x "$sid/usr/bin/llvm-symbolizer" ] && [ -x "$sid/usr/bin/clang" ] ||
@@ -35,16 +35,17 @@ tsan_treadle_ready() {
 # tsan_run ARGUMENT…: of Python's, in words that the shell divides.
 tsan_run() {
     in_sid "cat /opt/python-tsan/suppressions_free_threading.txt tests/python/tsan.supp >build-tsan-python/suppressions
-        PYTHONPATH=build-tsan-python/python TSAN_OPTIONS='suppressions=build-tsan-python/suppressions history_size=4 \
+        PYTHONPATH=build-tsan-python/python TDL_TEST_LIMIT=300 TSAN_OPTIONS='suppressions=build-tsan-python/suppressions history_size=4 \
 exitcode=0 log_path=build-tsan-python/report' .venv/sid/tsan/bin/python $*"
 }
 
-# The test that is left out takes minutes there: it imports asyncio in sub-interpreters.
+# What is left out starts programs and gives them some seconds, of which they need minutes there.
 tsan_check() {
     local status=0 files
     rm -f build-tsan-python/report.*
     files=$(printf 'tests/python/%s.py ' $tsan_tests)
-    tsan_run "-m pytest -p no:cacheprovider -p no:asyncio -q --deselect tests/python/test_shared.py::test_sub_interpreters $files" || status=1
+    tsan_run "-m pytest -p no:cacheprovider -p no:asyncio -q --deselect tests/python/test_shared.py::test_sub_interpreters \
+--deselect tests/python/test_procs.py::test_a_deadlock_of_all_is_reported --deselect tests/python/test_procs.py::test_ctrl_c $files" || status=1
     tsan_run tests/python/meddle.py 60 || status=1
     if compgen -G "build-tsan-python/report.*" >/dev/null; then
         say "ThreadSanitizer's reports:"

@@ -122,8 +122,8 @@ listener_anext(PyObject *l)
 static PyObject *
 listener_close(listenerobj *l, PyObject *Py_UNUSED(ignored))
 {
-    if (!l->closed) {
-        l->closed = true;
+    if (!SEEN(l->closed)) {
+        SHOW(l->closed, true);
         tdl_listener_close(l->core);
         THREAD_KICK(STATE(l));
     }
@@ -147,7 +147,7 @@ listener_port(listenerobj *l, void *Py_UNUSED(closure))
 {
     if (l->core == NULL && l->address != NULL)
         return PyLong_FromLong(l->port);
-    int port = l->closed ? TDL_ECLOSED : tdl_listener_port(l->core);
+    int port = SEEN(l->closed) ? TDL_ECLOSED : tdl_listener_port(l->core);
     return port < 0 ? raise_net(STATE(l), port, "port", (PyObject *)l) : PyLong_FromLong(port);
 }
 
@@ -165,7 +165,7 @@ listener_address(listenerobj *l, void *Py_UNUSED(closure))
 static PyObject *
 listener_closed(listenerobj *l, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(l->closed);
+    return PyBool_FromLong(SEEN(l->closed));
 }
 
 static PyObject *
@@ -180,7 +180,7 @@ listener_repr(listenerobj *l)
     char text[256];
     if (l->core == NULL && l->address != NULL)
         return PyUnicode_FromFormat("<Listener on %U, of a server>", l->address);
-    if (l->closed || tdl_listener_address(l->core, text, sizeof text) < 0)
+    if (SEEN(l->closed) || tdl_listener_address(l->core, text, sizeof text) < 0)
         return PyUnicode_FromString("<Listener closed>");
     return PyUnicode_FromFormat("<Listener on %s>", text);
 }

@@ -167,7 +167,7 @@ op_throw(opobj *op, PyObject *const *args, Py_ssize_t n)
     PyObject *exc = args[0];
     PyObject *type = PyExceptionInstance_Check(exc) ? (PyObject *)Py_TYPE(exc) : exc;
     if (op_defer_cancel(op, type)) {
-        op->state = OP_SPENT;
+        __atomic_store_n(&op->state, OP_SPENT, __ATOMIC_RELEASE); /* with the acquire of op_state */
         PyObject *value = op->value;
         op->value = NULL;
         return stop_iteration(value);
@@ -177,7 +177,7 @@ op_throw(opobj *op, PyObject *const *args, Py_ssize_t n)
     else if (op->state == OP_DONE)
         op_discard(op);
     if (op->state != OP_PENDING)
-        op->state = OP_SPENT;
+        __atomic_store_n(&op->state, OP_SPENT, __ATOMIC_RELEASE); /* with the acquire of op_state */
     if (PyExceptionInstance_Check(exc)) {
         PyErr_SetRaisedException(Py_NewRef(exc));
     } else if (PyExceptionClass_Check(exc)) {
@@ -198,7 +198,7 @@ op_close(opobj *op, PyObject *Py_UNUSED(ignored))
     } else {
         if (op->state == OP_DONE)
             op_discard(op);
-        op->state = OP_SPENT;
+        __atomic_store_n(&op->state, OP_SPENT, __ATOMIC_RELEASE); /* with the acquire of op_state */
     }
     Py_RETURN_NONE;
 }

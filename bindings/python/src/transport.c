@@ -258,7 +258,7 @@ tr_close(trobj *t, PyObject *Py_UNUSED(ignored))
 {
     OWN(TR_OWN(t), NULL);
     if (!t->closing) {
-        t->closing = 1;
+        SHOW(t->closing, 1);
         ploop_later_cancel(&t->again);
         if (t->q_len == 0 && tr_lost_soon(t, Py_None) < 0)
             return NULL;
@@ -272,7 +272,7 @@ tr_force_close(trobj *t, PyObject *exc)
     OWN(TR_OWN(t), NULL);
     if (!t->conn_lost) {
         tr_queue_clear(t);
-        t->closing = 1;
+        SHOW(t->closing, 1);
         ploop_later_cancel(&t->again);
         if (tr_lost_soon(t, exc) < 0)
             return NULL;
@@ -298,7 +298,7 @@ tr_is_closing(trobj *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tr_is_reading(trobj *t, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(!t->closing && !t->paused);
+    return PyBool_FromLong(!SEEN(t->closing) && !SEEN(t->paused));
 }
 
 static PyObject *
@@ -315,7 +315,7 @@ tr_pause_reading(trobj *t, PyObject *Py_UNUSED(ignored))
     OWN(TR_OWN(t), NULL);
     if (t->closing || t->paused)
         Py_RETURN_NONE;
-    t->paused = 1;
+    SHOW(t->paused, 1);
     ploop_later_cancel(&t->again);
     return log_debug(t, "%r pauses reading");
 }
@@ -326,7 +326,7 @@ tr_resume_reading(trobj *t, PyObject *Py_UNUSED(ignored))
     OWN(TR_OWN(t), NULL);
     if (t->closing || !t->paused)
         Py_RETURN_NONE;
-    t->paused = 0;
+    SHOW(t->paused, 0);
     if (t->readable && t->attached)
         ploop_later_add(t->l, &t->again);
     return log_debug(t, "%r resumes reading");
