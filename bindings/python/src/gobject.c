@@ -114,7 +114,7 @@ g_done(gobj *g, PyObject *Py_UNUSED(ignored))
 static PyObject *
 g_cancelled(gobj *g, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(g->state == G_CANCELLED);
+    return PyBool_FromLong(SEEN(g->state) == G_CANCELLED);
 }
 
 static PyObject *
