@@ -50,7 +50,7 @@ model_tests() { compile_model && run_ctest build-model -L model -j"$(nproc)"; }
 
 aarch64_tests() { aarch64_ready && aarch64_compile && run_ctest build-aarch64 -j2; }
 lua_tests()     { built_default && lua_clients_ready && TDL_BUILD=$PWD/build $limit tests/lua/run; }
-python_tests()  { venv_ready && PYTHON=$base_python $limit tests/python/run; }
+python_tests()  { venv_ready && PYTHON=$base_python $limit tests/python/run -n "$(nproc)" --dist worksteal; } # they mostly wait
 ffi_fresh()     { "$base_python" ffi/gen_lua_cdef.py --check && say "  the generated declarations are fresh"; }
 lua_lint()      { luacheck --no-color bindings/lua examples/lua tests/lua bench; }
 lua_docs()      { "$base_python" tools/lua_docs.py .dev/lua-docs; }
