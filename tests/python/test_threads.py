@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import pytest
@@ -550,6 +551,7 @@ def test_collected_elsewhere():
     def collect():
         while not stop:
             gc.collect()
+            time.sleep(0.0002)  # each collection stops the others: they must get on in between
 
     async def main(i):
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(i))
