@@ -5,6 +5,7 @@ names its certificate and key) or udp (a datagram protocol). With `once` it ends
 its first connection does, or a datagram says so."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -65,18 +66,19 @@ class DatagramEcho(asyncio.DatagramProtocol):
 
 
 async def stream_echo(reader, writer):
-    while True:
-        data = await reader.read(SIZE)
-        if not data:
-            break
-        writer.write(data)
+    with contextlib.suppress(ConnectionResetError):  # the load's end
+        while True:
+            data = await reader.read(SIZE)
+            if not data:
+                break
+            writer.write(data)
     writer.close()
     Echo.ended.set()
 
 
 async def sock_echo(loop, sock):
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with sock:
+    with sock, contextlib.suppress(ConnectionResetError):
         while True:
             data = await loop.sock_recv(sock, SIZE)
             if not data:

@@ -300,6 +300,10 @@ tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap) {
     return tdl_host_check(h) == 0 ? tdl_chan_make(cap, h->m) : NULL;
 }
 
+void tdl_chan_adopt_local(tdl_chan *ch) {
+    if (ch && ch->local) ch->m = tdl_m_self();
+}
+
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v) {
     if (!ch || !ch->local || !v) return TDL_EINVAL;
     if (tdl_chan_check(ch)) return tdl_chan_refuses(ch);

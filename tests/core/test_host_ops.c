@@ -232,6 +232,33 @@ TEST(local_only, "H8 a local channel carries references, shows them to a collect
     CHECK_RC(tdl_host_close(h), 0);
 }
 
+static void *empty_and_free(void *arg) {
+    tdl_chan *ch = arg;
+    tdl_val   v = { .type = TDL_REF, .u.i = 1 };
+    CHECK_RC(tdl_chan_try_recv(ch, &v), TDL_EHOST);
+    tdl_chan_adopt_local(ch);
+    CHECK_RC(tdl_chan_peek_local(ch, 0, &v), 0);
+    CHECK_INT(v.u.i, 77);
+    CHECK_RC(tdl_chan_try_recv(ch, &v), 0);
+    CHECK_INT(v.u.i, 77);
+    CHECK_RC(tdl_chan_close(ch), 0);
+    CHECK_RC(tdl_chan_try_recv(ch, &v), TDL_ECLOSED);
+    tdl_chan_free(ch);
+    return NULL;
+}
+
+TEST(local_adopted, "H8 a local channel whose host is closed is emptied and freed by another thread") {
+    tdl_host *h = NULL;
+    tdl_val   v = { .type = TDL_REF, .u.i = 77 };
+    pthread_t other;
+    CHECK_RC(tdl_host_open("gone", &h), 0);
+    tdl_chan *ch = tdl_chan_new_local(h, 2);
+    CHECK_RC(tdl_chan_try_send(ch, &v), 0);
+    CHECK_RC(tdl_host_close(h), 0);
+    CHECK_INT(pthread_create(&other, NULL, empty_and_free, ch), 0);
+    pthread_join(other, NULL);
+}
+
 TEST(local_waiters, "H8 a local channel shows a collector who waits on it, until the wait has been ended") {
     tdl_host   *h = NULL;
     tdl_val     v = { .type = TDL_REF, .u.i = 7 };

@@ -320,6 +320,37 @@ def test_another_thread_collects():
     run(main)
 
 
+def test_channels_of_a_closed_loop():
+    """What lies in channels of a loop that is closed goes with them, on whichever thread."""
+    kept, told = [], []
+
+    async def main():
+        for closed in (False, True):
+            for cycle in (False, True):
+                chan, thing = treadle.Chan(2), Thing()
+                chan.try_send(thing)
+                chan.try_send(chan if cycle else None)
+                if closed:
+                    chan.close()
+                told.append(weakref.ref(thing))
+                kept.append(chan)
+
+    def in_a_thread(work):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    def drop():
+        kept[0].close()
+        kept.clear()
+        gc.collect()
+
+    treadle.run(main())
+    assert all(ref() is not None for ref in told) and len(told) == 4
+    in_a_thread(drop)
+    assert [ref() for ref in told] == [None] * 4
+
+
 def test_the_collector_at_any_moment():
     """Nobody who is still wanted goes: with the collector at work all the time."""
 

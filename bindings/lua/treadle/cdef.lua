@@ -791,6 +791,7 @@ int tdl_watch_open_start(tdl_host *h, uint32_t task, const char *path, int64_t d
 int tdl_watch_next_start(tdl_host *h, uint32_t task, tdl_watch *w, char *buf, size_t size,
 int64_t deadline);
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
+void tdl_chan_adopt_local(tdl_chan *ch);
 int tdl_chan_peek_local(tdl_chan *ch, uint32_t i, tdl_val *v);
 int tdl_chan_waiter_local(tdl_chan *ch, const void **at);
 typedef struct tdl_sim_options {

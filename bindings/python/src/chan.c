@@ -13,7 +13,8 @@
  *  - What is in the core's channel holds one reference each, which the
  *    collector sees through tdl_chan_peek_local. It sees them on the channel's
  *    own thread only (elsewhere they count as held from outside): that thread
- *    may be inside the core without the GIL. */
+ *    may be inside the core without the GIL. When the loop is gone, the channel is
+ *    whose turn it is: of who collects, closes or drops it. */
 #include "procs.h"
 #include <structmember.h>
 
@@ -106,11 +107,18 @@ chan_here(chanobj *ch)
     return h == NULL ? NULL : chan_core((PyObject *)ch, h);
 }
 
-/* Values of a channel whose loop may be gone: only on the loop's thread. */
+/* Whether the collector may look into the channel, and empty it: on the loop's thread, and on any
+ * once the loop is gone. */
 static bool
 chan_visible(chanobj *ch)
 {
-    return ch->core != NULL && !ch->across && (ch->host->core == NULL || ch->host->thread == thread_identity());
+    if (ch->core == NULL || ch->across)
+        return false;
+    if (ch->host->core == NULL)
+        tdl_chan_adopt_local(ch->core);
+    else if (ch->host->thread != thread_identity())
+        return false;
+    return true;
 }
 
 int
@@ -248,6 +256,7 @@ chan_close(chanobj *ch, PyObject *Py_UNUSED(ignored))
     if (!ch->across && ch->host->core == NULL) { /* its loop is gone */
         if (tdl_chan_closed(ch->core))
             return raise_closed_channel(st, "close", -1);
+        tdl_chan_adopt_local(ch->core);
         tdl_chan_close(ch->core);
         Py_RETURN_NONE;
     }

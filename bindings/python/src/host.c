@@ -28,7 +28,10 @@ host_drop_chan(pyhost *h, tdl_chan *ch)
 {
     bool now = h->thread == thread_identity();
     LOCK(&h->lock);
-    if (!now && !(now = h->gone)) {
+    if (h->gone) {
+        tdl_chan_adopt_local(ch);
+        now = true;
+    } else if (!now) {
         tdl_chan **more = PyMem_RawRealloc(h->dropped, (h->ndropped + 1) * sizeof *more);
         if (more != NULL) { /* else it is lost */
             h->dropped = more;

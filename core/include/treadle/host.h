@@ -279,6 +279,10 @@ TDL_API int tdl_watch_next_start(tdl_host *h, uint32_t task, tdl_watch *w, char 
  * freeing it undefined): it needs no lock, and may carry TDL_REF. It may outlive
  * its host, and serve the next one of the same thread. NULL: out of memory. */
 TDL_API tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
+/* From now on the channel is the calling thread's, which may empty and free it, although the
+ * host was another's. The caller vouches that the host is closed, and that nobody else uses
+ * the channel meanwhile. */
+TDL_API void tdl_chan_adopt_local(tdl_chan *ch);
 /* Copies the i-th value that is in a local channel (first the buffer, then
  * those of waiting senders) without taking it, for a garbage collector's
  * traversal: nothing is retained. 0; TDL_EAGAIN beyond the last. */
