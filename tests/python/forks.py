@@ -16,6 +16,7 @@ import threading
 import time
 
 import treadle
+from everything.base import echo_lines
 
 CODE = 3  # what the child is to end with
 
@@ -24,16 +25,8 @@ class Everything:
     """What is open, and who waits, when the fork happens."""
 
     async def open(self):
-        async def answer(reader, writer):
-            try:
-                while line := await reader.readline():
-                    writer.write(line)
-                    await writer.drain()
-            finally:
-                writer.close()
-
         self.loop = asyncio.get_running_loop()
-        self.server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        self.server = await asyncio.start_server(echo_lines, "127.0.0.1", 0)
         self.reader, self.writer = await asyncio.open_connection(*self.server.sockets[0].getsockname()[:2])
         self.listener = await treadle.listen("tcp", "127.0.0.1:0")
         self.near = await treadle.dial("tcp", f"127.0.0.1:{self.listener.port}")

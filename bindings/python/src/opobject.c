@@ -21,9 +21,8 @@ op_am_send(PyObject *self, PyObject *Py_UNUSED(value), PyObject **result)
     return op_send((opobj *)self, result);
 }
 
-/* Raises StopIteration(value); takes the reference. */
-static PyObject *
-stop_iteration(PyObject *value)
+PyObject *
+stop_with(PyObject *value)
 {
     if (value == Py_None) {
         PyErr_SetNone(PyExc_StopIteration);
@@ -38,6 +37,21 @@ stop_iteration(PyObject *value)
     return NULL;
 }
 
+PyObject *
+raise_thrown(PyObject *const *args, Py_ssize_t n)
+{
+    if (n < 1 || n > 3)
+        return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", n);
+    if (PyExceptionInstance_Check(args[0]))
+        PyErr_SetRaisedException(Py_NewRef(args[0]));
+    else if (PyExceptionClass_Check(args[0]))
+        PyErr_SetObject(args[0], n > 1 && args[1] != Py_None ? args[1] : NULL);
+    else
+        PyErr_SetString(PyExc_TypeError,
+                        "exceptions must be classes or instances deriving from BaseException");
+    return NULL;
+}
+
 static PyObject *
 op_iternext(opobj *op)
 {
@@ -45,7 +59,7 @@ op_iternext(opobj *op)
     PySendResult r = op_send(op, &result);
     if (r == PYGEN_RETURN) {
         if (result != Py_None)
-            return stop_iteration(result);
+            return stop_with(result);
         Py_DECREF(result); /* NULL without an exception means just that */
         return NULL;
     }
@@ -57,7 +71,7 @@ op_send_method(opobj *op, PyObject *Py_UNUSED(value))
 {
     PyObject *result;
     PySendResult r = op_send(op, &result);
-    return r == PYGEN_RETURN ? stop_iteration(result) : result;
+    return r == PYGEN_RETURN ? stop_with(result) : result;
 }
 
 /* -- Cancelled in the turn of the value ----------------------------------- */
@@ -163,14 +177,14 @@ op_throw(opobj *op, PyObject *const *args, Py_ssize_t n)
 {
     OWN(OP_OWN(op), NULL);
     if (n < 1 || n > 3)
-        return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", n);
+        return raise_thrown(args, n);
     PyObject *exc = args[0];
     PyObject *type = PyExceptionInstance_Check(exc) ? (PyObject *)Py_TYPE(exc) : exc;
     if (op_defer_cancel(op, type)) {
         __atomic_store_n(&op->state, OP_SPENT, __ATOMIC_RELEASE); /* with the acquire of op_state */
         PyObject *value = op->value;
         op->value = NULL;
-        return stop_iteration(value);
+        return stop_with(value);
     }
     if (op->state == OP_PENDING)
         op_abandon(op);
@@ -178,15 +192,7 @@ op_throw(opobj *op, PyObject *const *args, Py_ssize_t n)
         op_discard(op);
     if (op->state != OP_PENDING)
         __atomic_store_n(&op->state, OP_SPENT, __ATOMIC_RELEASE); /* with the acquire of op_state */
-    if (PyExceptionInstance_Check(exc)) {
-        PyErr_SetRaisedException(Py_NewRef(exc));
-    } else if (PyExceptionClass_Check(exc)) {
-        PyErr_SetObject(exc, n > 1 ? args[1] : NULL);
-    } else {
-        PyErr_SetString(PyExc_TypeError,
-                        "exceptions must be classes or instances deriving from BaseException");
-    }
-    return NULL;
+    return raise_thrown(args, n);
 }
 
 static PyObject *

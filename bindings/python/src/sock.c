@@ -397,13 +397,8 @@ step(sockop *o)
     switch (sockop_send((PyObject *)o, Py_None, &result)) {
     case PYGEN_NEXT:
         return result;
-    case PYGEN_RETURN: {
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-        Py_DECREF(result);
-        if (stop != NULL)
-            PyErr_SetRaisedException(stop);
-        return NULL;
-    }
+    case PYGEN_RETURN:
+        return stop_with(result);
     default:
         return NULL;
     }
@@ -419,16 +414,8 @@ static PyObject *
 sockop_throw(sockop *o, PyObject *const *args, Py_ssize_t n)
 {
     OWN(&o->loop->own, NULL);
-    if (n < 1 || n > 3)
-        return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", n);
     end(o);
-    if (PyExceptionInstance_Check(args[0]))
-        PyErr_SetRaisedException(Py_NewRef(args[0]));
-    else if (PyExceptionClass_Check(args[0]))
-        PyErr_SetObject(args[0], n > 1 ? args[1] : NULL);
-    else
-        PyErr_SetString(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException");
-    return NULL;
+    return raise_thrown(args, n);
 }
 
 static PyObject *

@@ -271,6 +271,10 @@ opobj *op_new(mod_state *st, int kind, PyObject *target, PyObject *arg, int64_t 
 PyObject *op_value(mod_state *st, PyObject *value); /* steals value; NULL passes through */
 PyObject *op_self(PyObject *self, PyObject *ignored); /* __aenter__ of what is itself entered */
 PySendResult op_send(opobj *op, PyObject **result);
+/* What all awaitables have in common. NULL, with an exception: StopIteration(value), which is taken, or what
+ * throw() was called with. */
+PyObject *stop_with(PyObject *value);
+PyObject *raise_thrown(PyObject *const *args, Py_ssize_t n);
 PySendResult op_begin(opobj *op, PyObject **result, bool alone); /* alone: nobody waits for it */
 /* Its state, and the host that it had by then is the one it has. */
 static inline int

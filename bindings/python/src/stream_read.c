@@ -344,18 +344,6 @@ read_send(readop *op, PyObject *value, PyObject **result)
     return *result == NULL ? PYGEN_ERROR : waits ? PYGEN_NEXT : PYGEN_RETURN;
 }
 
-PyObject *
-stop_with(PyObject *value)
-{
-    PyObject *exc = PyObject_CallOneArg(PyExc_StopIteration, value);
-    if (exc != NULL) {
-        PyErr_SetObject(PyExc_StopIteration, exc);
-        Py_DECREF(exc);
-    }
-    Py_DECREF(value);
-    return NULL;
-}
-
 static PyObject *
 read_send_method(readop *op, PyObject *value)
 {
@@ -368,21 +356,6 @@ static PyObject *
 read_next(readop *op)
 {
     return read_send_method(op, Py_None);
-}
-
-PyObject *
-raise_thrown(PyObject *const *args, Py_ssize_t n)
-{
-    if (n < 1 || n > 3)
-        return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", n);
-    if (PyExceptionInstance_Check(args[0]))
-        PyErr_SetRaisedException(Py_NewRef(args[0]));
-    else if (PyExceptionClass_Check(args[0]))
-        PyErr_SetObject(args[0], n > 1 && args[1] != Py_None ? args[1] : NULL);
-    else
-        PyErr_SetString(PyExc_TypeError,
-                        "exceptions must be classes or instances deriving from BaseException");
-    return NULL;
 }
 
 static PyObject *

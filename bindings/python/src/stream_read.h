@@ -12,11 +12,6 @@ enum stream_read { READ, READ_EXACTLY, READ_UNTIL, READ_LINE };
 PyObject *stream_read_new(mod_state *st, PyObject *reader, enum stream_read kind, Py_ssize_t n, PyObject *separator);
 int stream_read_setup(PyObject *module, mod_state *st);
 
-/* What awaitables have in common. NULL, with an exception: StopIteration(value), which is taken, or what
- * throw() was called with. */
-PyObject *stop_with(PyObject *value);
-PyObject *raise_thrown(PyObject *const *args, Py_ssize_t n);
-
 /* transport_streams.c: calls asyncio's method of this name. */
 PyObject *streams_plain(PyObject *class, PyObject *name, PyObject *self, PyObject *const *args, Py_ssize_t n,
                         PyObject *kwnames);

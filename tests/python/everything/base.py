@@ -59,6 +59,16 @@ async def refused(kind: type[BaseException], awaitable: Awaitable[Any]) -> None:
     raise AssertionError(f"{kind.__name__} was to be raised")
 
 
+async def echo_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """What asyncio.start_server calls."""
+    try:
+        while line := await reader.readline():
+            writer.write(line)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
 async def pair() -> tuple[treadle.Conn, treadle.Conn]:
     async with await treadle.listen("tcp", "127.0.0.1:0") as listener:
         async with treadle.scope() as s:

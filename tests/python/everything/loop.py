@@ -13,7 +13,7 @@ from typing import Any
 
 import treadle
 
-from .base import cancelled_in, own_loop, scenario, tls_contexts
+from .base import cancelled_in, echo_lines, own_loop, scenario, tls_contexts
 
 
 class Echo(asyncio.Protocol):
@@ -168,15 +168,7 @@ async def aborted() -> None:
 
 
 async def over_streams(**tls_of: Any) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while line := await reader.readline():
-                writer.write(line)
-                await writer.drain()
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls_of.get("server"))
+    server = await asyncio.start_server(echo_lines, "127.0.0.1", 0, ssl=tls_of.get("server"))
     async with server:
         client = tls_of.get("client")
         reader, writer = await asyncio.open_connection(
