@@ -31,13 +31,17 @@ def test_ctrl_c(how, waits):
         import asyncio, sys
         import treadle
 
+        held = []  # else the collector takes who waits for it
+
         async def wait(kind):
             if kind == "recv":
-                await treadle.Chan().recv()
+                held.append(treadle.Chan())
+                await held[-1].recv()
             elif kind == "sleep":
                 await treadle.sleep(100)
             elif kind == "future":
-                await asyncio.get_running_loop().create_future()
+                held.append(asyncio.get_running_loop().create_future())
+                await held[-1]
             elif kind == "read":
                 listener = await treadle.listen("tcp", "127.0.0.1:0")
                 async with await treadle.dial("tcp", listener.address) as conn, listener:
