@@ -323,6 +323,8 @@ def test_the_loop_is_closed_first(child):
             process.kill()
         except ProcessLookupError:
             print("no process")
+        if sys.argv[2] == "lives":  # who drops the process object looks whether it has ended
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         del process
         gc.collect()
         try:
