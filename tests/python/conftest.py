@@ -115,7 +115,7 @@ def rss_kb():
         return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-def script(text, *args, timeout=20, **kwargs):
+def script(text, *args, timeout=20 * max(LIMIT, 30) // 30, **kwargs):
     """Runs a program of its own; gives CompletedProcess with text output."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(text), *args],

@@ -34,7 +34,7 @@ import treadle
 
 LIMIT = 6.0  # seconds for one case
 PATIENCE = 0.5  # after which one looks whether it will ever end
-TASKS = re.compile(r"Exception in callback (<TaskStepMethWrapper|Task\.|<Task|Timeout\.|<treadle's events>|gather|_wait|_run_until_complete_cb|BaseSelectorEventLoop\._read_from_self|signals\.)")
+TASKS = re.compile(r"Exception in callback (<(_asyncio\.)?TaskStepMethWrapper|Task\.|<Task|Timeout\.|<treadle's events>|gather|_wait|_run_until_complete_cb|BaseSelectorEventLoop\._read_from_self|signals\.)")
 FINE, TOLD, BEYOND, WRONG = 0, 10, 11, 20
 CEILING = 200_000  # allocations: more than any scenario has
 
@@ -270,6 +270,7 @@ def main() -> int:
     for module in ("concurrent.futures.thread", "msgpack", "treadle._watchdog", "treadle.sim", "multiprocessing",
                    "encodings.idna", "asyncio.staggered", "treadle._tls", "treadle._streams"):  # fmt: skip
         __import__(module)
+    traceback.format_exception_only(ValueError())  # 3.15's modules import some of theirs when they are used
     gc.collect()
     gc.freeze()
     sweep = Sweep(args)
