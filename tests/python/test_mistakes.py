@@ -3,6 +3,7 @@
 ends in the program's own line, nothing hangs and nothing is lost without a word."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import subprocess
@@ -97,6 +98,83 @@ def test_a_missing_await_is_named_where_the_result_is_used(drive):
         with pytest.raises(AttributeError, match="has no attribute 'port': an `await` is missing"):
             opening.port
         (await opening).close()
+
+    drive(main)
+
+
+def test_async_with_what_is_to_be_awaited_first(drive):
+    async def main():
+        listening = treadle.listen("tcp", "127.0.0.1:0")
+        with pytest.raises(TypeError, match=r"^<treadle result, done> is no context manager: an `await` is missing"):
+            async with listening:
+                pass
+        with pytest.raises(TypeError, match=r"^<treadle dial, not started> is no context manager: dial\(\) is to be awaited"):
+            async with treadle.dial("tcp", "127.0.0.1:1"):
+                pass
+        async with contextlib.AsyncExitStack() as stack:
+            connecting = treadle.dial("tcp", "127.0.0.1:1")
+            with pytest.raises(TypeError, match=r"dial\(\) is to be awaited"):
+                await stack.enter_async_context(connecting)
+            connecting.close()
+        for acquire in (treadle.Mutex().lock, treadle.Semaphore(1).acquire):
+            with pytest.raises(TypeError, match=r"^`async with` takes what is locked itself, and calls (lock|acquire)\(\)$"):
+                async with acquire():
+                    pass
+        (await listening).close()
+
+    drive(main)
+
+
+def test_unpacked_instead_of_awaited(drive):
+    """The wait that this began is given up: it takes nothing from those that come after it."""
+
+    async def main():
+        channel = treadle.Chan()
+        for wait in (lambda: treadle.select(channel.recv_op()), channel.recv_ok):
+            with pytest.raises(RuntimeError, match=r"^(select|recv_ok)\(\) is to be awaited: it cannot be iterated or unpacked$"):
+                _, _ = wait()
+            await treadle.sleep(0.001)
+            assert not channel.try_send(0)
+            sending = treadle.go(channel.send(1))
+            assert await channel.recv() == 1
+            await sending
+
+    drive(main)
+
+
+def test_a_generator_instead_of_a_coroutine(drive):
+    def generator():
+        yield
+
+    async def asynchronous():
+        yield
+
+    async def main():
+        for made in (generator(), asynchronous()):
+            with pytest.raises(TypeError, match="^a coroutine was expected, got <.*generator object"):
+                treadle.go(made)
+        async with treadle.scope() as s:
+            with pytest.raises(TypeError, match="is `async def` meant[?]$"):
+                s.go(generator())
+
+    drive(main)
+
+
+def test_a_call_instead_of_the_function(drive):
+    async def main():
+        begun = treadle.background().with_cancel()
+        for call in (
+            lambda coro: treadle.after_func(10, coro),
+            begun.after_func,
+            lambda coro: treadle.Once().do(coro),
+            lambda coro: treadle.SingleFlight().do("key", coro),
+        ):
+            coro = coroutine_function()
+            with pytest.raises(TypeError, match="^a function was expected, got <coroutine .*; give the function itself, and its arguments"):
+                await call(coro)
+            coro.close()
+        with pytest.raises(TypeError, match="^after_func: the seconds come first, then the function, got <built-in function print>$"):
+            treadle.after_func(print, 10)
 
     drive(main)
 
@@ -229,13 +307,46 @@ def test_times_that_are_none(make):
 # -- Connections, servers -------------------------------------------------------------
 
 
+def test_what_a_shared_channel_does_not_carry(drive):
+    async def main():
+        channel = treadle.SharedChan(1)
+        with pytest.raises(TypeError, match="^a shared channel carries None, bool, .* not set$"):
+            await channel.send({1})
+        pytest.importorskip("msgpack")
+        for value in ((1, channel), [{1}], {"a": object()}):
+            with pytest.raises(TypeError, match=f"^a {type(value).__name__} crosses a shared channel as MessagePack: "):
+                await channel.send(value)
+        await channel.send((1, "a"))
+        assert await channel.recv() == [1, "a"]
+
+    drive(main)
+
+
+def test_a_shared_channel_without_msgpack(tmp_path):
+    done = run_program(
+        tmp_path,
+        """
+        import sys
+        sys.modules["msgpack"] = None
+
+        async def main():
+            await treadle.SharedChan(1).send((1, 2))
+
+        treadle.run(main())
+        """,
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: dicts, lists and tuples cross shared channels as MessagePack: install the msgpack package (pip install msgpack)"
+    )
+
+
 def test_addresses():
     assert said(TypeError, treadle.dial, "127.0.0.1", 80).startswith('dial: an address ("host:port", or a path)')
     assert said(TypeError, treadle.dial, "tcp", ("127.0.0.1", 80)) == (
         "dial: an address is \"host:port\", not the pair ('127.0.0.1', 80)"
     )
     assert said(ValueError, treadle.dial, "127.0.0.1:80", "tcp").endswith(
-        '(the network comes first, "tcp" or "unix", then the address)'
+        '(the network comes first, "tcp" or "unix", then the address; datagrams have listen_udp and dial_udp)'
     )
     assert said(ValueError, treadle.listen, "tcp", "127.0.0.1").endswith('the port is missing or out of range ("host:port")')
 
@@ -337,6 +448,7 @@ def test_processes():
     text = said(TypeError, treadle.process, "ls -l")
     assert text.startswith("process: a list of the program and its arguments is required, not 'ls -l'")
     assert "'pipe'" in said(ValueError, treadle.process, ["true"], stdin="pip")
+    assert "'pipe'" in said(ValueError, treadle.process, ["true"], stdout=subprocess.PIPE)
 
     async def main():
         with pytest.raises(FileNotFoundError) as caught:
@@ -505,7 +617,102 @@ def test_readers_and_writers(tmp_path):
     treadle.run(main())
 
 
+def test_a_scope_that_nobody_has_entered():
+    text = said(RuntimeError, lambda: treadle.scope().go(coroutine_function()))
+    assert text == "the scope is not entered (async with treadle.scope() as s): it cannot start a goroutine"
+
+
+def test_a_context_without_an_end_is_not_entered(drive):
+    async def main():
+        for endless in (treadle.background(), treadle.background().with_cancel().without_cancel()):
+            with pytest.raises(ValueError, match="^with: this context has no end; derive one by with_cancel or with_timeout$"):
+                with endless:
+                    pytest.fail("entered")
+            with pytest.raises(ValueError, match="^with: this context has no end"):
+                async with endless:
+                    pytest.fail("entered")
+        async with treadle.background().with_value("a", 1) as with_value:
+            assert with_value.err() is None
+        assert with_value.err() is not None
+
+    drive(main)
+
+
+def test_an_error_that_nobody_awaits_is_told_of_when_its_handle_goes():
+    """Without a collection: nothing of treadle's ties the exception to the goroutine that raised it."""
+
+    async def fail():
+        await treadle.sleep(0)
+        await treadle.yield_()
+        raise ValueError("mine")
+
+    async def in_scope():
+        async with treadle.scope() as s:
+            s.go(fail())
+
+    async def in_group():
+        async with treadle.ErrGroup() as group:
+            await group.go(fail())
+
+    async def in_context():
+        async with treadle.background().with_cancel() as context:
+            context.cancel(ValueError("mine"))
+            await treadle.sleep(10)
+
+    async def once_in_itself():
+        once = treadle.Once()
+        await once.do(lambda: once.do(fail))
+
+    async def flight_in_itself():
+        flight = treadle.SingleFlight()
+        await flight.do("key", lambda: flight.do("key", fail))
+
+    async def waits_for_its_own_group():
+        group = treadle.ErrGroup()
+
+        async def wait():
+            await group.wait()
+
+        await (await group.go(wait()))
+
+    async def main():
+        reports = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["exception"]))
+        ways = (
+            in_scope, in_group, in_context, once_in_itself, flight_in_itself, waits_for_its_own_group,
+            lambda: treadle.Once().do(fail), lambda: treadle.SingleFlight().do("key", fail),
+        )  # fmt: skip
+        for way in ways:
+            g = treadle.go(way())
+            await asyncio.wait([g])
+            del g
+            await asyncio.sleep(0)
+            assert len(reports) == 1, way
+            assert isinstance(reports.pop(), (ValueError, treadle.DeadlockError))
+
+        async def handler(conn):
+            await conn.readline()
+            raise ValueError("a request's")
+
+        listener = await treadle.listen("tcp", "127.0.0.1:0")
+        async with treadle.serve(listener, handler):
+            async with await treadle.dial("tcp", listener.address) as conn:
+                await conn.write(b"x\n")
+                assert await conn.read(1) == b""  # closed: the handler's goroutine ends in the same turn
+            await treadle.yield_()
+            assert [str(error) for error in reports] == ["a request's"]
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises((ValueError, treadle.DeadlockError)):  # the first of them
+            treadle.run(main())
+    finally:
+        gc.enable()
+
+
 def test_a_signal_that_cannot_be_caught():
+    assert said(TypeError, treadle.signals, "SIGTERM") == "signals: numbers such as signal.SIGTERM are required, not 'SIGTERM'"
     assert said(ValueError, treadle.signals, 9) == "signals: 9 is no signal that can be caught"
 
 
@@ -592,6 +799,47 @@ def test_reprs():
             assert repr(server).endswith(": 0 connections, 0 busy>")
 
     treadle.run(main())
+
+
+def test_reprs_of_what_has_a_state(drive):
+    async def main():
+        timer, ticker = treadle.Timer(100), treadle.Ticker(2.5)
+        assert repr(timer).startswith("<Timer due in ") and repr(ticker).startswith("<Ticker every 2.5 s at 0x")
+        timer.reset(0)
+        while "has fired" not in repr(timer):
+            await treadle.sleep(0.001)
+        await timer.recv()
+        assert repr(timer).startswith("<Timer past its time at ")
+        for it in (timer, ticker):
+            it.stop()
+            assert repr(it).startswith(f"<{type(it).__name__} stopped at 0x")
+
+        async def look(thing, text):
+            assert text in repr(thing)
+
+        once = treadle.Once()
+        assert repr(once).startswith("<Once to be done at ")
+        await once.do(look, once, "<Once under way at ")
+        assert repr(once).startswith("<Once done at ")
+        failed = treadle.Once()
+        with pytest.raises(AssertionError):
+            await failed.do(look, failed, "nothing like it")
+        assert repr(failed).startswith("<Once done, failed: AssertionError(")
+        flight = treadle.SingleFlight()
+        await flight.do("key", look, flight, "<SingleFlight 1 under way at ")
+        assert repr(flight).startswith("<SingleFlight 0 under way at ")
+        later = treadle.after_func(100, plain)
+        assert repr(later) == f"<AfterFunc of {plain!r}: to be started>"
+        later.stop()
+        assert repr(later) == f"<AfterFunc of {plain!r}: started or stopped>"
+        with pytest.raises(AssertionError):
+            async with treadle.ErrGroup(limit=2) as group:
+                await group.go(treadle.sleep(0.001))
+                assert repr(group).startswith("<ErrGroup 1 at work, limit 2 at ")
+                group.try_go(look(group, "nothing like it"))
+        assert repr(group).startswith("<ErrGroup 0 at work, limit 2, failed: AssertionError(")
+
+    drive(main)
 
 
 def test_a_simulation_wants_the_function():

@@ -244,8 +244,15 @@ static PyMethodDef context_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyObject *
+context_ends(contextobj *c, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(tdl_context_done(c->core) != NULL);
+}
+
 static PyGetSetDef context_getset[] = {
     {"deadline", (getter)context_deadline, NULL, "On the clock of now(), or None.", NULL},
+    {"ends", (getter)context_ends, NULL, "Whether it can end.", NULL},
     {"_address", (getter)address_get, NULL, "The address of its tdl_context.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

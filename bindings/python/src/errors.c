@@ -113,7 +113,7 @@ raise_code(mod_state *st, int64_t code, const char *what)
     case TDL_ENETWORK:
         PyErr_Format(PyExc_ValueError,
                      "%s: there is no such network, or not for this (the network comes first, \"tcp\" or \"unix\", then "
-                     "the address)", what);
+                     "the address; datagrams have listen_udp and dial_udp)", what);
         return NULL;
     case TDL_ENONAME:
         return raise_name(EAI_NONAME, what, "the name does not resolve");

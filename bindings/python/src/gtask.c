@@ -513,12 +513,25 @@ g_wakeup(PyObject *self, PyObject *future)
 
 /* -- Spawn --------------------------------------------------------------- */
 
+/* One of a function that types.coroutine() has made one of coroutines; false with an exception, too. */
+static bool
+is_generator_coroutine(PyObject *generator)
+{
+    PyObject *code = PyObject_GetAttrString(generator, "gi_code");
+    bool yes = code != NULL && ((PyCodeObject *)code)->co_flags & CO_ITERABLE_COROUTINE;
+    Py_XDECREF(code);
+    return yes;
+}
+
 /* name, context and group may be NULL; host too: that of the running loop. A
  * goroutine of a loop that is given starts from the queue. */
 PyObject *
 g_spawn(mod_state *st, pyhost *host, PyObject *coro, PyObject *name, PyObject *context,
         PyObject *group)
 {
+    if (PyGen_CheckExact(coro) && !is_generator_coroutine(coro)) /* asyncio takes any, up to 3.11 */
+        return PyErr_Occurred() ? NULL
+                                : PyErr_Format(PyExc_TypeError, "a coroutine was expected, got %R; is `async def` meant?", coro);
     if (!PyCoro_CheckExact(coro)) {
         PyObject *truth = PyObject_CallOneArg(st->iscoroutine, coro);
         int yes = truth == NULL ? -1 : PyObject_IsTrue(truth);

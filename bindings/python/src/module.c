@@ -190,7 +190,7 @@ static PyMethodDef functions[] = {
      "Starts a coroutine as a goroutine of the running loop. Its first step runs at once,\n"
      "unless spawns nest deeply or a context is given; then from the run queue."},
     {"sleep", fn_sleep, METH_O,
-     "await sleep(seconds)\n\nNever less; 0 or a negative time returns at once."},
+     "await sleep(seconds)\n\nNever less; 0 or a negative time returns at once: yield_() lets others run."},
     {"_seconds", fn_seconds, METH_VARARGS, NULL},
     {"_sim_wait", fn_sim_wait, METH_NOARGS, NULL},
     {"yield_", fn_yield, METH_NOARGS, "await yield_()\n\nLets the others run."},

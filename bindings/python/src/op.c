@@ -289,6 +289,16 @@ op_begin_join(opobj *op, PyObject **result)
     return PYGEN_NEXT;
 }
 
+/* Whether it was begun by who now runs, who therefore does not wait for it: iterated, as an
+ * unpacking does, where an await is missing. (A task that waits has set blocking to false.) */
+static bool
+op_iterated(const opobj *op)
+{
+    if (op->g != NULL)
+        return tl_running == op->host && op->host->current == op->g;
+    return op->blocking;
+}
+
 PySendResult
 op_send(opobj *op, PyObject **result)
 {
@@ -313,8 +323,12 @@ op_send(opobj *op, PyObject **result)
         }
         return PYGEN_RETURN;
     case OP_PENDING:
-        *result = NULL;
-        PyErr_Format(PyExc_RuntimeError, "%s is being awaited already, by another goroutine or task", op_name(op));
+        if (op_iterated(op)) {
+            op_abandon(op);
+            PyErr_Format(PyExc_RuntimeError, "%s() is to be awaited: it cannot be iterated or unpacked", op_name(op));
+        } else {
+            PyErr_Format(PyExc_RuntimeError, "%s is being awaited already, by another goroutine or task", op_name(op));
+        }
         return PYGEN_ERROR;
     default:
         *result = NULL;

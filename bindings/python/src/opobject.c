@@ -390,6 +390,18 @@ op_getattr(PyObject *self, PyObject *name)
     return PyErr_Format(PyExc_AttributeError, "%R has no attribute %R: %s() is to be awaited", self, name, what);
 }
 
+/* __aenter__ and __aexit__ of what is no context manager: Python's own message names neither it nor the way out. */
+static PyObject *
+op_no_manager(opobj *op, PyObject *Py_UNUSED(args))
+{
+    if (op->kind == OP_LOCK || op->kind == OP_ACQUIRE)
+        return PyErr_Format(PyExc_TypeError, "`async with` takes what is locked itself, and calls %s()", op_name(op));
+    if (op->kind == OP_VALUE)
+        return PyErr_Format(PyExc_TypeError, "%R is no context manager: an `await` is missing (async with await ...)", op);
+    return PyErr_Format(PyExc_TypeError, "%R is no context manager: %s() is to be awaited (async with await ...)", op,
+                        op_name(op));
+}
+
 static PyObject *
 op_repr(opobj *op)
 {
@@ -479,6 +491,8 @@ static PyMethodDef op_methods[] = {
     {"cancelled", (PyCFunction)op_cancelled, METH_NOARGS, "Whether it was cancelled."},
     {"get_loop", (PyCFunction)op_get_loop, METH_NOARGS, "The loop it waits in."},
     {"_wake", (PyCFunction)op_wake, METH_NOARGS, NULL},
+    {"__aenter__", (PyCFunction)op_no_manager, METH_NOARGS, NULL},
+    {"__aexit__", (PyCFunction)op_no_manager, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -435,7 +435,12 @@ typedef struct { PyObject_HEAD tdl_cond *core; mutexobj *mutex; PyObject *weakre
 typedef struct { PyObject_HEAD tdl_sema *core; PyObject *weakrefs; } semaobj;
 typedef struct { PyObject_HEAD tdl_waitgroup *core; PyObject *weakrefs; } groupobj;
 
-typedef struct { PyObject_HEAD tdl_timer *core; PyObject *weakrefs; } timerobj;
+typedef struct {
+    PyObject_HEAD
+    tdl_timer *core;
+    int64_t due, period; /* for its repr alone: when it was to fire first, NEVER after stop(). Relaxed atomics */
+    PyObject *weakrefs;
+} timerobj;
 typedef struct { PyObject_HEAD tdl_rwmutex *core; PyObject *weakrefs; } rwobj;
 typedef struct { PyObject_HEAD tdl_context *core; } contextobj;
 typedef struct { PyObject_HEAD tdl_once *core; } onceobj;

@@ -10,6 +10,8 @@
 #include "state.h"
 #include <structmember.h>
 
+#define NEVER INT64_MIN
+
 bool
 timer_check(PyObject *object)
 {
@@ -41,6 +43,13 @@ times(PyTypeObject *type, mod_state *st, PyObject *seconds, int64_t *when, int64
     return 0;
 }
 
+static void
+remember(timerobj *t, int64_t due, int64_t period)
+{
+    __atomic_store_n(&t->due, due, __ATOMIC_RELAXED);
+    __atomic_store_n(&t->period, period, __ATOMIC_RELAXED);
+}
+
 static PyObject *
 make(PyTypeObject *type, PyObject *args, PyObject *kwargs, const char *format)
 {
@@ -61,6 +70,7 @@ make(PyTypeObject *type, PyObject *args, PyObject *kwargs, const char *format)
         Py_DECREF(t);
         return PyErr_NoMemory();
     }
+    remember(t, when, period);
     HOST_KICK(h);
     return (PyObject *)t;
 }
@@ -94,7 +104,10 @@ outcome(timerobj *t, int rc, const char *what)
 static PyObject *
 timer_stop(timerobj *t, PyObject *Py_UNUSED(ignored))
 {
-    return outcome(t, tdl_timer_stop(t->core), "stop");
+    int rc = tdl_timer_stop(t->core);
+    if (rc >= 0)
+        remember(t, NEVER, 0);
+    return outcome(t, rc, "stop");
 }
 
 static PyObject *
@@ -104,7 +117,10 @@ timer_reset(timerobj *t, PyObject *seconds)
     mod_state *st = STATE(t);
     if (state_gone(st) || times(Py_TYPE(t), st, seconds, &when, &period) < 0)
         return NULL;
-    return outcome(t, tdl_timer_reset(t->core, when, period), "reset");
+    int rc = tdl_timer_reset(t->core, when, period);
+    if (rc >= 0)
+        remember(t, when, period);
+    return outcome(t, rc, "reset");
 }
 
 static PyObject *
@@ -138,6 +154,26 @@ ticker_exit(timerobj *t, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(
     if (PyErr_Occurred())
         return NULL;
     Py_RETURN_NONE;
+}
+
+static PyObject *
+timer_repr(timerobj *t)
+{
+    int64_t due = __atomic_load_n(&t->due, __ATOMIC_RELAXED), period = __atomic_load_n(&t->period, __ATOMIC_RELAXED);
+    mod_state *st = STATE(t);
+    const char *name = st != NULL && Py_TYPE(t) == st->TickerType ? "Ticker" : "Timer";
+    char text[64];
+    if (due == NEVER)
+        snprintf(text, sizeof text, "stopped");
+    else if (period != 0)
+        snprintf(text, sizeof text, "every %g s", (double)period * 1e-9);
+    else if (tdl_chan_len(tdl_timer_chan(t->core)) > 0)
+        snprintf(text, sizeof text, "has fired");
+    else if (due > tdl_now())
+        snprintf(text, sizeof text, "due in %.3f s", (double)(due - tdl_now()) * 1e-9);
+    else
+        snprintf(text, sizeof text, "past its time"); /* received, or about to fire */
+    return PyUnicode_FromFormat("<%s %s at %p>", name, text, t);
 }
 
 static void
@@ -193,6 +229,7 @@ static PyType_Slot timer_slots[] = {
                 "After stop() and reset() no value of before is received, as in Go."},
     {Py_tp_new, timer_new},
     {Py_tp_dealloc, timer_dealloc},
+    {Py_tp_repr, timer_repr},
     {Py_tp_traverse, type_traverse},
     {Py_tp_methods, timer_methods},
     {Py_tp_members, timer_members},
@@ -213,6 +250,7 @@ static PyType_Slot ticker_slots[] = {
                 "is stopped at the end."},
     {Py_tp_new, ticker_new},
     {Py_tp_dealloc, timer_dealloc},
+    {Py_tp_repr, timer_repr},
     {Py_tp_traverse, type_traverse},
     {Py_am_aiter, PyObject_SelfIter},
     {Py_am_anext, chan_anext},

@@ -17,8 +17,8 @@ msgpack_load(mod_state *st)
         if (PyErr_ExceptionMatches(PyExc_ImportError)) {
             PyErr_Clear();
             PyErr_SetString(PyExc_ImportError,
-                            "dicts and lists cross shared channels as MessagePack: "
-                            "install the msgpack package");
+                            "dicts, lists and tuples cross shared channels as MessagePack: "
+                            "install the msgpack package (pip install msgpack)");
         }
         return -1;
     }
@@ -91,8 +91,14 @@ val_encode(mod_state *st, PyObject *value, tdl_val *v)
         if (msgpack_load(st) < 0)
             return -1;
         PyObject *packed = PyObject_CallOneArg(st->packb, value);
-        if (packed == NULL)
+        if (packed == NULL) {
+            if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+                PyObject *why = PyErr_GetRaisedException();
+                PyErr_Format(PyExc_TypeError, "a %s crosses a shared channel as MessagePack: %S", Py_TYPE(value)->tp_name, why);
+                Py_XDECREF(why);
+            }
             return -1;
+        }
         int rc = set_bytes(v, PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed), FLAG_MSGPACK);
         Py_DECREF(packed);
         return rc;

@@ -32,7 +32,9 @@ class _Later:
         self, op: _treadle.Op[None], fn: Callable[..., object], args: tuple[Any, ...]
     ) -> None:
         if not callable(fn):
-            raise TypeError(f"a function was expected, got {fn!r}")
+            op.close()  # nobody is to be told that it was not awaited
+            hint = "; give the function itself, and its arguments after it" if asyncio.iscoroutine(fn) else ""
+            raise TypeError(f"a function was expected, got {fn!r}{hint}")
         self._fn = fn
         self._args = args
         self._loop = asyncio.get_running_loop()
@@ -62,6 +64,9 @@ class AfterFunc(_Later):
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        return f"<AfterFunc of {self._fn!r}: {'to be started' if self._op is not None else 'started or stopped'}>"
+
     def reset(self, seconds: float) -> bool:
         """Stops it, as stop() does, and starts it anew: also when the function
         has run. In its own loop only, else RuntimeError."""
@@ -80,4 +85,6 @@ def after_func(seconds: float, fn: Callable[..., object], /, *args: Any) -> Afte
     of any goroutine that nobody awaits. What is still to start when the loop is
     closed never does.
     """
+    if callable(seconds):
+        raise TypeError(f"after_func: the seconds come first, then the function, got {seconds!r}")
     return AfterFunc(_treadle.sleep(seconds), fn, args)

@@ -176,10 +176,15 @@ class Context:
 
     def __enter__(self) -> Context:
         """``with ctx.with_cancel() as c``: c ends when the block does."""
+        self._must_end()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.cancel()
+
+    def _must_end(self) -> None:
+        if not self._core.ends:
+            raise ValueError("with: this context has no end; derive one by with_cancel or with_timeout")
 
     async def __aenter__(self) -> Context:
         task = asyncio.current_task()
@@ -187,6 +192,7 @@ class Context:
             raise RuntimeError("a context needs a goroutine or task to be entered")
         if self._entered:
             raise RuntimeError("a context can be entered once (derive one with with_cancel)")
+        self._must_end()
         self._entered = True
         self._body = _Body(self, task)
         return self
@@ -200,6 +206,7 @@ class Context:
         body, self._body = self._body, None
         assert body is not None
         ours = body.leave() and isinstance(exc, asyncio.CancelledError)
+        body = None  # it has the goroutine, and the cause's traceback will have this frame
         cause = self.cause() if ours else None
         self._core.cancel(0, None, 0)
         if cause is not None:

@@ -4,6 +4,10 @@
 The core says who does the work and who waits; what the work gave, objects and
 exceptions, is kept here. Whoever has begun ends in a `finally`, so that nobody
 waits for one that was cancelled or dropped.
+
+No frame that an exception leaves has the running goroutine in a variable: with the
+exception's traceback that is a circle, and an error that nobody awaits is told of only
+when the handle goes.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ _first = threading.Lock()  # guards the errors of groups, whose goroutines may b
 
 
 async def _result(fn: Callable[..., Awaitable[T] | T], args: tuple[Any, ...]) -> T:
+    if not callable(fn):
+        hint = "; give the function itself, and its arguments after it" if inspect.isawaitable(fn) else ""
+        raise TypeError(f"a function was expected, got {fn!r}{hint}")
     result = fn(*args)
     return await result if inspect.isawaitable(result) else result
 
@@ -38,6 +45,10 @@ class _Outcome(Generic[T]):
         self._value = value
         self._error = error
         self._tb = None if error is None else error.__traceback__
+
+    @property
+    def failed(self) -> Exception | None:
+        return self._error
 
     def get(self) -> T:
         if self._error is not None:
@@ -53,6 +64,14 @@ class Once(Generic[T]):
         self._runner: asyncio.Task[Any] | None = None
         self._outcome: _Outcome[T] | None = None
 
+    def __repr__(self) -> str:
+        outcome = self._outcome
+        if outcome is None:
+            state = "under way" if self._runner is not None else "to be done"
+        else:
+            state = "done" if outcome.failed is None else f"done, failed: {outcome.failed!r}"
+        return f"<Once {state} at {id(self):#x}>"
+
     @property
     def done(self) -> bool:
         """Whether it has been done."""
@@ -65,14 +84,14 @@ class Once(Generic[T]):
         DeadlockError from within fn, for it would wait for itself.
         """
         while self._outcome is None:
-            core, me = self._core, asyncio.current_task()
-            if me is not None and me is self._runner:
+            core = self._core
+            if self._runner is not None and self._runner is asyncio.current_task():
                 raise _treadle.DeadlockError(
-                    f"{me!r} would wait for itself: do() within the function of {self!r}"
+                    f"{self._runner!r} would wait for itself: do() within the function of {self!r}"
                 )
             if not await core.begin():
                 continue
-            self._runner = me
+            self._runner = asyncio.current_task()
             try:
                 self._outcome = _Outcome(value=await _result(fn, args))
             except Exception as e:
@@ -109,6 +128,12 @@ class ErrGroup:
         self._context = Context(self._core.context(), parent)
         self._error: BaseException | None = None
         self._at_work: set[asyncio.Task[Any]] = set()
+        self._limit = limit
+
+    def __repr__(self) -> str:
+        limit = "" if self._limit is None else f", limit {self._limit}"
+        failed = "" if self._error is None else f", failed: {self._error!r}"
+        return f"<ErrGroup {len(self._at_work)} at work{limit}{failed} at {id(self):#x}>"
 
     @property
     def context(self) -> Context:
@@ -144,14 +169,14 @@ class ErrGroup:
     def set_limit(self, limit: int | None) -> None:
         """Changes the limit. RuntimeError while goroutines are at work."""
         self._core.set_limit(limit)
+        self._limit = limit
 
     async def wait(self) -> None:
         """Waits until no goroutine of the group is at work, and ends the context.
         Raises the group's exception. DeadlockError in one of its goroutines."""
-        me = asyncio.current_task()
-        if me in self._at_work:
+        if asyncio.current_task() in self._at_work:
             raise _treadle.DeadlockError(
-                f"{me!r} would wait for itself: it is a goroutine of the group"
+                f"{asyncio.current_task()!r} would wait for itself: it is a goroutine of the group"
             )
         code = await self._core.wait()
         if self._error is not None:
@@ -219,8 +244,8 @@ class _Work(Generic[T]):
         self._begun = False
 
     async def run(self) -> T:
-        group, me, code = self._group, asyncio.current_task(), 0
-        assert me is not None
+        group, code = self._group, 0
+        me: Any = asyncio.current_task()
         self._begun = True
         try:
             group._at_work.add(me)
@@ -232,6 +257,7 @@ class _Work(Generic[T]):
             raise
         finally:
             group._at_work.discard(me)
+            me = None
             group._core.done(code)
 
     def ended(self, g: _treadle.G[T] | None) -> None:
@@ -251,6 +277,9 @@ class SingleFlight(Generic[T]):
         self._core = _treadle._SingleFlight()
         self._leading: set[tuple[bytes, asyncio.Task[Any] | None]] = set()
 
+    def __repr__(self) -> str:
+        return f"<SingleFlight {len(self._leading)} under way at {id(self):#x}>"
+
     async def do(self, key: str | bytes, fn: Callable[..., Awaitable[T] | T], /, *args: Any) -> T:
         """Calls fn(*args), a function or coroutine function, unless somebody is
         at it for this key: then waits, and gets the same result or exception.
@@ -263,10 +292,10 @@ class SingleFlight(Generic[T]):
         self, key: str | bytes, fn: Callable[..., Awaitable[T] | T], /, *args: Any
     ) -> tuple[T, bool]:
         """The same; also says whether others got the result, too."""
-        k, me = _key(key), asyncio.current_task()
-        if me is not None and (k, me) in self._leading:
+        k = _key(key)
+        if (k, asyncio.current_task()) in self._leading:
             raise _treadle.DeadlockError(
-                f"{me!r} would wait for itself: do({key!r}) within its own function"
+                f"{asyncio.current_task()!r} would wait for itself: do({key!r}) within its own function"
             )
         while True:
             leads, given = await self._core.begin(k)
@@ -277,7 +306,7 @@ class SingleFlight(Generic[T]):
         outcome: _Outcome[T] | None = None
         others, mine = 0, None
         try:
-            mine = (k, me)
+            mine = (k, asyncio.current_task())
             self._leading.add(mine)
             outcome = _Outcome(value=await _result(fn, args))
         except Exception as e:
@@ -285,6 +314,7 @@ class SingleFlight(Generic[T]):
         finally:
             if mine is not None:
                 self._leading.discard(mine)
+                mine = None
             others = self._core.end(k, given, outcome)
         return outcome.get(), others > 0
 
@@ -303,4 +333,4 @@ def _key(key: str | bytes) -> bytes:
         return key.encode(errors="surrogatepass")
     if isinstance(key, bytes):
         return key
-    raise TypeError(f"the key must be str or bytes, not {type(key).__name__}")
+    raise TypeError(f"SingleFlight: the key must be str or bytes, not {type(key).__name__}")

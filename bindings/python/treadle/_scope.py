@@ -136,7 +136,7 @@ class Scope:
     def _refusal(self, coro: Coroutine[Any, Any, Any]) -> RuntimeError:
         if asyncio.iscoroutine(coro):
             coro.close()
-        why = "cancelled" if self._aborting else "not active"
+        why = "cancelled" if self._aborting else "not active" if self._entered else "not entered (async with treadle.scope() as s)"
         return RuntimeError(f"the scope is {why}: it cannot start a goroutine")
 
     async def __aenter__(self) -> Scope:

@@ -81,6 +81,7 @@ class Server(Closing):
             raise
         finally:
             self._serving.discard(me)
+            me = None  # an error's traceback has this frame: no circle, so that it is told of at once
             if counted:
                 self._served.done()
         self._core.park(conn)

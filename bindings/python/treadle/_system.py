@@ -47,7 +47,7 @@ def _stdio(how: Stdio, name: str) -> int:
             raise ValueError(f"{name}: one of {_WAYS}, or a descriptor's number, not {how!r}")
         return _STDIO[how]
     if how <= 0:
-        raise ValueError(f"{name}: a descriptor above 0 is required, not {how}")
+        raise ValueError(f"{name}: one of {_WAYS}, or a descriptor above 0 is required, not {how}")
     return how
 
 
@@ -261,6 +261,9 @@ def signals(*numbers: int) -> Signals:
     KeyboardInterrupt. One that comes while 16 are waiting is lost. ValueError: it cannot be caught."""
     if not numbers:
         raise ValueError("signals: at least one is required")
+    for number in numbers:
+        if not isinstance(number, int):
+            raise TypeError(f"signals: numbers such as signal.SIGTERM are required, not {number!r}")
     return Signals(int(n) for n in numbers)
 
 
