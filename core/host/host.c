@@ -50,6 +50,20 @@ static void give_host(tdl_host *h) {
     tdl_unlock(&all.lock);
 }
 
+/* -- Whose it is: under the list's lock ------------------------------------------------ */
+
+static void take_off(tdl_m *m, tdl_host *h) {
+    tdl_host **at = &m->host;
+    while (*at != h) at = &(*at)->outer;
+    *at = h->outer;
+}
+
+/* The innermost host's poller is the thread's. */
+static void note_innermost(tdl_m *m) {
+    m->host_poller = m->host ? &m->host->poller : NULL;
+    m->deny = m->host ? TDL_EHOST : 0;
+}
+
 /* -- Opening and closing ------------------------------------------------------------ */
 
 int tdl_host_open(const char *name, tdl_host **out) {
@@ -70,13 +84,14 @@ int tdl_host_open(const char *name, tdl_host **out) {
     h->poller.watch_arg = h;
     h->free_watcher = -1;
     if (name) strncat(h->name, name, TDL_NAME - 1);
-    h->m = m;
-    h->outer = m->host;
     h->asked = tdl_sys.now();
+    tdl_lock_take(&all.lock);
+    at_store_rlx(&h->m, m);
+    h->outer = m->host;
     h->open = true;
     m->host = h;
-    m->host_poller = &h->poller;
-    m->deny = TDL_EHOST;
+    note_innermost(m);
+    tdl_unlock(&all.lock);
     tdl_os_exact_sleeps(); /* its sleeps are our timers' */
     *out = h;
     return 0;
@@ -87,30 +102,67 @@ no_outcomes:
     return r;
 }
 
-static void leave_thread(tdl_host *h) {
-    tdl_m *m = h->m;
-    for (tdl_host **at = &m->host; *at; at = &(*at)->outer) {
-        if (*at != h) continue;
-        *at = h->outer;
-        break;
-    }
-    m->host_poller = m->host ? &m->host->poller : NULL;
-    if (m->host) return;
-    m->deny = 0;
-    tdl_select_forget(m);
-}
-
 int tdl_host_close(tdl_host *h) {
     int r = tdl_host_check(h);
     if (r < 0) return r;
     tdl_tasks_end(h);
     tdl_poller_close(&h->poller);
-    leave_thread(h);
     tdl_sys.unmap(h->outcomes, TDL_MAX_TASKS * sizeof *h->outcomes);
     tdl_sys.release(h->watchers);
+    tdl_m *m = tdl_m_self();
+    tdl_lock_take(&all.lock);
+    take_off(m, h);
+    note_innermost(m);
     h->open = false;
-    give_host(h);
+    h->taken = false;
+    tdl_unlock(&all.lock);
+    if (!m->host) tdl_select_forget(m);
     return 0;
+}
+
+/* Under the list's lock. An M whose thread lives is not looked at but for that: it stays
+ * as long as a host of it is open. */
+static int whose(tdl_host *h, const tdl_m *m) {
+    if (!h->open) return TDL_EINVAL;
+    tdl_m *its = at_load_rlx(&h->m);
+    if (its == m) return 0;
+    return at_load_acq(&its->ended) ? 1 : TDL_EHOST; /* acquire: what that thread did; pairs with thread_ends */
+}
+
+int tdl_host_left(tdl_host *h) {
+    if (!h) return 0;
+    tdl_lock_take(&all.lock);
+    int r = whose(h, tdl_m_self());
+    tdl_unlock(&all.lock);
+    return r == 1;
+}
+
+int tdl_host_adopt(tdl_host *h) {
+    if (!h) return TDL_EINVAL;
+    tdl_m *m = tdl_m_self(), *old = NULL;
+    if (m->deny == TDL_EFORKED) return TDL_EFORKED;
+    tdl_lock_take(&all.lock);
+    int r = whose(h, m);
+    if (r == 1 && m->g) r = TDL_EBUSY;
+    if (r == 1) {
+        old = at_load_rlx(&h->m);
+        take_off(old, h);
+        if (old->host) old = NULL; /* the last one to be adopted */
+        tdl_host **end = &m->host; /* outermost: the caller's own stays what it was */
+        while (*end) end = &(*end)->outer;
+        *end = h;
+        h->outer = NULL;
+        at_store_rlx(&h->m, m);
+        note_innermost(m);
+        r = 0;
+    }
+    tdl_unlock(&all.lock);
+    if (!old) return r;
+    tdl_node **last = &m->rooms; /* they stay as long as the tasks that had them */
+    while (*last) last = &(*last)->next;
+    *last = old->rooms;
+    tdl_sys.release(old);
+    return r;
 }
 
 /* -- Waking -------------------------------------------------------------------------- */
@@ -297,7 +349,7 @@ tdl_outcome *tdl_host_outcomes(tdl_host *h) { return h && h->open ? h->outcomes 
 /* -- Channels of one host ------------------------------------------------------------------- */
 
 tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap) {
-    return tdl_host_check(h) == 0 ? tdl_chan_make(cap, h->m) : NULL;
+    return tdl_host_check(h) == 0 ? tdl_chan_make(cap, tdl_m_self()) : NULL;
 }
 
 void tdl_chan_adopt_local(tdl_chan *ch) {

@@ -3,7 +3,8 @@
  * Hosts: the P of an interpreter. Its tasks are hosted goroutines, which only
  * the host's own thread starts and finishes operations of.
  *
- * Who may touch what: everything belongs to the host's thread, except
+ * Who may touch what: everything belongs to the host's thread (when that has ended, to the
+ * one that adopts the host: tdl_m.ended hands it over), except
  *   remote      a stack of tasks made ready by others: push by CAS, taken
  *               whole by the owner (release/acquire: the task's result);
  *   woken       set by tdl_host_wake, taken by the owner;
@@ -31,8 +32,9 @@ struct tdl_host {
     bool taken;     /* under the list's lock; from m on, a new owner starts at 0 */
     _Atomic uint32_t dozing; /* waits for ever, for others to wake it: see deadlock.c */
     tdl_poller poller; /* keeps its locks from owner to owner */
-    tdl_m *m;          /* its thread */
-    struct tdl_host *outer; /* opened before on the same thread */
+    _Atomic(tdl_m *) m; /* its thread: relaxed, for others only ask whether it is theirs. Under
+                           the list's lock while the host is open, as are outer and open */
+    struct tdl_host *outer; /* opened before on the same thread, or adopted by it */
     char name[TDL_NAME];
     bool open;
 
@@ -80,12 +82,14 @@ void tdl_host_watch_missed(tdl_host *h);
 void tdl_host_push(tdl_host *h, tdl_g *g);
 /* Takes the tasks that others made ready into the ready list. */
 void tdl_host_collect(tdl_host *h);
+/* Is m's thread the host's? Another may adopt it meanwhile, from a thread that has ended. */
+static inline bool tdl_host_of(tdl_host *h, const tdl_m *m) { return at_load_rlx(&h->m) == m; }
 /* TDL_EINVAL, TDL_EHOST (another thread's), or 0. */
 static inline int tdl_host_check(tdl_host *h) {
     if (!h || !h->open) return TDL_EINVAL;
     tdl_m *m = tdl_m_self();
     if (m->deny == TDL_EFORKED) return TDL_EFORKED;
-    return h->m == m ? 0 : TDL_EHOST;
+    return tdl_host_of(h, m) ? 0 : TDL_EHOST;
 }
 
 /* Tasks of all hosts. */

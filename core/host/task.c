@@ -38,7 +38,7 @@ static tdl_g *new_number(tdl_host *h) {
 static void task_ready(tdl_g *g) {
     tdl_host *h = g->host;
     at_store_rlx(&g->status, G_RUNNABLE);
-    if (tdl_m_self() == h->m) {
+    if (tdl_host_of(h, tdl_m_self())) {
         tdl_host_push(h, g);
         return;
     }
@@ -236,7 +236,7 @@ int tdl_task_ready(tdl_host *h, uint32_t task, int result) {
     tdl_g *g = tdl_task_find(h, task);
     if (!g) return TDL_EINVAL;
     uint32_t was = 0;
-    bool owner = tdl_m_self() == h->m;
+    bool owner = tdl_host_of(h, tdl_m_self());
     tdl_biased_take(&h->park_lock, owner);
     if (g->parked) {
         g->parked = 0;

@@ -15,9 +15,13 @@ _Thread_local tdl_m *tdl_self __attribute__((tls_model("initial-exec"), visibili
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 
-static void thread_ends(void *m) {
+static void thread_ends(void *arg) {
+    tdl_m *m = arg;
     tdl_self = NULL;
-    tdl_sys.release(m);
+    if (m->host)
+        at_store_rel(&m->ended, 1); /* who adopts its hosts frees it; pairs with the acquire in tdl_host_adopt */
+    else
+        tdl_sys.release(m);
 }
 
 /* Only the forking thread lives on. Locks that others held stay held: from here

@@ -128,6 +128,7 @@ struct tdl_m {
     uint32_t bubble;        /* the simulation in which it runs; 0: none */
     struct tdl_host *host;  /* host Ms: the host opened last */
     struct tdl_poller *host_poller;
+    _Atomic uint32_t ended; /* its thread has, and left it to its hosts; release, acquire: see tdl_host_adopt */
     uint32_t rng;           /* see tdl_random */
     int after;              /* AFTER_… for after_g, set right before a switch */
     tdl_g *after_g;

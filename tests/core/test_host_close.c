@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * A host that closes while its tasks had been given something that was not
- * delivered yet: it goes on to others. */
+ * delivered yet: it goes on to others. And hosts that their thread never closed. */
 #include "check.h"
 
 #include <unistd.h>
@@ -78,4 +78,205 @@ TEST(condition, "H12 a signal for a task of a closing host goes to the next wait
     crew_close(&c);
     tdl_cond_free(w.c);
     tdl_mutex_free(w.m);
+}
+
+/* -- Hosts whose thread has ended ------------------------------------------------------- */
+
+enum { PER_THREAD = 2, SLEEPER = 0, READER, RECEIVER, SELECTOR, SENDER, PARKED, NTASKS };
+
+typedef struct left {
+    tdl_host *host[PER_THREAD];
+    uint32_t  task[PER_THREAD][NTASKS];
+    tdl_chan *local[PER_THREAD], *full[PER_THREAD];
+    int       pipe[2];
+    tdl_fd   *fd;
+    char      byte[PER_THREAD];
+    atomic_int go_on;
+} left;
+
+static void begin_to_wait(left *l, int i) {
+    tdl_host *h = l->host[i];
+    uint32_t *task = l->task[i];
+    tdl_val   v;
+    tdl_val_set_int(&v, 7);
+    for (int t = 0; t < NTASKS; t++) task[t] = (uint32_t)tdl_task_new(h, 0);
+    REQUIRE((l->local[i] = tdl_chan_new_local(h, 0)) && (l->full[i] = tdl_chan_new_local(h, 1)));
+    CHECK_RC(tdl_sleep_start(h, task[SLEEPER], 3600 * TDL_SECOND), TDL_PENDING);
+    CHECK_RC(tdl_chan_recv_start(h, task[RECEIVER], l->local[i], TDL_FOREVER), TDL_PENDING);
+    tdl_case cases[2] = { { .chan = l->local[i], .op = TDL_RECV },
+                          { .chan = l->full[i], .val = &v, .op = TDL_SEND } };
+    CHECK_RC(tdl_chan_try_send(l->full[i], &v), 0);
+    CHECK_RC(tdl_select_start(h, task[SELECTOR], cases, 2, TDL_FOREVER), TDL_PENDING);
+    CHECK_RC(tdl_chan_send_start(h, task[SENDER], l->full[i], &v, TDL_FOREVER), TDL_PENDING);
+    CHECK_RC(tdl_task_park_start(h, task[PARKED], TDL_FOREVER), TDL_PENDING);
+    CHECK(tdl_host_watch(h, l->pipe[1 - i], i ? TDL_READABLE : TDL_WRITABLE) >= 0);
+    if (i == 0) CHECK_RC(tdl_fd_read_start(h, task[READER], l->fd, &l->byte[i], 1), TDL_PENDING);
+}
+
+static void *open_and_end(void *arg) {
+    left *l = arg;
+    for (int i = 0; i < PER_THREAD; i++) {
+        CHECK_RC(tdl_host_open("left", &l->host[i]), 0);
+        if (i == 0) CHECK_RC(tdl_fd_adopt(l->pipe[0], &l->fd), 0);
+        begin_to_wait(l, i);
+        CHECK_RC(tdl_host_adopt(l->host[i]), 0); /* its own */
+        CHECK_INT(tdl_host_left(l->host[i]), 0);
+    }
+    atomic_store(&l->go_on, 1);
+    while (atomic_load(&l->go_on) == 1) usleep(1000);
+    return NULL;
+}
+
+/* Their thread has ended. */
+static void leave_two(left *l) {
+    pthread_t thread;
+    atomic_store(&l->go_on, 0);
+    REQUIRE(pipe(l->pipe) == 0);
+    REQUIRE(pthread_create(&thread, NULL, open_and_end, l) == 0);
+    while (atomic_load(&l->go_on) == 0) usleep(1000);
+    CHECK_INT(tdl_host_left(l->host[0]), 0);
+    CHECK_RC(tdl_host_adopt(l->host[0]), TDL_EHOST); /* that lives */
+    CHECK_RC(tdl_host_close(l->host[0]), TDL_EHOST);
+    atomic_store(&l->go_on, 2);
+    pthread_join(thread, NULL);
+}
+
+static void adopt_and_close(left *l, int i, int ends_them) {
+    tdl_host *h = l->host[i];
+    tdl_event e[16];
+    tdl_val   v;
+    CHECK_RC(tdl_host_close(h), TDL_EHOST);
+    CHECK_INT(tdl_host_left(h), 1);
+    CHECK_RC(tdl_host_adopt(h), 0);
+    CHECK_RC(tdl_host_adopt(h), 0);
+    CHECK_INT(tdl_host_left(h), 0);
+    if (ends_them) {
+        int ended = 0;
+        CHECK_RC(tdl_task_ready(h, l->task[i][PARKED], 5), 1);
+        for (int t = 0; t < PARKED; t++) tdl_task_cancel(h, l->task[i][t]);
+        for (int tries = 0; tries < 100 && ended < (i ? NTASKS - 1 : NTASKS); tries++) {
+            int n = tdl_host_poll(h, e, 16, TDL_SECOND / 100);
+            CHECK(n >= 0);
+            for (int k = 0; k < n; k++) {
+                if (e[k].task & TDL_WATCHER) continue;
+                CHECK_RC(e[k].result, e[k].task == l->task[i][PARKED] ? 5 : TDL_ECANCELED);
+                ended++;
+            }
+        }
+        CHECK_INT(ended, i ? NTASKS - 1 : NTASKS);
+    }
+    tdl_chan_adopt_local(l->full[i]);
+    CHECK_RC(tdl_chan_try_recv(l->full[i], &v), 0);
+    CHECK_INT(tdl_val_int(&v), 7);
+    CHECK_RC(tdl_host_close(h), 0);
+    tdl_chan_adopt_local(l->local[i]);
+    tdl_chan_free(l->full[i]);
+    tdl_chan_free(l->local[i]);
+}
+
+static void give_back(left *l) {
+    tdl_fd_free(l->fd);
+    close(l->pipe[1]);
+}
+
+TEST(left_behind, "H12 a host whose thread has ended is adopted and closed by another thread") {
+    static left l;
+    for (int ends_them = 0; ends_them < 2; ends_them++) {
+        leave_two(&l);
+        adopt_and_close(&l, ends_them, ends_them);
+        CHECK_RC(tdl_sleep(1), 0); /* no host's thread any more */
+        adopt_and_close(&l, 1 - ends_them, ends_them);
+        CHECK_RC(tdl_sleep(1), 0);
+        give_back(&l);
+    }
+    CHECK_RC(tdl_host_adopt(NULL), TDL_EINVAL);
+    CHECK_INT(tdl_host_left(NULL), 0);
+}
+
+TEST(adopted_beside, "H12 an adopted host leaves the adopter's own as it was") {
+    static left l;
+    uint32_t    task;
+    tdl_event   e;
+    tdl_host   *h = open_host(&task);
+    CHECK_RC(tdl_sleep_start(h, task, TDL_SECOND / 50), TDL_PENDING);
+    leave_two(&l);
+    CHECK_RC(tdl_host_adopt(l.host[1]), 0);
+    CHECK_RC(tdl_host_poll(h, &e, 1, 10 * TDL_SECOND), 1);
+    CHECK_INT(e.task, task);
+    CHECK_RC(tdl_sleep_start(h, task, 1), TDL_PENDING);
+    CHECK_RC(tdl_host_close(l.host[1]), 0);
+    CHECK_RC(tdl_host_poll(h, &e, 1, 10 * TDL_SECOND), 1);
+    CHECK_RC(tdl_sleep(1), TDL_EHOST);
+    CHECK_RC(tdl_host_adopt(l.host[0]), 0);
+    CHECK_RC(tdl_host_close(h), 0); /* the other one is the thread's now */
+    CHECK_RC(tdl_sleep(1), TDL_EHOST);
+    CHECK_RC(tdl_host_poll(l.host[0], &e, 1, 0), 1);
+    CHECK_INT(e.task & TDL_WATCHER, TDL_WATCHER);
+    CHECK_RC(tdl_host_close(l.host[0]), 0);
+    CHECK_RC(tdl_sleep(1), 0);
+    for (int i = 0; i < PER_THREAD; i++) {
+        tdl_chan_adopt_local(l.full[i]);
+        tdl_chan_adopt_local(l.local[i]);
+        tdl_chan_free(l.full[i]);
+        tdl_chan_free(l.local[i]);
+    }
+    give_back(&l);
+}
+
+typedef struct contest {
+    _Atomic(tdl_host *) host;
+    uint32_t            task;
+    atomic_int          won, closed;
+    pthread_barrier_t   start;
+} contest;
+
+static void *opens_only(void *arg) {
+    contest  *c = arg;
+    tdl_host *h = NULL;
+    REQUIRE(tdl_host_open("contest", &h) == 0);
+    c->task = (uint32_t)tdl_task_new(h, 0);
+    CHECK_RC(tdl_task_park_start(h, c->task, TDL_FOREVER), TDL_PENDING);
+    atomic_store(&c->host, h);
+    return NULL;
+}
+
+/* Each tries from before the thread's end on; the one who gets the host keeps it until all have tried. */
+static void *wants_it(void *arg) {
+    contest  *c = arg;
+    tdl_host *h;
+    int       r;
+    while (!(h = atomic_load(&c->host))) usleep(10);
+    tdl_host_wake(h);
+    while ((r = tdl_host_adopt(h)) == TDL_EHOST && !atomic_load(&c->won)) usleep(10);
+    if (r == 0) atomic_fetch_add(&c->won, 1);
+    tdl_task_ready(h, c->task, 1);
+    pthread_barrier_wait(&c->start);
+    if (r == 0) {
+        tdl_event e;
+        CHECK_RC(tdl_host_poll(h, &e, 1, TDL_SECOND), 1);
+        CHECK_INT(e.result, 1);
+        CHECK_RC(tdl_host_close(h), 0);
+        atomic_fetch_add(&c->closed, 1);
+    } else {
+        CHECK_RC(r, TDL_EHOST);
+    }
+    return NULL;
+}
+
+TEST(contested, "H12 of several threads that want a host left behind one gets it") {
+    enum { WANT = 3 };
+    static contest c;
+    pthread_t      owner, other[WANT];
+    pthread_barrier_init(&c.start, NULL, WANT);
+    for (int i = 0; i < SCALE(80); i++) {
+        atomic_store(&c.host, NULL);
+        atomic_store(&c.won, 0);
+        for (int k = 0; k < WANT; k++) REQUIRE(pthread_create(&other[k], NULL, wants_it, &c) == 0);
+        REQUIRE(pthread_create(&owner, NULL, opens_only, &c) == 0);
+        pthread_join(owner, NULL);
+        for (int k = 0; k < WANT; k++) pthread_join(other[k], NULL);
+        CHECK_INT(atomic_load(&c.won), 1);
+        CHECK_INT(atomic_load(&c.closed), i + 1);
+    }
+    pthread_barrier_destroy(&c.start);
 }

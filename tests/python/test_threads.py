@@ -5,6 +5,7 @@ do not. What belongs to one loop is refused to other threads there."""
 import asyncio
 import contextlib
 import gc
+import os
 import pathlib
 import queue
 import re
@@ -622,6 +623,129 @@ def test_dropped_elsewhere():
     at_once(drop, lambda: treadle.run(main(0)), lambda: treadle.run(main(1)))
     gc.collect()
     assert not [ref for ref in freed if ref() is not None]
+
+
+# -- Loops that nobody closed -----------------------------------------------------------------------------
+
+
+def has_ended(thread):
+    """join() may return shortly before the system's thread ends."""
+    thread.join()
+    while os.path.exists(f"/proc/self/task/{thread.native_id}"):
+        time.sleep(0.001)
+
+
+def in_a_thread(function, *args):
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    has_ended(thread)
+
+
+def open_fds():
+    return len(os.listdir("/proc/self/fd"))
+
+
+LEFT_THERE = 8
+
+
+def leave_loop(factory, told, keep=None):
+    """So many goroutines, which wait in every way, in a loop that is not closed."""
+
+    async def waits(awaitable):
+        try:
+            await awaitable
+        finally:
+            told.append("unwound")
+
+    async def chosen(chans):
+        try:
+            await treadle.select(*(chan.recv_op() for chan in chans))
+        finally:
+            told.append("unwound")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        mute, full = treadle.Chan(), treadle.Chan(2)
+        full.try_send((loop, told))
+        full.try_send(full)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        loop.add_reader(theirs, int)
+        future = loop.create_future()
+        future.channels = [mute, full] if hasattr(future, "__dict__") else None
+        joined = treadle.go(waits(mute.recv()))
+        for awaitable in (full.send(loop), treadle.sleep(100), future, loop.sock_recv(ours, 1), asyncio.sleep(100)):
+            treadle.go(waits(awaitable))
+        treadle.go(waits(joined))
+        treadle.go(chosen([mute, treadle.Chan(), treadle.Chan()]))
+        await asyncio.sleep(0)
+        await treadle.yield_()
+        theirs.close()
+        if keep is not None:
+            keep.append((loop, mute, full))
+
+    loop = factory()
+    loop.run_until_complete(main())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="nobody tells which descriptors are open")
+@pytest.mark.parametrize("factory", [treadle.new_event_loop, asyncio.new_event_loop])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_loops_left_behind(factory, caplog):
+    """A loop that nobody closed goes with the collector when its thread has ended, as asyncio's do: with
+    its descriptors, and the goroutines are unwound."""
+    told, n = [], 6
+    in_a_thread(leave_loop, factory, [])
+    gc.collect()
+    fds = open_fds()
+    for _ in range(n):
+        in_a_thread(leave_loop, factory, told)
+    gc.collect()
+    gc.collect()  # what goroutines had that were unwound in the first
+    assert open_fds() <= fds
+    assert len(told) == n * LEFT_THERE
+    assert treadle.num_goroutines() == 0
+    pending = [r for r in caplog.records if "destroyed but it is pending" in r.getMessage()]
+    assert len(pending) >= n * LEFT_THERE, caplog.text
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="nobody tells which descriptors are open")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_loops_closed_by_others():
+    """close() on another thread closes the loop when its own has ended; while that lives, it is closed there, or
+    by who opens the next loop after its end."""
+    told, keep, go_on = [], [], threading.Event()
+
+    def stays():
+        leave_loop(treadle.new_event_loop, told, keep)
+        left.set()
+        go_on.wait()
+
+    in_a_thread(leave_loop, treadle.new_event_loop, told, keep)
+    keep.pop()[0].close()
+    gc.collect()
+    assert len(told) == LEFT_THERE and treadle.num_goroutines() == 0
+    fds = open_fds()
+
+    in_a_thread(leave_loop, treadle.new_event_loop, told, keep)
+    in_a_thread(lambda: treadle.run(treadle.sleep(0)))  # perhaps a thread of the same address
+    with pytest.raises(RuntimeError, match="one thread only"):
+        keep[0][0].run_until_complete(asyncio.sleep(0))
+    left = threading.Event()
+    thread = threading.Thread(target=stays)
+    thread.start()
+    left.wait()
+    for loop, *_ in keep:
+        loop.close()
+        assert loop.is_closed()
+    keep.clear()
+    assert treadle.num_goroutines() == 9  # the second one's, whose thread lives
+    go_on.set()
+    has_ended(thread)
+    treadle.run(treadle.sleep(0))
+    gc.collect()
+    assert len(told) == 3 * LEFT_THERE and treadle.num_goroutines() == 0
+    assert open_fds() <= fds
 
 
 # -- All of it, in several loops at once ------------------------------------------------------------------

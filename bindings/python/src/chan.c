@@ -13,7 +13,7 @@
  *  - What is in the core's channel holds one reference each, which the
  *    collector sees through tdl_chan_peek_local. It sees them on the channel's
  *    own thread only (elsewhere they count as held from outside): that thread
- *    may be inside the core without the GIL. When the loop is gone, the channel is
+ *    may be inside the core without the GIL. When the loop is gone, or its thread, the channel is
  *    whose turn it is: of who collects, closes or drops it. */
 #include "procs.h"
 #include <structmember.h>
@@ -108,15 +108,15 @@ chan_here(chanobj *ch)
 }
 
 /* Whether the collector may look into the channel, and empty it: on the loop's thread, and on any
- * once the loop is gone. */
+ * once the loop is gone, or its thread. */
 static bool
 chan_visible(chanobj *ch)
 {
     if (ch->core == NULL || ch->across)
         return false;
-    if (ch->host->core == NULL)
+    if (ch->host->core == NULL || host_left(ch->host))
         tdl_chan_adopt_local(ch->core);
-    else if (ch->host->thread != thread_identity())
+    else if (!host_mine(ch->host))
         return false;
     return true;
 }
@@ -260,7 +260,7 @@ chan_close(chanobj *ch, PyObject *Py_UNUSED(ignored))
         tdl_chan_close(ch->core);
         Py_RETURN_NONE;
     }
-    if (!ch->across && ch->host->thread != thread_identity()) {
+    if (!ch->across && !host_mine(ch->host)) {
         PyErr_Format(PyExc_RuntimeError, "%R belongs to another event loop (use SharedChan)",
                      (PyObject *)ch);
         return NULL;
@@ -363,6 +363,7 @@ void
 chan_drain(tdl_chan *core)
 {
     tdl_val v;
+    tdl_chan_adopt_local(core); /* its host may be closed, or have been another thread's */
     while (tdl_chan_try_recv(core, &v) == 0)
         drop_value(&v);
     tdl_chan_free(core);

@@ -20,7 +20,8 @@
  *    holds from when the wait began until something has ended it: from then on the host
  *    has the goroutine, until its event is handed on.
  *  - Only on the host's own thread can that be known: another may collect while this one
- *    is inside the core. There nobody visits the reference, and so it keeps alive. */
+ *    is inside the core. There nobody visits the reference, and so it keeps alive; but when that
+ *    thread has ended, the host visits all of them, and they go with the loop. */
 #include "current.h"
 
 /* Who is in the slot waits for nothing but Python objects: as far as it is known here. */
@@ -46,21 +47,37 @@ waits_inside(PyObject *object)
 bool
 host_waits_alone(pyhost *h, uint32_t task)
 {
-    return h != NULL && h->core != NULL && h->thread == thread_identity() && task < h->nslots &&
+    return h != NULL && h->core != NULL && host_mine(h) && task < h->nslots &&
            h->slots[task] != NULL && waits_inside(h->slots[task]) && tdl_task_waits(h->core, task) == 1;
+}
+
+/* What who is in the slot waits on; NULL: a future. */
+static opobj *
+op_of(PyObject *object)
+{
+    return g_check(object) ? g_op((gobj *)object) : (opobj *)object;
+}
+
+static Py_ssize_t
+held(opobj *op)
+{
+    return op != NULL && op->closed_in && op->kind == OP_SELECT ? PyTuple_GET_SIZE(op->target) - 1 : 0;
 }
 
 int
 host_visit_slots(pyhost *h, visitproc visit, void *arg)
 {
-    bool here = h->thread == thread_identity();
+    bool here = host_mine(h), left = host_left(h);
     for (uint32_t t = 0; t < h->nslots; t++) {
         PyObject *object = h->slots[t];
         if (object == NULL)
             continue;
         bool inside = h->core != NULL && waits_inside(object);
-        if (!inside || (here && tdl_task_waits(h->core, t) != 1))
+        if (!inside || left || (here && tdl_task_waits(h->core, t) != 1))
             Py_VISIT(object);
+        if (inside && left) /* its channels show nobody: the host has all these references */
+            for (Py_ssize_t n = held(op_of(object)); n > 0; n--)
+                Py_VISIT(object);
     }
     return 0;
 }
@@ -85,12 +102,6 @@ cases_are_local(PyObject *cases)
             return false;
     }
     return PyTuple_GET_SIZE(cases) > 0;
-}
-
-static Py_ssize_t
-held(opobj *op)
-{
-    return op->closed_in && op->kind == OP_SELECT ? PyTuple_GET_SIZE(op->target) - 1 : 0;
 }
 
 /* The op begins to wait. */
@@ -126,7 +137,7 @@ void
 g_collect(gobj *g)
 {
     pyhost *h = g->host, *outer = tl_running;
-    if (G_ENDED(g) || h->core == NULL || h->thread != thread_identity() || g->coro == NULL ||
+    if (G_ENDED(g) || h->core == NULL || !host_mine(h) || g->coro == NULL ||
         g->context == NULL || g->task >= h->nslots || h->slots[g->task] != (PyObject *)g)
         return;
     gobj *parent = h->current;

@@ -90,7 +90,7 @@ fds_event(ploop *l, uint32_t watcher, unsigned ready)
 static bool
 host_here(ploop *l)
 {
-    return l->host != NULL && l->host->core != NULL && l->host->thread == thread_identity();
+    return l->host != NULL && l->host->core != NULL && host_mine(l->host);
 }
 
 void

@@ -251,7 +251,7 @@ g_report(gobj *g)
         return 0;
     }
     PyObject *old = NULL, *done = NULL;
-    bool here = h->thread == thread_identity(); /* finalizers run anywhere */
+    bool here = host_mine(h); /* finalizers run anywhere */
     if (here && current_set(h, NULL, &old) < 0)
         PyErr_WriteUnraisable((PyObject *)g);
     PyObject *context = Py_BuildValue("{s:s,s:O,s:O}", "message",

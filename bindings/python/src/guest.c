@@ -95,7 +95,7 @@ guest_kick_thread(mod_state *st)
     int n = 0;
     LOCK(&st->lock);
     for (pyhost *h = st->hosts; h != NULL && n < MOST; h = h->next)
-        if (h->guest && h->thread == thread_identity() && !h->kicked)
+        if (h->guest && host_mine(h) && !h->kicked)
             mine[n++] = h;
     UNLOCK(&st->lock);
     for (int i = 0; i < n; i++) {

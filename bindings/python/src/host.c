@@ -4,17 +4,19 @@
  * its events to goroutines and ops.
  *
  * Invariants.
- *  - A pyhost is in st->hosts exactly while its core is open. It is closed on
- *    its own thread; when its loop is closed by another, it goes to the
- *    orphans of that list (loop NULL) and its thread closes it later.
+ *  - A pyhost is in st->hosts exactly while its core is open, but for orphans that
+ *    are being closed. It is closed on its own thread, or, when that has ended, on whichever
+ *    thread it is to be closed, which becomes its own. When its loop is closed by another while its
+ *    thread lives, it goes to the orphans of that list (loop NULL): its thread closes it
+ *    later, or any other that opens a host when that has ended.
  *  - host_poll is not reentered. It runs G steps and completes ops; the GIL is
  *    given up only for a poll that may wait, during which nothing of the host
  *    is read or written by Python (channels freed meanwhile by another thread
  *    are put aside in `dropped`).
  *  - Events are copied to h->events first, so that an exception that must leave
  *    the loop (KeyboardInterrupt, SystemExit) loses none.
- *  - The list st->hosts is under st->lock. A host leaves it, and loses its core, on its own
- *    thread only: who finds one of his own there may use it. */
+ *  - The list st->hosts is under st->lock, and so is whose thread a host is of. A host
+ *    leaves it, and loses its core, on its own thread only: who finds one of his own there may use it. */
 #include "current.h"
 #include "handle.h"
 #include "procs.h"
@@ -26,10 +28,9 @@ NEAR_THREAD _Thread_local pyhost *tl_running;
 void
 host_drop_chan(pyhost *h, tdl_chan *ch)
 {
-    bool now = h->thread == thread_identity();
+    bool now = host_mine(h);
     LOCK(&h->lock);
     if (h->gone) {
-        tdl_chan_adopt_local(ch);
         now = true;
     } else if (!now) {
         tdl_chan **more = PyMem_RawRealloc(h->dropped, (h->ndropped + 1) * sizeof *more);
@@ -60,6 +61,8 @@ host_free_dropped(pyhost *h)
 
 /* -- Open, find, close --------------------------------------------------- */
 
+static void hosts_reap(mod_state *st);
+
 static void
 host_list(pyhost *h)
 {
@@ -70,6 +73,16 @@ host_list(pyhost *h)
     UNLOCK(&h->st->lock);
 }
 
+/* Under st->lock. */
+static void
+host_off_list(pyhost **p)
+{
+    pyhost *h = *p;
+    *p = h->next;
+    h->next = NULL;
+    SHOW(h->st->nguests, h->st->nguests - h->guest);
+}
+
 static void
 host_unlist(pyhost *h)
 {
@@ -78,22 +91,49 @@ host_unlist(pyhost *h)
     pyhost **p = &st->hosts;
     while (*p != NULL && *p != h)
         p = &(*p)->next;
-    if (*p == h) {
-        *p = h->next;
-        h->next = NULL;
-        SHOW(st->nguests, st->nguests - h->guest);
-    }
+    if (*p == h)
+        host_off_list(p);
     UNLOCK(&st->lock);
 }
 
-/* This thread's host of that loop (NULL: one whose loop is gone), borrowed, or NULL. */
+/* This thread's host of that loop, borrowed, or NULL. */
 static pyhost *
 host_find(mod_state *st, PyObject *loop)
 {
     LOCK(&st->lock);
     pyhost *h = st->hosts;
-    while (h != NULL && (h->thread != thread_identity() || SEEN(h->loop) != loop))
+    while (h != NULL && (!host_mine(h) || SEEN(h->loop) != loop))
         h = h->next;
+    UNLOCK(&st->lock);
+    return h;
+}
+
+/* Makes it this thread's, if its own has ended; false: that lives. Under st->lock. */
+static bool
+host_inherit(pyhost *h)
+{
+    if (host_mine(h))
+        return true;
+    if (tdl_host_adopt(h->core) < 0)
+        return false;
+    SHOW(h->thread, thread_identity());
+#ifdef Py_GIL_DISABLED
+    own_keep(&h->own);
+#endif
+    return true;
+}
+
+/* Takes an orphan from the list that this thread may close, and the reference that it is
+ * kept by; NULL: none. */
+static pyhost *
+host_take_orphan(mod_state *st)
+{
+    LOCK(&st->lock);
+    pyhost **p = &st->hosts, *h;
+    while ((h = *p) != NULL && !(SEEN(h->loop) == NULL && host_inherit(h)))
+        p = &h->next;
+    if (h != NULL)
+        host_off_list(p);
     UNLOCK(&st->lock);
     return h;
 }
@@ -118,13 +158,13 @@ host_take_loop(pyhost *h, PyObject **loop)
     return *loop != NULL;
 }
 
-/* Closes hosts of this thread whose loop is gone. */
+/* Closes hosts whose loop is gone, of this thread and of those that have ended. */
 static void
 hosts_reap(mod_state *st)
 {
-    for (pyhost *h; (h = host_find(st, NULL)) != NULL;) {
+    for (pyhost *h; (h = host_take_orphan(st)) != NULL;) {
         host_close(h);
-        Py_DECREF(h); /* the orphan's own reference */
+        Py_DECREF(h);
     }
 }
 
@@ -251,8 +291,12 @@ host_close(pyhost *h)
     watch_stop(h);
     if (h->core == NULL)
         return;
-    if (h->thread != thread_identity()) {
-        /* Left for its own thread, which finds it in the list. */
+    bool elsewhere = !host_mine(h), mine;
+    LOCK(&h->st->lock);
+    mine = host_inherit(h);
+    UNLOCK(&h->st->lock);
+    if (!mine) {
+        /* Left for its own thread, or who comes after that, who finds it in the list. */
         PyObject *loop;
         h->ploop = NULL;
         Py_INCREF(h); /* the orphan's, before it can be seen as one */
@@ -260,6 +304,7 @@ host_close(pyhost *h)
             Py_DECREF(loop);
         else
             Py_DECREF(h);
+        hosts_reap(h->st);
         return;
     }
     Py_INCREF(h);
@@ -288,6 +333,8 @@ host_close(pyhost *h)
 #ifdef Py_GIL_DISABLED
     own_give(&h->own);
 #endif
+    if (elsewhere)
+        hosts_reap(h->st); /* those whose thread had just not ended when they were to be closed */
     PyErr_SetRaisedException(exc);
     Py_DECREF(h);
 }
@@ -461,7 +508,7 @@ host_watch(pyhost *h, PyObject *args)
     int64_t ns;
     if (!PyArg_ParseTuple(args, "OO:watch", &seconds, &report))
         return NULL;
-    if (h->core == NULL || h->thread != thread_identity()) {
+    if (h->core == NULL || !host_mine(h)) {
         PyErr_SetString(PyExc_RuntimeError, "watch: not on the thread of the loop");
         return NULL;
     }
@@ -602,7 +649,7 @@ host_describe(pyhost *h, PyObject *object)
 static PyObject *
 host_on_thread(pyhost *h, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(h->thread == thread_identity());
+    return PyBool_FromLong(host_mine(h));
 }
 
 static int
@@ -632,7 +679,7 @@ host_clear(pyhost *h)
     return 0;
 }
 
-/* On another thread this leaves the host to its own (it is an orphan then). */
+/* On another thread this leaves the host to its own while that lives (it is an orphan then). */
 static void
 host_finalize(pyhost *h)
 {

@@ -282,7 +282,7 @@ loop_open(ploop *l)
         UNLOCK(&l->lock);
         return fds_open(l);
     }
-    if (l->host->thread == thread_identity())
+    if (host_mine(l->host))
         return 0;
     PyErr_SetString(PyExc_RuntimeError, "a treadle loop must be run by one thread only");
     return -1;

@@ -26,12 +26,16 @@
 
 #include "compat.h"
 
-extern __attribute__((tls_model("initial-exec"), aligned(8))) _Thread_local char tl_identity;
+extern __attribute__((tls_model("initial-exec"))) _Thread_local uintptr_t tl_identity;
 
+const void *own_number_thread(void);
+
+/* A number, never NULL. It is no other thread's, not even when this one has ended: addresses
+ * and what the system calls threads by are used again. */
 static inline const void *
 thread_identity(void)
 {
-    return &tl_identity;
+    return __builtin_expect(tl_identity != 0, 1) ? (const void *)tl_identity : own_number_thread();
 }
 
 void own_refuse(void); /* RuntimeError */

@@ -125,7 +125,7 @@ struct pyhost {
     PyObject *call_soon; /* loop.call_soon */
     struct ploop *ploop; /* own loop only: its C half (borrowed: h->loop holds it) */
     pyhost *next;
-    const void *thread; /* identity of its thread */
+    const void *thread; /* identity of its thread; written under st->lock, SEEN by others */
 #ifdef Py_GIL_DISABLED
     own_word own;  /* its thread's, while its core is open */
     own_lock lock; /* guards loop (for other threads), live, first_error, dropped, gone; current, while watched */
@@ -155,6 +155,20 @@ struct pyhost {
     size_t ndropped;
     bool gone; /* takes no more of them: it is being closed */
 };
+
+/* Is its thread the calling one? Any thread may ask. */
+static inline bool
+host_mine(const pyhost *h)
+{
+    return SEEN(h->thread) == thread_identity();
+}
+
+/* Has its thread ended, which never closed it? */
+static inline bool
+host_left(const pyhost *h)
+{
+    return h->core != NULL && !host_mine(h) && tdl_host_left(h->core);
+}
 
 extern PyType_Spec host_spec, reader_spec, loop_spec, sockop_spec;
 /* Eight bytes of the room that the dynamic linker keeps for libraries loaded later: no
