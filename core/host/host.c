@@ -130,9 +130,10 @@ static int whose(tdl_host *h, const tdl_m *m) {
 }
 
 int tdl_host_left(tdl_host *h) {
-    if (!h) return 0;
+    tdl_m *m = tdl_m_self();
+    if (!h || m->deny == TDL_EFORKED) return 0;
     tdl_lock_take(&all.lock);
-    int r = whose(h, tdl_m_self());
+    int r = whose(h, m);
     tdl_unlock(&all.lock);
     return r == 1;
 }
@@ -143,7 +144,7 @@ int tdl_host_adopt(tdl_host *h) {
     if (m->deny == TDL_EFORKED) return TDL_EFORKED;
     tdl_lock_take(&all.lock);
     int r = whose(h, m);
-    if (r == 1 && m->g) r = TDL_EBUSY;
+    if (r == 1 && (m->g || m->bubble)) r = TDL_EBUSY;
     if (r == 1) {
         old = at_load_rlx(&h->m);
         take_off(old, h);

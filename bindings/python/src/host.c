@@ -5,10 +5,10 @@
  *
  * Invariants.
  *  - A pyhost is in st->hosts exactly while its core is open, but for orphans that
- *    are being closed. It is closed on its own thread, or, when that has ended, on whichever
- *    thread it is to be closed, which becomes its own. When its loop is closed by another while its
- *    thread lives, it goes to the orphans of that list (loop NULL): its thread closes it
- *    later, or any other that opens a host when that has ended.
+ *    are being closed. It is closed on its own thread, which another becomes that is to close it
+ *    when that has ended. When its loop is closed by another while its thread lives, it goes to the
+ *    orphans of that list (loop NULL): its thread closes it later or, when that has ended, whoever
+ *    opens a host, or closes another thread's.
  *  - host_poll is not reentered. It runs G steps and completes ops; the GIL is
  *    given up only for a poll that may wait, during which nothing of the host
  *    is read or written by Python (channels freed meanwhile by another thread

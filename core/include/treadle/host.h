@@ -67,7 +67,7 @@ TDL_API int  tdl_host_close(tdl_host *h);
  * be closed: an operation that waited for a descriptor may have been lost with the thread, but can
  * be cancelled. Local channels stay that thread's: see tdl_chan_adopt_local. 0: it is, or it was
  * already; TDL_EHOST: its thread lives, or another thread was first; TDL_EINVAL; TDL_EBUSY in
- * a goroutine; TDL_EFORKED. A thread has ended once its thread-specific data is gone, shortly
+ * a goroutine or a simulation; TDL_EFORKED. A thread has ended once its thread-specific data is gone, shortly
  * before pthread_join returns. */
 TDL_API int  tdl_host_adopt(tdl_host *h);
 /* Would tdl_host_adopt make it another thread's than the one it has? 1; 0: that lives, or is the caller.
