@@ -433,6 +433,8 @@ def test_files(tmp_path):
         f = await treadle.open_file(path)
         with pytest.raises(TypeError, match="'str' object cannot be interpreted as an integer"):
             await f.read("1")
+        with pytest.raises(OSError, match=r"cannot be polled \(a regular file\? treadle.open_file"):
+            treadle.fd(f)
         f.close()
         with pytest.raises(treadle.Closed, match=f"use of a closed file: '{path}'"):
             await f.read()
@@ -554,6 +556,45 @@ def test_an_interrupt_stops_the_workers(tmp_path, body):
     assert done.returncode == 0 and done.stdout.startswith("interrupted"), done.stdout + done.stderr
     if "join" not in body:
         assert done.stdout == "interrupted 1\n"  # the with has waited for them
+
+
+@can_have_workers
+def test_workers_are_awaited_in_a_loop(tmp_path):
+    done = run_program(
+        tmp_path,
+        """
+        async def work(go):
+            await go.recv()
+
+        async def main():
+            go = treadle.SharedChan()
+            workers = treadle.workers(2, work, go)
+            try:
+                workers.join()
+            except RuntimeError as error:
+                print(error)
+            try:
+                with treadle.workers(1, work, go):
+                    print("entered")
+            except RuntimeError as error:
+                print(error)
+            go.close()
+            try:
+                await workers
+            except BaseExceptionGroup as group:
+                print([type(error).__name__ for error in group.exceptions])
+            else:
+                print("none")
+
+        if __name__ == "__main__":
+            treadle.run(main())
+        """,
+    )
+    assert done.returncode == 0 and done.stdout.splitlines() == [
+        "join would block the event loop of this thread: await the workers instead",
+        "the end of this `with` would block the event loop of this thread: `async with` waits for workers there",
+        "['ChannelClosed', 'ChannelClosed']",
+    ], done.stdout + done.stderr
 
 
 @can_have_workers
@@ -725,6 +766,11 @@ def test_the_other_sides_tls():
         assert text.endswith(f"create_default_context(ssl.Purpose.{purpose})")
 
     async def main():
+        a, b = treadle.pipe()
+        with pytest.raises(TypeError, match=r"^an ssl.SSLContext is required, not True \(ssl.create_default_context"):
+            await treadle.start_tls(a, True)
+        assert a.closed
+        b.close()
         async with await treadle.listen("tcp", "127.0.0.1:0", ssl=server) as listener:
             assert repr(listener) == f"<TLSListener on {listener.address}>"
             with pytest.raises(TypeError, match="^serve: takes plain connections; accept those of a TLSListener"):

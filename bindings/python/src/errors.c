@@ -122,7 +122,7 @@ raise_code(mod_state *st, int64_t code, const char *what)
     case TDL_ETRUNCATED:
         return raise_os(PyExc_OSError, EMSGSIZE, what, "the message was longer than the room for it");
     case TDL_ENOPOLL:
-        return raise_os(PyExc_OSError, EPERM, what, "the descriptor cannot be polled");
+        return raise_os(PyExc_OSError, EPERM, what, "the descriptor cannot be polled (a regular file? treadle.open_file is for those)");
     case TDL_EINVAL:
         PyErr_Format(PyExc_ValueError, "%s: argument out of range", what);
         return NULL;

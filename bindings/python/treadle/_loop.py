@@ -360,7 +360,7 @@ def run(
     Goroutines that are left when main has returned are cancelled and unwound
     before run returns. The first error of a goroutine that nobody awaited is
     raised at the end, unless main raised one itself. Ctrl-C cancels main and
-    then raises KeyboardInterrupt. When everything waits and nothing in the process
+    then raises KeyboardInterrupt; a second one raises it at once, where the program is. When everything waits and nothing in the process
     can wake anybody, the stacks of all go to stderr and DeadlockError is raised.
     RuntimeError where a loop is running already.
 

@@ -52,6 +52,8 @@ class TLSConn(Closing):
         server_hostname: str | None = None,
         session: _ssl.SSLSession | None = None,
     ) -> None:
+        if not isinstance(context, _ssl.SSLContext):
+            raise TypeError(f"an ssl.SSLContext is required, not {context!r} (ssl.create_default_context())")
         if context.check_hostname and not server_side and not server_hostname:
             raise ValueError("server_hostname is needed: the certificate must be for it")
         self._conn = conn

@@ -440,7 +440,10 @@ class Workers(Generic[T]):
     def join(self, timeout: float | None = None) -> list[T | None]:
         """Waits for all, and gives their results in order. The error of a worker is raised
         here (those of several as a group); its traceback is the text of its cause. TimeoutError
-        when some still run after `timeout` seconds; they go on."""
+        when some still run after `timeout` seconds; they go on. RuntimeError where it would block
+        an event loop: await the workers there."""
+        if timeout != 0 and _in_loop() and not all(f.done() for f in self._futures):
+            raise RuntimeError("join would block the event loop of this thread: await the workers instead")
         try:
             left = concurrent.futures.wait(self._futures, timeout).not_done
         except KeyboardInterrupt:
@@ -459,6 +462,9 @@ class Workers(Generic[T]):
         return self._joined().__await__()
 
     def __enter__(self) -> Workers[T]:
+        if _in_loop():
+            self.stop()
+            raise RuntimeError("the end of this `with` would block the event loop of this thread: `async with` waits for workers there")
         return self
 
     def __exit__(
@@ -498,6 +504,10 @@ class Workers(Generic[T]):
             if error is not None:
                 self.stop()
                 await asyncio.wait([asyncio.wrap_future(f) for f in self._futures])
+
+
+def _in_loop() -> bool:
+    return asyncio.events._get_running_loop() is not None
 
 
 def workers(
