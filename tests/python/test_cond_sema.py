@@ -235,12 +235,17 @@ def test_timeouts(timeout, spawn, drive):
     async def main():
         m = Mutex()
         c = Cond(m)
+        limit = None
 
-        async def body():
+        def expire_soon():
+            limit.reschedule(asyncio.get_running_loop().time() + 0.01)
+
+        async def body(seconds=None):
+            nonlocal limit
             async with c:
                 start = treadle.now()
                 try:
-                    async with timeout(0.01):
+                    async with timeout(seconds) as limit:
                         await c.wait()
                 except TimeoutError:
                     assert not free(m)
@@ -249,12 +254,13 @@ def test_timeouts(timeout, spawn, drive):
                 await treadle.yield_()
                 return "signal", treadle.now() - start
 
-        what, took = await spawn(body())
+        what, took = await spawn(body(0.01))
         assert what == "timeout" and took >= 0.01 and free(m)
         # it expires in the first stage, and the second takes its time
         t = spawn(body())
         await turns()
         await m.lock()
+        expire_soon()
         await treadle.sleep(0.04)
         assert not t.done()
         m.unlock()
@@ -265,6 +271,7 @@ def test_timeouts(timeout, spawn, drive):
         await turns()
         await m.lock()
         c.signal()
+        expire_soon()
         await treadle.sleep(0.04)
         assert not t.done()
         m.unlock()

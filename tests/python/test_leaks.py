@@ -204,11 +204,14 @@ def test_memory_plateau(how):
             await everything()
         gc.collect()
         tracemalloc.start()
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(100):
-            await everything()
-        gc.collect()
-        grown = tracemalloc.get_traced_memory()[0] - before
+        for _ in range(4):  # some rounds more, while caches fill: a leak does not end
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(100):
+                await everything()
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+            if grown < 60_000:
+                break
         tracemalloc.stop()
         return grown
 

@@ -250,6 +250,7 @@ def test_with_goroutines_in_c():
             await wg.wait()
             m = treadle.Mutex()
             await m.lock()
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(m))  # the goroutine's: it may be in unlock when we are beyond
             go(core.tdl_mutex_unlock, m)
             await m.lock()
             print("done")

@@ -116,6 +116,7 @@ def test_threads_share():
 
     async def local(i, sock, listeners):
         assert isinstance(listeners["any"][0], treadle.Listener)
+        listeners["any"][0].close()
         shared.append(sock.fileno())
         sock.close()
         return i
