@@ -39,13 +39,15 @@ tsan_run() {
 exitcode=0 log_path=build-tsan-python/report' .venv/sid/tsan/bin/python $*"
 }
 
-# What is left out starts programs and gives them some seconds, of which they need minutes there.
+# Left out: a deadlock of all is not reported there, since the sanitizer's own thread might, for all the core
+# knows, still wake somebody (core/sched/deadlock.c). Sub-interpreters write one of CPython's globals, without a lock,
+# as each starts to run (run_eval_code_obj), and take longer for their imports than the test waits for an answer.
 tsan_check() {
     local status=0 files
     rm -f build-tsan-python/report.*
     files=$(printf 'tests/python/%s.py ' $tsan_tests)
     tsan_run "-m pytest -p no:cacheprovider -p no:asyncio -q --deselect tests/python/test_shared.py::test_sub_interpreters \
---deselect tests/python/test_procs.py::test_a_deadlock_of_all_is_reported --deselect tests/python/test_procs.py::test_ctrl_c $files" || status=1
+--deselect tests/python/test_procs.py::test_a_deadlock_of_all_is_reported $files" || status=1
     tsan_run tests/python/meddle.py 60 || status=1
     if compgen -G "build-tsan-python/report.*" >/dev/null; then
         say "ThreadSanitizer's reports:"
