@@ -53,15 +53,17 @@ static void give_host(tdl_host *h) {
 /* -- Whose it is: under the list's lock ------------------------------------------------ */
 
 static void take_off(tdl_m *m, tdl_host *h) {
-    tdl_host **at = &m->host;
+    tdl_host *first = at_load_rlx(&m->host), **at = &first;
     while (*at != h) at = &(*at)->outer;
     *at = h->outer;
+    at_store_rlx(&m->host, first);
 }
 
 /* The innermost host's poller is the thread's. */
 static void note_innermost(tdl_m *m) {
-    m->host_poller = m->host ? &m->host->poller : NULL;
-    m->deny = m->host ? TDL_EHOST : 0;
+    tdl_host *innermost = at_load_rlx(&m->host);
+    at_store_rlx(&m->host_poller, innermost ? &innermost->poller : NULL);
+    at_store_rlx(&m->deny, innermost ? TDL_EHOST : 0);
 }
 
 /* -- Opening and closing ------------------------------------------------------------ */
@@ -70,7 +72,7 @@ int tdl_host_open(const char *name, tdl_host **out) {
     if (!out) return TDL_EINVAL;
     *out = NULL;
     tdl_m *m = tdl_m_self();
-    if (m->deny == TDL_EFORKED) return TDL_EFORKED;
+    if (at_load_rlx(&m->deny) == TDL_EFORKED) return TDL_EFORKED;
     if (m->g) return TDL_EBUSY;
     int r = tdl_fault_environment();
     if (r < 0) return r;
@@ -87,9 +89,9 @@ int tdl_host_open(const char *name, tdl_host **out) {
     h->asked = tdl_sys.now();
     tdl_lock_take(&all.lock);
     at_store_rlx(&h->m, m);
-    h->outer = m->host;
+    h->outer = at_load_rlx(&m->host);
     h->open = true;
-    m->host = h;
+    at_store_rlx(&m->host, h);
     note_innermost(m);
     tdl_unlock(&all.lock);
     tdl_os_exact_sleeps(); /* its sleeps are our timers' */
@@ -116,7 +118,7 @@ int tdl_host_close(tdl_host *h) {
     h->open = false;
     h->taken = false;
     tdl_unlock(&all.lock);
-    if (!m->host) tdl_select_forget(m);
+    if (!at_load_rlx(&m->host)) tdl_select_forget(m);
     return 0;
 }
 
@@ -131,40 +133,61 @@ static int whose(tdl_host *h, const tdl_m *m) {
 
 int tdl_host_left(tdl_host *h) {
     tdl_m *m = tdl_m_self();
-    if (!h || m->deny == TDL_EFORKED) return 0;
+    if (!h || at_load_rlx(&m->deny) == TDL_EFORKED) return 0;
     tdl_lock_take(&all.lock);
     int r = whose(h, m);
     tdl_unlock(&all.lock);
     return r == 1;
 }
 
-int tdl_host_adopt(tdl_host *h) {
-    if (!h) return TDL_EINVAL;
-    tdl_m *m = tdl_m_self(), *old = NULL;
-    if (m->deny == TDL_EFORKED) return TDL_EFORKED;
-    tdl_lock_take(&all.lock);
-    int r = whose(h, m);
-    if (r == 1 && (m->g || m->bubble)) r = TDL_EBUSY;
-    if (r == 1) {
-        old = at_load_rlx(&h->m);
-        take_off(old, h);
-        if (old->host) old = NULL; /* the last one to be adopted */
-        tdl_host **end = &m->host; /* outermost: the caller's own stays what it was */
-        while (*end) end = &(*end)->outer;
-        *end = h;
-        h->outer = NULL;
-        at_store_rlx(&h->m, m);
-        note_innermost(m);
-        r = 0;
-    }
-    tdl_unlock(&all.lock);
-    if (!old) return r;
-    tdl_node **last = &m->rooms; /* they stay as long as the tasks that had them */
+/* What its tasks' selects were lent stays as long as the tasks, which may be m's now. */
+static void give_rooms(tdl_m *m, tdl_m *old) {
+    tdl_node **last = &m->rooms;
     while (*last) last = &(*last)->next;
     *last = old->rooms;
+    old->rooms = NULL;
+}
+
+/* From its M to the caller's m, as the outermost: m's own stay what they were. The M that nothing
+ * needs any more; NULL. */
+static tdl_m *hand_over(tdl_host *h, tdl_m *m) {
+    tdl_m *old = at_load_rlx(&h->m);
+    take_off(old, h);
+    bool ended = at_load_rlx(&old->ended);
+    if (!ended) note_innermost(old);
+    h->outer = NULL;
+    tdl_host *last = at_load_rlx(&m->host);
+    if (!last) at_store_rlx(&m->host, h);
+    for (; last; last = last->outer) {
+        if (last->outer) continue;
+        last->outer = h;
+        break;
+    }
+    at_store_rlx(&h->m, m);
+    note_innermost(m);
+    if (at_load_rlx(&old->host)) return NULL;
+    give_rooms(m, old);
+    return ended ? old : NULL;
+}
+
+/* living: also from a thread that lives. */
+static int take_over(tdl_host *h, bool living) {
+    if (!h) return TDL_EINVAL;
+    tdl_m *m = tdl_m_self(), *old = NULL;
+    if (at_load_rlx(&m->deny) == TDL_EFORKED) return TDL_EFORKED;
+    tdl_lock_take(&all.lock);
+    int r = whose(h, m);
+    if (r == 1 || (living && r == TDL_EHOST)) {
+        r = m->g || m->bubble ? TDL_EBUSY : 0;
+        if (r == 0) old = hand_over(h, m);
+    }
+    tdl_unlock(&all.lock);
     tdl_sys.release(old);
     return r;
 }
+
+int tdl_host_adopt(tdl_host *h) { return take_over(h, false); }
+int tdl_host_move(tdl_host *h) { return take_over(h, true); }
 
 /* -- Waking -------------------------------------------------------------------------- */
 

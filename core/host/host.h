@@ -88,7 +88,7 @@ static inline bool tdl_host_of(tdl_host *h, const tdl_m *m) { return at_load_rlx
 static inline int tdl_host_check(tdl_host *h) {
     if (!h || !h->open) return TDL_EINVAL;
     tdl_m *m = tdl_m_self();
-    if (m->deny == TDL_EFORKED) return TDL_EFORKED;
+    if (at_load_rlx(&m->deny) == TDL_EFORKED) return TDL_EFORKED;
     return tdl_host_of(h, m) ? 0 : TDL_EHOST;
 }
 

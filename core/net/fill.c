@@ -177,7 +177,7 @@ int64_t tdl_conn_fill(tdl_conn *c, int how, size_t limit) {
  * the outcome told its task what it holds. */
 static bool holds(tdl_conn *c) {
     tdl_m *m = tdl_m_self();
-    return tdl_pd_holds(c->pd, PD_READ, m->deny ? NULL : m->g ? &m->g->op : &m->op);
+    return tdl_pd_holds(c->pd, PD_READ, at_load_rlx(&m->deny) ? NULL : m->g ? &m->g->op : &m->op);
 }
 
 const char *tdl_conn_peek(tdl_conn *c, size_t *n) {

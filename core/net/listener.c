@@ -78,7 +78,7 @@ int tdl_net_socket(tdl_addr *a, const tdl_network *net) {
  * P, counted round. A host has but one. */
 static tdl_poller *poller_of(int n, int *code) {
     tdl_poller *mine = tdl_my_poller(code);
-    if (!mine || n < 0 || tdl_m_self()->host) return mine;
+    if (!mine || n < 0 || at_load_rlx(&tdl_m_self()->host)) return mine;
     if ((*code = tdl_runtime_start()) < 0) return NULL;
     tdl_p *p = tdl_sched.p[n % (int)at_load_rlx(&tdl_sched.active)];
     if ((*code = tdl_p_attend(p)) < 0) return NULL;

@@ -64,7 +64,7 @@ int tdl_pd_end_receiving(tdl_pd *pd) {
         if ((r = p->back->received(p, pd)) != 0) return r < 0 ? 0 : TDL_EBUSY;
         at_add_seq(&p->wakers, 1); /* it stays: pairs with the look of tdl_poller_close */
         tdl_unlock(&pd->lock);
-        if (!p->on_watch || tdl_m_self()->host_poller == p) tdl_poller_serve(p);
+        if (!p->on_watch || at_load_rlx(&tdl_m_self()->host_poller) == p) tdl_poller_serve(p);
         if (i) tdl_sys.nap(100000);
         tdl_lock_take(&pd->lock);
         at_sub_seq(&p->wakers, 1);

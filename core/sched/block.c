@@ -113,10 +113,15 @@ int tdl_block_end(void) {
 
 /* -- Pinning ---------------------------------------------------------------------- */
 
+static int denied(tdl_m *m) {
+    int deny = at_load_rlx(&m->deny);
+    return deny < 0 ? deny : 0;
+}
+
 TDL_NO_TSAN int tdl_pin(void) {
     tdl_m *m = tdl_m_self();
     tdl_g *g = m->g;
-    if (!g) return m->deny < 0 ? m->deny : 0; /* a plain thread is its own */
+    if (!g) return denied(m); /* a plain thread is its own */
     if (g->pins++ > 0) return 0;
     at_store_rlx(&m->pinned, g);
     g->op.kind = OP_OF_PINNED;
@@ -127,7 +132,7 @@ TDL_NO_TSAN int tdl_pin(void) {
 TDL_NO_TSAN int tdl_unpin(void) {
     tdl_m *m = tdl_m_self();
     tdl_g *g = m->g;
-    if (!g) return m->deny < 0 ? m->deny : 0;
+    if (!g) return denied(m);
     if (g->pins == 0) return TDL_EINVAL;
     if (--g->pins > 0) return 0;
     at_store_rlx(&m->pinned, NULL);

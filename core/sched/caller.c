@@ -18,7 +18,7 @@ static pthread_key_t key;
 static void thread_ends(void *arg) {
     tdl_m *m = arg;
     tdl_self = NULL;
-    if (m->host)
+    if (at_load_rlx(&m->host))
         at_store_rel(&m->ended, 1); /* who adopts its hosts frees it; pairs with the acquire in tdl_host_adopt */
     else
         tdl_sys.release(m);
@@ -28,7 +28,7 @@ static void thread_ends(void *arg) {
  * on nothing that could wait is entered. */
 static void in_child(void) {
     at_or_seq(&tdl_sched.special, TDL_SPECIAL_FORKED);
-    if (tdl_self) tdl_self->deny = TDL_EFORKED;
+    if (tdl_self) at_store_rlx(&tdl_self->deny, TDL_EFORKED);
 }
 
 static void init(void) {
@@ -51,7 +51,7 @@ void tdl_m_become(tdl_m *m) {
 TDL_NOINLINE tdl_m *tdl_m_first_call(void) {
     tdl_m *m = tdl_m_for_thread();
     if (!m) tdl_fatal("no memory for the state of a thread (%zu bytes)", sizeof *m);
-    if (tdl_forked()) m->deny = TDL_EFORKED;
+    if (tdl_forked()) at_store_rlx(&m->deny, TDL_EFORKED);
     tdl_m_become(m);
     return m;
 }
@@ -82,8 +82,9 @@ int tdl_border(uint32_t bubble) {
 }
 
 tdl_m *tdl_caller_denied(tdl_m *m, int *code) {
-    if (m->deny < 0) {
-        *code = m->deny;
+    int deny = at_load_rlx(&m->deny);
+    if (deny < 0) {
+        *code = deny;
         return NULL;
     }
     tdl_sys.enter();

@@ -19,7 +19,8 @@ typedef struct tdl_hold {
 static inline void tdl_timers_take(tdl_timers *h, tdl_hold *c) {
     c->m = tdl_m_self();
     tdl_p *p = tdl_p_enter(c->m, &c->was_busy);
-    c->owner = (p && &p->poller.timers == h) || (c->m->host_poller && &c->m->host_poller->timers == h);
+    struct tdl_poller *hosted = at_load_rlx(&c->m->host_poller);
+    c->owner = (p && &p->poller.timers == h) || (hosted && &hosted->timers == h);
     tdl_biased_take(&h->lock, c->owner);
 }
 

@@ -99,11 +99,12 @@ int tdl_runtime_start(void) {
 /* An M waits in a P's poller from now on, whoever has the P. */
 TDL_NO_TSAN tdl_poller *tdl_my_poller(int *code) {
     tdl_m *m = tdl_m_self();
-    if (m->deny == TDL_EFORKED) {
+    if (at_load_rlx(&m->deny) == TDL_EFORKED) {
         *code = TDL_EFORKED;
         return NULL;
     }
-    if (m->host) return m->host_poller;
+    tdl_poller *hosted = at_load_rlx(&m->host_poller);
+    if (hosted) return hosted;
     if ((*code = tdl_may_wait(at_load_rlx(&tdl_sched.bubble))) < 0) return NULL;
     uint32_t was;
     tdl_p *p = tdl_p_enter(m, &was);
@@ -237,7 +238,8 @@ static void call_main(void *arg) {
 
 int tdl_run(int (*main_g)(void *), void *arg) {
     tdl_m *m = tdl_m_self();
-    if (m->deny < 0) return m->deny;
+    int deny = at_load_rlx(&m->deny);
+    if (deny < 0) return deny;
     if (!main_g) return TDL_EINVAL;
     if (m->g || tdl_may_wait(at_load_rlx(&tdl_sched.bubble)) < 0) return TDL_EBUSY;
     if (at_xchg_seq(&tdl_sched.in_run, 1)) return TDL_EBUSY;

@@ -130,7 +130,7 @@ TDL_NO_TSAN void tdl_yield(void) {
     tdl_m *m = tdl_m_self();
     tdl_g *g = m->g;
     if (!g || g->pins || m->on_system) {
-        if (m->deny >= 0) tdl_thread_yield();
+        if (at_load_rlx(&m->deny) >= 0) tdl_thread_yield();
         return;
     }
     uint32_t was;
@@ -258,7 +258,7 @@ TDL_NO_TSAN static tdl_g *find(tdl_m *m, tdl_p *p) {
             if (!g) g = tdl_take_global(p, RUNQ_SIZE / 2);
             if (!g && tdl_start_spinning(m)) g = steal(m, p);
         }
-        if (TDL_UNLIKELY(m->deny) && g) g = tdl_sys.look(g);
+        if (TDL_UNLIKELY(at_load_rlx(&m->deny)) && g) g = tdl_sys.look(g);
         if (g) {
             if (m->spinning) tdl_stop_spinning(m);
             TDL_TSAN_RELEASE(p);

@@ -124,10 +124,12 @@ struct tdl_m {
     tdl_g *g;               /* the goroutine it runs; NULL on its own stack */
     _Atomic(tdl_p *) p;     /* worker Ms: see own.h. Written under sched.lock */
     _Atomic uint32_t busy;  /* in the runtime: see own.h */
-    int deny;               /* why blocking forms are refused: TDL_EHOST, TDL_EFORKED …, or 0; TDL_SIMULATED: they are not */
+    _Atomic(int) deny;      /* why blocking forms are refused: TDL_EHOST, TDL_EFORKED …, or 0; TDL_SIMULATED: they are not.
+                               Relaxed, as host and host_poller: its own thread's, but for tdl_host_move, whose caller
+                               keeps that thread from what they say */
     uint32_t bubble;        /* the simulation in which it runs; 0: none */
-    struct tdl_host *host;  /* host Ms: the host opened last */
-    struct tdl_poller *host_poller;
+    _Atomic(struct tdl_host *) host; /* host Ms: the host opened last; under the hosts' list lock */
+    _Atomic(struct tdl_poller *) host_poller;
     _Atomic uint32_t ended; /* its thread has, and left it to its hosts; release, acquire: see tdl_host_adopt */
     uint32_t rng;           /* see tdl_random */
     int after;              /* AFTER_… for after_g, set right before a switch */
@@ -273,7 +275,7 @@ uint32_t tdl_random(uint32_t n);
 tdl_m *tdl_caller_denied(tdl_m *m, int *code);
 static inline tdl_op *tdl_caller_op(int *code) {
     tdl_m *m = tdl_m_self();
-    if (TDL_UNLIKELY(m->deny) && !(m = tdl_caller_denied(m, code))) return NULL;
+    if (TDL_UNLIKELY(at_load_rlx(&m->deny)) && !(m = tdl_caller_denied(m, code))) return NULL;
     tdl_g *g = m->g;
     if (!g) return &m->op;
     if (TDL_UNLIKELY(at_load_rlx(&g->cancelled))) {

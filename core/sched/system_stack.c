@@ -59,8 +59,8 @@ TDL_NO_TSAN int tdl_system_stack(void (*fn)(void *), void *arg) {
     }
     call c = {fn, arg, m, m->g};
     m->on_system = true;
-    int deny = m->deny;
-    if (deny >= 0) m->deny = TDL_ESYSTEM;
+    int deny = at_load_rlx(&m->deny);
+    if (deny >= 0) at_store_rlx(&m->deny, TDL_ESYSTEM);
 #ifdef TDL_ASAN
     __sanitizer_start_switch_fiber(&c.g->fake_stack, m->stack_low, m->stack_size);
 #endif
@@ -68,7 +68,7 @@ TDL_NO_TSAN int tdl_system_stack(void (*fn)(void *), void *arg) {
 #ifdef TDL_ASAN
     __sanitizer_finish_switch_fiber(c.g->fake_stack, NULL, NULL);
 #endif
-    if (m->deny == TDL_ESYSTEM) m->deny = deny; /* not so in the child of a fork */
+    if (at_load_rlx(&m->deny) == TDL_ESYSTEM) at_store_rlx(&m->deny, deny); /* not so in the child of a fork */
     m->on_system = false;
     return 0;
 }

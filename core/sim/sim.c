@@ -59,7 +59,7 @@ TDL_NO_TSAN static void reset(void) {
     memset(&tdl_sim.clock, 0, sizeof tdl_sim.clock);
     tdl_sim.clock.op.kind = OP_OF_THREAD;
     tdl_sim.clock.bubble = tdl_sim.number;
-    tdl_sim.clock.deny = TDL_SIMULATED;
+    at_store_rlx(&tdl_sim.clock.deny, TDL_SIMULATED);
     tdl_sim.busy = true; /* until all is in place */
     tdl_sim_strategy();
 }
@@ -75,12 +75,12 @@ TDL_NO_TSAN static void install(tdl_m *m) {
     before.rng = m->rng;
     m->rng = 0; /* drawn anew, from the seed */
     m->bubble = tdl_sim.number;
-    m->deny = TDL_SIMULATED;
+    at_store_rlx(&m->deny, TDL_SIMULATED);
     tdl_sim.busy = false;
 }
 
 TDL_NO_TSAN static void uninstall(tdl_m *m) {
-    m->deny = 0;
+    at_store_rlx(&m->deny, 0);
     m->bubble = 0;
     m->rng = before.rng;
     tdl_procs_swap(before.procs);
@@ -92,7 +92,8 @@ TDL_NO_TSAN static void uninstall(tdl_m *m) {
 
 TDL_NO_TSAN int tdl_sim_begin(const tdl_sim_options *o) {
     tdl_m *m = tdl_m_self();
-    if (m->deny < 0) return m->deny;
+    int deny = at_load_rlx(&m->deny);
+    if (deny < 0) return deny;
     if (m->g || tdl_nprocs() || at_load_seq(&tdl_sched.in_run)) return TDL_EBUSY;
     if (at_xchg_seq(&tdl_sim.taken, 1)) return TDL_EBUSY;
     int r = tdl_fault_environment();
@@ -134,7 +135,7 @@ static int code(int reason) {
 TDL_NO_TSAN int tdl_sim_end(tdl_sim_report *r) {
     if (!tdl_sim_mine()) return TDL_EINVAL;
     tdl_m *m = tdl_m_self();
-    if (m->g || m->host || at_load_seq(&tdl_sched.in_run)) return TDL_EBUSY;
+    if (m->g || at_load_rlx(&m->host) || at_load_seq(&tdl_sched.in_run)) return TDL_EBUSY;
     if (tdl_runtime_stop() < 0) tdl_sim_hangs();
     tdl_sim.busy = true;
     tdl_vthread_forget_all();

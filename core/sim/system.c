@@ -37,7 +37,7 @@ static int sim_thread(void *(*fn)(void *), void *arg, void *thread) {
     if (fn == tdl_m_main) {
         tdl_m *m = arg;
         m->bubble = tdl_sim.number;
-        m->deny = TDL_SIMULATED;
+        at_store_rlx(&m->deny, TDL_SIMULATED);
         TDL_TSAN_RELEASE(m); /* as in start_m */
     }
     memcpy(thread, &v, sizeof v);

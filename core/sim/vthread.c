@@ -105,7 +105,7 @@ TDL_NO_TSAN static bool leaves(int kind) {
 
 TDL_NO_TSAN void tdl_sim_point(int kind) {
     if (!tdl_sim_mine() || tdl_sim.busy) return;
-    if (kind == POINT_CALL && tdl_m_self()->host) return; /* a garbage collector's, perhaps */
+    if (kind == POINT_CALL && at_load_rlx(&tdl_m_self()->host)) return; /* a garbage collector's, perhaps */
     tdl_sim.busy = true;
     step(tdl_sim.current, kind);
     tdl_vthread *next = tdl_sim_choose(kind);

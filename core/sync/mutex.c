@@ -206,7 +206,7 @@ int tdl_mutex_lock(tdl_mutex *m) { return lock_until(m, TDL_FOREVER); }
 static uint64_t caller(void) {
     tdl_m *self = tdl_m_self();
     if (self->g) return self->g->id;
-    return self->deny ? 0 : tdl_op_who(&self->op);
+    return at_load_rlx(&self->deny) ? 0 : tdl_op_who(&self->op);
 }
 
 int tdl_mutex_trylock(tdl_mutex *m) {

@@ -223,6 +223,101 @@ TEST(adopted_beside, "H12 an adopted host leaves the adopter's own as it was") {
     give_back(&l);
 }
 
+enum { TURNS = 20 };
+
+typedef struct relay {
+    tdl_host *host;
+    tdl_chan *local;
+    tdl_fd   *fd;
+    int       pipe[2];
+    char      byte;
+    uint32_t  reader, receiver, picker, sleeper;
+    atomic_int turn;
+} relay;
+
+/* All that the host waits for has been begun on the other thread (but for the first turn's). */
+static void run_it(relay *r, int turn) {
+    tdl_host *h = r->host;
+    tdl_event e;
+    tdl_val   v;
+    unsigned  seen = 0;
+    tdl_case  cases[2] = { { .chan = r->local, .op = TDL_RECV }, { .chan = NULL, .op = TDL_RECV } };
+    if (turn > 0) {
+        CHECK_RC(tdl_host_poll(h, &e, 1, 0), TDL_EHOST);
+        CHECK_RC(tdl_host_adopt(h), TDL_EHOST); /* that one lives */
+        CHECK_RC(tdl_host_move(h), 0);
+        CHECK_RC(tdl_chan_try_recv(r->local, &v), TDL_EHOST);
+        tdl_chan_adopt_local(r->local);
+        REQUIRE(write(r->pipe[1], "x", 1) == 1);
+        for (int i = 0; i < 2; i++) {
+            tdl_val_set_int(&v, turn);
+            CHECK_RC(tdl_chan_try_send(r->local, &v), 0);
+        }
+        for (int tries = 0; tries < 10000 && seen != 15; tries++) {
+            if (tdl_host_poll(h, &e, 1, TDL_SECOND / 1000) != 1) continue;
+            seen |= e.task == r->reader ? 1 : e.task == r->receiver ? 2 : e.task == r->picker ? 4 : 8;
+            CHECK_RC(e.result, e.task == r->reader ? 1 : 0);
+        }
+        CHECK_INT(seen, 15);
+    }
+    CHECK_RC(tdl_fd_read_start(h, r->reader, r->fd, &r->byte, 1), TDL_PENDING);
+    CHECK_RC(tdl_chan_recv_start(h, r->receiver, r->local, TDL_FOREVER), TDL_PENDING);
+    CHECK_RC(tdl_select_start(h, r->picker, cases, 2, TDL_FOREVER), TDL_PENDING);
+    CHECK_RC(tdl_sleep_start(h, r->sleeper, TDL_SECOND / 500), TDL_PENDING);
+}
+
+static void *takes_turns(void *arg) {
+    relay *r = arg;
+    int    slept = 0;
+    for (int turn; (turn = atomic_load(&r->turn)) < TURNS;) {
+        if (turn % 2 == 0) {
+            int rc = tdl_sleep(TDL_SECOND / 10000); /* no host's thread once the other has taken it */
+            CHECK(rc == 0 || rc == TDL_EHOST);
+            slept += rc == 0;
+            continue;
+        }
+        run_it(r, turn);
+        atomic_store(&r->turn, turn + 1);
+    }
+    CHECK(slept > 0);
+    return NULL;
+}
+
+TEST(moved, "H12 a host goes from thread to thread with all that waits in it") {
+    static relay r;
+    pthread_t    other;
+    uint32_t     task;
+    tdl_host    *beside = open_host(&task);
+    CHECK_RC(tdl_host_open("moves", &r.host), 0);
+    REQUIRE(pipe(r.pipe) == 0 && (r.local = tdl_chan_new_local(r.host, 4)));
+    CHECK_RC(tdl_fd_adopt(r.pipe[0], &r.fd), 0);
+    for (uint32_t *t[] = { &r.reader, &r.receiver, &r.picker, &r.sleeper }, **at = t; at < t + 4; at++)
+        **at = (uint32_t)tdl_task_new(r.host, 0);
+    run_it(&r, 0);
+    atomic_store(&r.turn, 1);
+    REQUIRE(pthread_create(&other, NULL, takes_turns, &r) == 0);
+    for (int turn; (turn = atomic_load(&r.turn)) < TURNS;) {
+        tdl_event e;
+        if (turn % 2 == 1) {
+            CHECK_RC(tdl_sleep_start(beside, task, TDL_SECOND / 10000), TDL_PENDING);
+            CHECK_RC(tdl_host_poll(beside, &e, 1, TDL_SECOND), 1);
+            continue;
+        }
+        run_it(&r, turn);
+        atomic_store(&r.turn, turn + 1);
+    }
+    pthread_join(other, NULL); /* it had the host last */
+    CHECK_RC(tdl_host_move(r.host), 0);
+    CHECK_RC(tdl_host_close(r.host), 0);
+    CHECK_RC(tdl_host_close(beside), 0);
+    CHECK_RC(tdl_sleep(1), 0);
+    CHECK_RC(tdl_host_move(NULL), TDL_EINVAL);
+    tdl_chan_adopt_local(r.local);
+    tdl_chan_free(r.local);
+    tdl_fd_free(r.fd);
+    close(r.pipe[1]);
+}
+
 typedef struct contest {
     _Atomic(tdl_host *) host;
     uint32_t            task;

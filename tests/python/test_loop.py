@@ -221,23 +221,6 @@ def test_one_thread_wakes_a_loop_that_sleeps_for_ever(loop):
     timer.join()
 
 
-def test_a_loop_is_run_by_one_thread(loop):
-    run_once(loop)
-    errors = []
-
-    def other():
-        try:
-            run_once(loop)
-        except RuntimeError as e:
-            errors.append(str(e))
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    thread.join()
-    assert errors == ["a treadle loop must be run by one thread only"]
-    run_once(loop)
-
-
 def test_a_loop_in_a_thread_has_no_signals_to_mind():
     results = []
 

@@ -662,6 +662,7 @@ int64_t extra;
 int tdl_host_open(const char *name, tdl_host **h);
 int tdl_host_close(tdl_host *h);
 int tdl_host_adopt(tdl_host *h);
+int tdl_host_move(tdl_host *h);
 int tdl_host_left(tdl_host *h);
 int tdl_host_poll(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns);
 int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_ns, int flags);

@@ -59,6 +59,14 @@ chan_bind(chanobj *ch, pyhost *h)
     return bound;
 }
 
+/* The core's channel goes where its loop's host has gone, on whose thread this is. */
+static inline void
+chan_follow(chanobj *ch)
+{
+    if (ch->host->moved && !ch->across)
+        tdl_chan_adopt_local(ch->core);
+}
+
 tdl_chan *
 chan_core(PyObject *chan, pyhost *h)
 {
@@ -72,6 +80,7 @@ chan_core(PyObject *chan, pyhost *h)
                      chan);
         return NULL;
     }
+    chan_follow(ch);
     return ch->core;
 }
 
@@ -116,7 +125,9 @@ chan_visible(chanobj *ch)
         return false;
     if (ch->host->core == NULL || host_left(ch->host))
         tdl_chan_adopt_local(ch->core);
-    else if (!host_mine(ch->host))
+    else if (host_mine(ch->host))
+        chan_follow(ch);
+    else
         return false;
     return true;
 }
@@ -260,11 +271,12 @@ chan_close(chanobj *ch, PyObject *Py_UNUSED(ignored))
         tdl_chan_close(ch->core);
         Py_RETURN_NONE;
     }
-    if (!ch->across && !host_mine(ch->host)) {
+    if (!ch->across && !host_reach(ch->host)) {
         PyErr_Format(PyExc_RuntimeError, "%R belongs to another event loop (use SharedChan)",
                      (PyObject *)ch);
         return NULL;
     }
+    chan_follow(ch);
     int rc = tdl_chan_close(ch->core);
     if (rc < 0)
         return rc == TDL_ECLOSED ? raise_closed_channel(st, "close", -1) : raise_code(st, rc, "close");

@@ -75,8 +75,8 @@ unwatch(ploop *l, ploop_fd *f)
     for (int i = h->ievent; i < h->nevents; i++)
         if (h->events[i].task == (TDL_WATCHER | (uint32_t)id))
             h->events[i].task = NO_TASK & ~(uint32_t)TDL_WATCHER;
-    if (h->core != NULL)
-        tdl_host_unwatch(h->core, id); /* off its thread it stays, and its events find nobody */
+    if (host_reach(h))
+        tdl_host_unwatch(h->core, id); /* while another runs the loop it stays, and its events find nobody */
 }
 
 void
@@ -90,7 +90,7 @@ fds_event(ploop *l, uint32_t watcher, unsigned ready)
 static bool
 host_here(ploop *l)
 {
-    return l->host != NULL && l->host->core != NULL && host_mine(l->host);
+    return l->host != NULL && host_reach(l->host);
 }
 
 void

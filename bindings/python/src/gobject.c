@@ -64,7 +64,7 @@ g_cancel_method(gobj *g, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     procs *ps = g_procs(g);
     OWN(ps == NULL ? &g->host->own : NULL, NULL);
-    if (ps == NULL && g->host->core != NULL && !host_mine(g->host) && !G_ENDED(g)) {
+    if (ps == NULL && g->host->core != NULL && !G_ENDED(g) && !host_reach(g->host)) {
         own_refuse(); /* where there is a lock, too: the loop would not wake up, and the request might be lost */
         return NULL;
     }

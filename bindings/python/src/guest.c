@@ -154,6 +154,8 @@ guest_run(pyhost *h)
     h->kicked = false;
     if (h->core == NULL || h->dispatching)
         return 0;
+    if (!host_mine(h))
+        host_move(h); /* the loop is run by this thread now */
     if (h->timer != NULL && h->timer_when <= tdl_now())
         Py_CLEAR(h->timer); /* it has fired */
     for (int round = 0; round < 8; round++) {

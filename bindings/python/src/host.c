@@ -5,10 +5,10 @@
  *
  * Invariants.
  *  - A pyhost is in st->hosts exactly while its core is open, but for orphans that
- *    are being closed. It is closed on its own thread, which another becomes that is to close it
- *    when that has ended. When its loop is closed by another while its thread lives, it goes to the
- *    orphans of that list (loop NULL): its thread closes it later or, when that has ended, whoever
- *    opens a host, or closes another thread's.
+ *    are being closed. It is run and closed on its own thread, which another becomes that is to run or close
+ *    it. Without a lock that has to have ended: when a loop is closed while its thread lives, the host goes
+ *    to the orphans of that list (loop NULL), and its thread closes it later or, when that has
+ *    ended, whoever opens a host, or closes another thread's.
  *  - host_poll is not reentered. It runs G steps and completes ops; the GIL is
  *    given up only for a poll that may wait, during which nothing of the host
  *    is read or written by Python (channels freed meanwhile by another thread
@@ -96,31 +96,66 @@ host_unlist(pyhost *h)
     UNLOCK(&st->lock);
 }
 
-/* This thread's host of that loop, borrowed, or NULL. */
-static pyhost *
-host_find(mod_state *st, PyObject *loop)
-{
-    LOCK(&st->lock);
-    pyhost *h = st->hosts;
-    while (h != NULL && (!host_mine(h) || SEEN(h->loop) != loop))
-        h = h->next;
-    UNLOCK(&st->lock);
-    return h;
-}
-
-/* Makes it this thread's, if its own has ended; false: that lives. Under st->lock. */
+/* Makes it this thread's; false: it stays another's. Its loop is not running: so no thread is in a call about
+ * it, where a lock keeps the threads apart; where none does, its own has to have ended. Under st->lock. */
 static bool
 host_inherit(pyhost *h)
 {
     if (host_mine(h))
         return true;
+#ifdef Py_GIL_DISABLED
     if (tdl_host_adopt(h->core) < 0)
         return false;
-    SHOW(h->thread, thread_identity());
-#ifdef Py_GIL_DISABLED
     own_keep(&h->own);
+#else
+    if (tdl_host_move(h->core) < 0)
+        return false;
 #endif
+    SHOW(h->thread, thread_identity());
+    h->moved = true;
     return true;
+}
+
+bool
+host_move(pyhost *h)
+{
+    LOCK(&h->st->lock);
+    bool mine = h->core != NULL && host_inherit(h);
+    UNLOCK(&h->st->lock);
+    return mine;
+}
+
+bool
+host_fetch(pyhost *h)
+{
+#ifdef Py_GIL_DISABLED
+    return host_move(h); /* whose thread has ended, nobody runs */
+#else
+    if (h->ploop != NULL)
+        return !h->ploop->running && host_move(h);
+    PyObject *exc = PyErr_GetRaisedException(), *loop = host_loop(h);
+    PyObject *here = loop ? PyObject_CallNoArgs(h->st->get_running_loop) : NULL;
+    PyObject *runs = here == loop ? NULL : PyObject_CallMethod(loop, "is_running", NULL);
+    bool free = loop != NULL && (here == loop || runs == Py_False);
+    Py_XDECREF(runs);
+    Py_XDECREF(here);
+    Py_XDECREF(loop);
+    PyErr_SetRaisedException(exc);
+    return free && host_move(h);
+#endif
+}
+
+/* The host of that loop, which runs on this thread, borrowed, or NULL. */
+static pyhost *
+host_find(mod_state *st, PyObject *loop)
+{
+    LOCK(&st->lock);
+    pyhost *h = st->hosts, *elsewhere = NULL;
+    for (; h != NULL && !(SEEN(h->loop) == loop && host_mine(h)); h = h->next)
+        if (SEEN(h->loop) == loop)
+            elsewhere = h;
+    UNLOCK(&st->lock);
+    return h != NULL || elsewhere == NULL ? h : host_move(elsewhere) ? elsewhere : NULL;
 }
 
 /* Takes an orphan from the list that this thread may close, and the reference that it is
@@ -291,11 +326,8 @@ host_close(pyhost *h)
     watch_stop(h);
     if (h->core == NULL)
         return;
-    bool elsewhere = !host_mine(h), mine;
-    LOCK(&h->st->lock);
-    mine = host_inherit(h);
-    UNLOCK(&h->st->lock);
-    if (!mine) {
+    bool elsewhere = !host_mine(h);
+    if (!host_move(h)) {
         /* Left for its own thread, or who comes after that, who finds it in the list. */
         PyObject *loop;
         h->ploop = NULL;

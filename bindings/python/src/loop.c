@@ -282,9 +282,11 @@ loop_open(ploop *l)
         UNLOCK(&l->lock);
         return fds_open(l);
     }
-    if (host_mine(l->host))
+    if (host_mine(l->host) || (!l->running && host_move(l->host)))
         return 0;
-    PyErr_SetString(PyExc_RuntimeError, "a treadle loop must be run by one thread only");
+    PyErr_SetString(PyExc_RuntimeError, l->running ? "the loop is running, on another thread"
+                                                   : "another thread has run this treadle loop, and lives: in a Python "
+                                                     "without a lock no other can run it");
     return -1;
 }
 
@@ -304,6 +306,11 @@ loop_enter(ploop *l, PyObject *overridden)
     OWN(&l->own, NULL);
     l->overridden = overridden == Py_True;
     l->running = l->fresh = true;
+    if (l->host != NULL && !host_mine(l->host) && !host_move(l->host)) { /* another has fetched it meanwhile */
+        l->running = false;
+        own_refuse();
+        return NULL;
+    }
 #ifdef Py_GIL_DISABLED
     own_keep(&l->own); /* until _leave */
     own_claim_.taken = NULL;

@@ -180,7 +180,7 @@ op_begin(opobj *op, PyObject **result, bool alone)
             return PYGEN_ERROR;
         task = h->spare;
     }
-    op->host = (pyhost *)Py_NewRef((PyObject *)h);
+    __atomic_store_n(&op->host, (pyhost *)Py_NewRef((PyObject *)h), __ATOMIC_RELEASE); /* with op_host */
     op->task = task;
     int32_t code = op_start(op, h, task);
     bool elsewhere = code == TDL_EDEADLOCK && (op->kind == OP_ONCE || op->kind == OP_FLIGHT);
@@ -282,7 +282,7 @@ op_begin_join(opobj *op, PyObject **result)
         }
         return r;
     }
-    op->host = (pyhost *)Py_NewRef((PyObject *)h);
+    __atomic_store_n(&op->host, (pyhost *)Py_NewRef((PyObject *)h), __ATOMIC_RELEASE); /* with op_host */
     op_set_state(op, OP_PENDING);
     op->blocking = true;
     *result = Py_NewRef((PyObject *)op);
@@ -304,7 +304,7 @@ op_send(opobj *op, PyObject **result)
 {
     *result = NULL;
     OWN(OP_OWN(op), PYGEN_ERROR);
-    switch (op->state) {
+    switch (op_state(op)) {
     case OP_NEW:
         return op->kind == OP_JOIN ? op_begin_join(op, result) : op_begin(op, result, false);
     case OP_DONE:
@@ -343,7 +343,7 @@ op_launch(PyObject *module, PyObject *object)
     mod_state *st = state_of(module);
     opobj *op = (opobj *)object;
     PyObject *result;
-    if (Py_TYPE(object) != st->OpType || op->state != OP_NEW || op->kind == OP_JOIN)
+    if (Py_TYPE(object) != st->OpType || op_state(op) != OP_NEW || op->kind == OP_JOIN)
         return PyErr_Format(PyExc_TypeError, "_launch takes an operation that was not awaited");
     switch (op_begin(op, &result, true)) {
     case PYGEN_ERROR:

@@ -274,7 +274,7 @@ op_cancel(opobj *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
         op_complete(op, NO_TASK, TDL_ECANCELED);
         Py_RETURN_TRUE;
     }
-    int rc = op->host->core == NULL ? 0 : tdl_task_cancel(op->host->core, op->task);
+    int rc = !host_reach(op->host) ? 0 : tdl_task_cancel(op->host->core, op->task);
     if (rc != 1 && rc != TDL_EFORKED)
         Py_RETURN_FALSE;
     op->cancelled = true;

@@ -154,6 +154,7 @@ struct pyhost {
     tdl_chan **dropped; /* local channels freed by another thread */
     size_t ndropped;
     bool gone; /* takes no more of them: it is being closed */
+    bool moved; /* to another thread, which its channels do not know yet: see chan_core */
 };
 
 /* Is its thread the calling one? Any thread may ask. */
@@ -161,6 +162,15 @@ static inline bool
 host_mine(const pyhost *h)
 {
     return SEEN(h->thread) == thread_identity();
+}
+
+bool host_move(pyhost *h);  /* makes it this thread's, which is to run its loop, or to close it; false: it cannot */
+bool host_fetch(pyhost *h); /* the same, unless its loop runs on another thread */
+/* May this thread use the core's host? Its own, or one that it can have. */
+static inline bool
+host_reach(pyhost *h)
+{
+    return h->core != NULL && (__builtin_expect(host_mine(h), 1) || host_fetch(h));
 }
 
 /* Has its thread ended, which never closed it? */
@@ -297,7 +307,13 @@ op_state(opobj *op)
     return __atomic_load_n(&op->state, __ATOMIC_ACQUIRE); /* with the release of op_set_state, op.c */
 }
 
-#define OP_OWN(op) (op_state(op) != OP_NEW && (op)->host != NULL ? &(op)->host->own : NULL)
+static inline pyhost *
+op_host(opobj *op) /* any thread may ask */
+{
+    return __atomic_load_n(&op->host, __ATOMIC_ACQUIRE); /* with the release in op_begin, after which it stays */
+}
+
+#define OP_OWN(op) (op_state(op) != OP_NEW && op_host(op) != NULL ? &op_host(op)->own : NULL)
 /* Nobody will take its result. */
 void op_abandon(opobj *op);
 /* Before an op waits in a Task: -1 with CancelledError if one was deferred. */

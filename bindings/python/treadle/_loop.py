@@ -211,7 +211,8 @@ class Loop(_treadle._LoopCore, Hooks):
         return host
 
     def run_forever(self) -> None:
-        """Runs until stop() is called. One thread only, the first that does."""
+        """Runs until stop() is called. Without a lock, a loop is run by one thread
+        only, the first that does, until that has ended."""
         self._check_closed()
         self._check_running()  # before asyncio does: some versions then undo what others run
         if _treadle._forked() and isinstance(leaving := sys.exc_info()[1], (SystemExit, KeyboardInterrupt)):

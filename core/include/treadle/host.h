@@ -63,13 +63,15 @@ TDL_API int  tdl_host_open(const char *name, tdl_host **h);
  * and listeners that were opened on its thread are closed, its tasks are gone.
  * Handles stay to be freed. 0; TDL_EHOST off its thread. */
 TDL_API int  tdl_host_close(tdl_host *h);
-/* A host whose thread has ended without closing it is the calling thread's from now on, to
- * be closed: an operation that waited for a descriptor may have been lost with the thread, but can
- * be cancelled. Local channels stay that thread's: see tdl_chan_adopt_local. 0: it is, or it was
+/* A host whose thread has ended without closing it is the calling thread's from now on, with all that
+ * waits in it. Local channels stay that thread's: see tdl_chan_adopt_local. 0: it is, or it was
  * already; TDL_EHOST: its thread lives, or another thread was first; TDL_EINVAL; TDL_EBUSY in
  * a goroutine or a simulation; TDL_EFORKED. A thread has ended once its thread-specific data is gone, shortly
  * before pthread_join returns. */
 TDL_API int  tdl_host_adopt(tdl_host *h);
+/* The same, also while its thread lives: the caller vouches that that one is in no call about the host, its
+ * tasks or its channels, and begins none until this has returned and it has been told. */
+TDL_API int  tdl_host_move(tdl_host *h);
 /* Would tdl_host_adopt make it another thread's than the one it has? 1; 0: that lives, or is the caller.
  * Who is told 1 and knows that nobody adopts it meanwhile may use its local channels. Any caller. */
 TDL_API int  tdl_host_left(tdl_host *h);
@@ -291,7 +293,7 @@ TDL_API int tdl_watch_next_start(tdl_host *h, uint32_t task, tdl_watch *w, char 
 TDL_API tdl_chan *tdl_chan_new_local(tdl_host *h, uint32_t cap);
 /* From now on the channel is the calling thread's, which may empty and free it, although the
  * host was another's. The caller vouches that the host is closed, that its thread has ended or that
- * it has adopted it, and that nobody else uses the channel meanwhile. */
+ * it has adopted or moved it, and that nobody else uses the channel meanwhile. */
 TDL_API void tdl_chan_adopt_local(tdl_chan *ch);
 /* Copies the i-th value that is in a local channel (first the buffer, then
  * those of waiting senders) without taking it, for a garbage collector's
