@@ -320,6 +320,51 @@ def test_another_thread_collects():
     run(main)
 
 
+def test_nothing_is_left_for_the_collector():
+    """A loop that is closed, and what was used in it, goes without a collection: no circle is left."""
+
+    async def echo(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"a\n")
+        await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        chan = treadle.Chan(1)
+        async with treadle.scope() as s:
+            s.go(chan.send(1))
+            await chan.recv()
+        async with await treadle.listen("tcp", "127.0.0.1:0") as listener:
+            async with await treadle.dial("tcp", listener.address), await listener.accept():
+                pass
+
+    def run():
+        with asyncio.Runner(loop_factory=treadle.new_event_loop) as runner:
+            runner.run(main())
+
+    enabled = gc.isenabled()
+    run()  # what is only made once
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        run()
+        gc.collect()
+        left = [type(thing) for thing in gc.garbage]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        if enabled:
+            gc.enable()
+    assert not [kind for kind in left if kind.__module__.startswith("treadle")], left
+
+
 def test_channels_of_a_closed_loop():
     """What lies in channels of a loop that is closed goes with them, on whichever thread."""
     kept, told = [], []

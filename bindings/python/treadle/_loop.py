@@ -118,7 +118,7 @@ class _Selector(selectors.BaseSelector):
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._map = selectors._SelectorMapping(self)  # type: ignore[attr-defined]
+        self._map: Any = selectors._SelectorMapping(self)  # type: ignore[attr-defined]
 
     @property
     def _fd_to_key(self) -> dict[int, selectors.SelectorKey]:
@@ -150,9 +150,10 @@ class _Selector(selectors.BaseSelector):
         return []
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        return self._map  # type: ignore[no-any-return]
+        return self._map
 
     def close(self) -> None:
+        self._map = None  # which refers to self
         self._loop._close_host()
 
 
