@@ -34,12 +34,13 @@ import treadle
 
 LIMIT = 6.0  # seconds for one case
 PATIENCE = 0.5  # after which one looks whether it will ever end
-TASKS = re.compile(r"Exception in callback (<(_asyncio\.)?TaskStepMethWrapper|Task\.|<Task|Timeout\.|<treadle's events>|gather|_wait|_run_until_complete_cb|BaseSelectorEventLoop\._read_from_self|signals\.)")
+TASKS = re.compile(r"Exception in callback (<(_asyncio\.)?TaskStepMethWrapper|Task\.|<Task|Timeout\.|<treadle's events>|gather|_wait|_run_until_complete_cb|BaseSelectorEventLoop\._read_from_self|signals\.|_Body\._ended)")
 FINE, TOLD, BEYOND, WRONG = 0, 10, 11, 20
 CEILING = 200_000  # allocations: more than any scenario has
 
 # What CPython and asyncio make of it: a NULL of a Python function's, a task that is lost.
-PYTHONS_OWN = re.compile(r"<function |error return without exception set|can't (allocate|start new thread)")
+# asyncio's pipes and processes that are closed after their loop say so.
+PYTHONS_OWN = re.compile(r"<function |<class 'ssl\.SSLError'> returned|error return without exception set|can't (allocate|start new thread)|Event loop is closed")
 # asyncio's loop, transports and pipes that were not made to the end, and its StreamWriter after a start_tls that failed
 HALF_MADE = re.compile(r"object has no attribute '(_ssock|_closed|close|write)'")
 # 3.11: WeakValueDictionary(); in its debug build a function that has no memory for the cells of its variables

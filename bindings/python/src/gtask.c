@@ -670,20 +670,26 @@ g_cancel_wait(gobj *g, PyObject *msg)
         HOST_KICK(h);
         return;
     }
-    PyObject *args[] = {NULL, g->waiting, msg != NULL ? msg : Py_None};
+    PyObject *waiting = Py_NewRef(g->waiting), *args[] = {NULL, waiting, msg != NULL ? msg : Py_None};
     PyObject *names = PyTuple_Pack(1, st->s_msg);
     PyObject *done = names == NULL ? NULL
         : PyObject_VectorcallMethod(st->s_cancel, args + 1,
                                     1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
     Py_XDECREF(names);
-    if (done != Py_True)
+    bool over = done == NULL; /* no memory, most likely: it does not go on waiting for that */
+    if (done != Py_True) {
         SHOW(g->must_cancel, true);
-    if (done == NULL) { /* no memory, most likely: it does not go on waiting for that */
-        PyErr_Clear();
+        Py_XDECREF(done);
+        done = over ? NULL : PyObject_CallMethod(waiting, "done", NULL);
+        over = over || done != Py_False; /* whether or not there was memory to call g_wakeup */
+    }
+    Py_XDECREF(done);
+    Py_DECREF(waiting);
+    PyErr_Clear();
+    if (over && g->busy) {
         tdl_task_ready(h->core, g->task, 0);
         HOST_KICK(h);
     }
-    Py_XDECREF(done);
 }
 
 bool

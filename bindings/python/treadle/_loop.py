@@ -150,7 +150,7 @@ class _Selector(selectors.BaseSelector):
         return []
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        return self._map
+        return self._map  # type: ignore[no-any-return]
 
     def close(self) -> None:
         self._map = None  # which refers to self

@@ -45,8 +45,8 @@ def prepare(protocol: Any) -> None:
         fields = vars(reader)
         reader.__dict__ = {}
         reader.__class__ = StreamReader
-        for name, value in fields.items():
-            setattr(reader, name, value)
+        for name in fields:
+            setattr(reader, name, fields[name])
     callback = protocol._client_connected_cb
     if callback is not None and not (
         isinstance(callback, functools.partial) and callback.func is _connected

@@ -76,8 +76,8 @@ async def goroutines() -> None:
 
     g = treadle.go(value([1]), name="one")
     g.add_done_callback(repr)
-    g.add_done_callback(int)
-    g.remove_done_callback(int)
+    g.add_done_callback(id)
+    g.remove_done_callback(id)
     assert await g == [1] and g.done() and not g.cancelled() and g.exception() is None
     g.get_name(), g.get_coro(), g.get_context(), g.get_stack(), g.get_loop(), repr(g), g.name
     await refused(ValueError, treadle.go(fail()))

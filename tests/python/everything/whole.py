@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from typing import Any
 
 import treadle
 from treadle import sim
@@ -49,8 +50,12 @@ def collected() -> None:
     async def stuck() -> None:
         await treadle.Chan().recv()
 
+    def told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "exception" in context:  # not that it was destroyed
+            loop.default_exception_handler(context)
+
     async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        asyncio.get_running_loop().set_exception_handler(told)
         treadle.go(stuck())
         await treadle.yield_()
         gc.collect()
