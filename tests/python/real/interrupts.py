@@ -76,7 +76,7 @@ async def everything(end: float) -> None:
             accepting.cancel()
 
     async def files() -> None:
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:  # a write that was cancelled may go on
             for _ in range(5):
                 await treadle.fs.write_bytes(f"{place}/f", b"x" * 1000, atomic=True)
                 assert len(await treadle.fs.read_bytes(f"{place}/f")) == 1000
