@@ -386,8 +386,7 @@ chan_dealloc(chanobj *ch)
 {
     PyTypeObject *type = Py_TYPE(ch);
     PyObject_GC_UnTrack(ch);
-    if (ch->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)ch);
+    CLEAR_WEAKREFS(ch);
     if (ch->core != NULL && ch->across)
         chan_drain(ch->core);
     else if (ch->core != NULL)

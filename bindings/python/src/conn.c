@@ -288,8 +288,7 @@ conn_dealloc(connobj *c)
     if (PyObject_CallFinalizerFromDealloc((PyObject *)c) < 0)
         return;
     PyObject_GC_UnTrack(c);
-    if (c->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)c);
+    CLEAR_WEAKREFS(c);
     tdl_conn_free(c->core);
     type->tp_free(c);
     Py_DECREF(type);

@@ -367,8 +367,7 @@ dgram_dealloc(dgramobj *d)
     if (PyObject_CallFinalizerFromDealloc((PyObject *)d) < 0)
         return;
     PyObject_GC_UnTrack(d);
-    if (d->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)d);
+    CLEAR_WEAKREFS(d);
     tdl_dgram_free(d->core);
     type->tp_free(d);
     Py_DECREF(type);

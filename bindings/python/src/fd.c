@@ -159,8 +159,7 @@ fd_dealloc(fdobj *f)
     if (PyObject_CallFinalizerFromDealloc((PyObject *)f) < 0)
         return;
     PyObject_GC_UnTrack(f);
-    if (f->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)f);
+    CLEAR_WEAKREFS(f);
     tdl_fd_free(f->core);
     type->tp_free(f);
     Py_DECREF(type);

@@ -564,8 +564,7 @@ g_dealloc(gobj *g)
     if (PyObject_CallFinalizerFromDealloc((PyObject *)g) < 0)
         return;
     PyObject_GC_UnTrack(g);
-    if (g->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)g);
+    CLEAR_WEAKREFS(g);
     g_clear(g);
     PyMem_Free(g->rare);
     Py_CLEAR(g->host);

@@ -200,8 +200,7 @@ listener_dealloc(listenerobj *l)
     if (PyObject_CallFinalizerFromDealloc((PyObject *)l) < 0)
         return;
     PyObject_GC_UnTrack(l);
-    if (l->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)l);
+    CLEAR_WEAKREFS(l);
     tdl_listener_free(l->core);
     Py_XDECREF(l->address);
     type->tp_free(l);

@@ -209,5 +209,12 @@ void own_put(PyObject *self, PyObject **field, PyObject *value);
 /* A word that one thread writes and others read. */
 #define SEEN(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define SHOW(field, value) __atomic_store_n(&(field), value, __ATOMIC_RELAXED)
+/* Of an object that is freed: a weak reference that another thread drops just now takes itself off the list, under
+ * CPython's lock, which PyObject_ClearWeakRefs asks for. */
+#define CLEAR_WEAKREFS(object)                              \
+    do {                                                    \
+        if (SEEN((object)->weakrefs) != NULL)               \
+            PyObject_ClearWeakRefs((PyObject *)(object));   \
+    } while (0)
 
 #endif

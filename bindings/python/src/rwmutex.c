@@ -117,8 +117,7 @@ rw_dealloc(rwobj *rw)
 {
     PyTypeObject *type = Py_TYPE(rw);
     PyObject_GC_UnTrack(rw);
-    if (rw->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)rw);
+    CLEAR_WEAKREFS(rw);
     if (rw->core != NULL) { /* a locked one may be dropped */
         tdl_rwmutex_unlock(rw->core);
         while (tdl_rwmutex_runlock(rw->core) == 0)

@@ -249,8 +249,7 @@ shared_dealloc(sharedobj *ch)
 {
     PyTypeObject *type = Py_TYPE(ch);
     PyObject_GC_UnTrack(ch);
-    if (ch->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)ch);
+    CLEAR_WEAKREFS(ch);
     tdl_chan_free(ch->core);
     type->tp_free(ch);
     Py_DECREF(type);

@@ -114,8 +114,7 @@ mutex_dealloc(mutexobj *m)
 {
     PyTypeObject *type = Py_TYPE(m);
     PyObject_GC_UnTrack(m);
-    if (m->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)m);
+    CLEAR_WEAKREFS(m);
     tdl_mutex_unlock(m->core); /* a locked one may be dropped */
     tdl_mutex_free(m->core);
     type->tp_free(m);
@@ -236,8 +235,7 @@ cond_dealloc(condobj *c)
 {
     PyTypeObject *type = Py_TYPE(c);
     PyObject_GC_UnTrack(c);
-    if (c->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)c);
+    CLEAR_WEAKREFS(c);
     tdl_cond_free(c->core);
     Py_XDECREF(c->mutex);
     type->tp_free(c);
@@ -386,8 +384,7 @@ sema_dealloc(semaobj *s)
 {
     PyTypeObject *type = Py_TYPE(s);
     PyObject_GC_UnTrack(s);
-    if (s->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)s);
+    CLEAR_WEAKREFS(s);
     tdl_sema_free(s->core);
     type->tp_free(s);
     Py_DECREF(type);
@@ -495,8 +492,7 @@ group_dealloc(groupobj *wg)
 {
     PyTypeObject *type = Py_TYPE(wg);
     PyObject_GC_UnTrack(wg);
-    if (wg->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)wg);
+    CLEAR_WEAKREFS(wg);
     tdl_waitgroup_free(wg->core);
     type->tp_free(wg);
     Py_DECREF(type);

@@ -181,8 +181,7 @@ timer_dealloc(timerobj *t)
 {
     PyTypeObject *type = Py_TYPE(t);
     PyObject_GC_UnTrack(t);
-    if (t->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)t);
+    CLEAR_WEAKREFS(t);
     tdl_timer_free(t->core);
     type->tp_free(t);
     Py_DECREF(type);

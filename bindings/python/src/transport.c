@@ -409,8 +409,7 @@ tr_dealloc(trobj *t)
 {
     PyTypeObject *type = Py_TYPE(t);
     PyObject_GC_UnTrack(t);
-    if (t->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)t);
+    CLEAR_WEAKREFS(t);
     tr_clear(t);
 #ifdef Py_GIL_DISABLED
     Py_CLEAR(t->home);
