@@ -270,7 +270,7 @@ g_refuse_set(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(value))
 static PyObject *
 g_get_loop(gobj *g, PyObject *Py_UNUSED(ignored))
 {
-    pyhost *h = g->host, *here = tl_running;
+    pyhost *h = SEEN(g->host), *here = tl_running;
     if (host_procs(h) != NULL && here != NULL && host_procs(here) == host_procs(h))
         h = here; /* of several Ps it is any's: what is made for it is made here */
     PyObject *loop = host_loop(h);

@@ -228,7 +228,7 @@ g_finish(gobj *g, PyObject *result, PyObject *error)
     }
     Py_CLEAR(g->coro);
     Py_CLEAR(g->waiting);
-    if (g->rare != NULL)
+    if (G_RARE(g, wakeup) != NULL)
         Py_CLEAR(g->rare->wakeup);
     g_wake_joiners(g);
 }

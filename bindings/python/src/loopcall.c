@@ -485,7 +485,7 @@ remember(ploop *l, PyObject *name, PyObject *method)
 {
 #ifndef Py_GIL_DISABLED /* where others may come at any time, nothing is kept */
     PyObject *self = (PyObject *)l;
-    unsigned tag = Py_TYPE(self)->tp_version_tag;
+    unsigned tag = SEEN(Py_TYPE(self)->tp_version_tag);
     if (tag == 0 || !l->running || !(PyCFunction_Check(method) ? PyCFunction_GET_SELF(method) == self
                                      : PyMethod_Check(method) && PyMethod_GET_SELF(method) == self))
         return;
@@ -507,7 +507,7 @@ loop_getattro(PyObject *self, PyObject *name)
 {
     ploop *l = (ploop *)self;
     ploop_bound *b = bound_at(l, name);
-    if (l->bound_tag == Py_TYPE(self)->tp_version_tag)
+    if (l->bound_tag == SEEN(Py_TYPE(self)->tp_version_tag))
         for (int i = 0; i < PLOOP_WAYS; i++)
             if (b[i].name == name)
                 return Py_NewRef(b[i].method);

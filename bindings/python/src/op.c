@@ -142,12 +142,6 @@ op_take(opobj *op, uint8_t state)
 #endif
 }
 
-static inline void
-op_set_state(opobj *op, int state)
-{
-    __atomic_store_n(&op->state, (uint8_t)state, __ATOMIC_RELEASE);
-}
-
 PySendResult
 op_begin(opobj *op, PyObject **result, bool alone)
 {

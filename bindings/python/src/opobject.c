@@ -181,17 +181,17 @@ op_throw(opobj *op, PyObject *const *args, Py_ssize_t n)
     PyObject *exc = args[0];
     PyObject *type = PyExceptionInstance_Check(exc) ? (PyObject *)Py_TYPE(exc) : exc;
     if (op_defer_cancel(op, type)) {
-        __atomic_store_n(&op->state, OP_SPENT, __ATOMIC_RELEASE); /* with the acquire of op_state */
+        op_set_state(op, OP_SPENT);
         PyObject *value = op->value;
         op->value = NULL;
         return stop_with(value);
     }
-    if (op->state == OP_PENDING)
+    if (op_state(op) == OP_PENDING)
         op_abandon(op);
-    else if (op->state == OP_DONE)
+    else if (op_state(op) == OP_DONE)
         op_discard(op);
-    if (op->state != OP_PENDING)
-        __atomic_store_n(&op->state, OP_SPENT, __ATOMIC_RELEASE); /* with the acquire of op_state */
+    if (op_state(op) != OP_PENDING)
+        op_set_state(op, OP_SPENT);
     return raise_thrown(args, n);
 }
 
@@ -199,12 +199,12 @@ static PyObject *
 op_close(opobj *op, PyObject *Py_UNUSED(ignored))
 {
     OWN(OP_OWN(op), NULL);
-    if (op->state == OP_PENDING) {
+    if (op_state(op) == OP_PENDING) {
         op_abandon(op);
     } else {
-        if (op->state == OP_DONE)
+        if (op_state(op) == OP_DONE)
             op_discard(op);
-        __atomic_store_n(&op->state, OP_SPENT, __ATOMIC_RELEASE); /* with the acquire of op_state */
+        op_set_state(op, OP_SPENT);
     }
     Py_RETURN_NONE;
 }
@@ -220,7 +220,7 @@ op_add_done_callback(opobj *op, PyObject *const *args, Py_ssize_t n, PyObject *n
         return PyErr_Format(PyExc_TypeError, "add_done_callback takes a callback");
     if (names != NULL && PyTuple_GET_SIZE(names) == 1)
         context = args[n];
-    if (op->state == OP_NEW || op->host == NULL) {
+    if (op_state(op) == OP_NEW || op->host == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the operation was not started by an await");
         return NULL;
     }
@@ -228,7 +228,7 @@ op_add_done_callback(opobj *op, PyObject *const *args, Py_ssize_t n, PyObject *n
                                                           : PyContext_CopyCurrent();
     if (ctx == NULL)
         return NULL;
-    if (op->state != OP_PENDING) {
+    if (op_state(op) != OP_PENDING) {
         g_call_soon(op->host, args[0], (PyObject *)op, ctx);
         Py_DECREF(ctx);
         Py_RETURN_NONE;
@@ -266,7 +266,7 @@ op_cancel(opobj *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     OWN(OP_OWN(op), NULL);
     PyObject *msg = n + (names ? PyTuple_GET_SIZE(names) : 0) > 0 ? args[0] : NULL;
-    if (op->state != OP_PENDING)
+    if (op_state(op) != OP_PENDING)
         Py_RETURN_FALSE;
     if (op->kind == OP_JOIN && op->task == NO_TASK) {
         g_join_remove((gobj *)op->target, op);
@@ -291,11 +291,11 @@ static PyObject *
 op_result_method(opobj *op, PyObject *Py_UNUSED(ignored))
 {
     OWN(OP_OWN(op), NULL);
-    if (op->state == OP_DONE && op->failed) {
+    if (op_state(op) == OP_DONE && op->failed) {
         PyErr_SetRaisedException(Py_NewRef(op->value));
         return NULL;
     }
-    if (op->state == OP_DONE && op->value != NULL)
+    if (op_state(op) == OP_DONE && op->value != NULL)
         return Py_NewRef(op->value);
     PyErr_SetString(STATE(op)->InvalidStateError, "Result is not ready.");
     return NULL;
@@ -305,7 +305,7 @@ static PyObject *
 op_exception(opobj *op, PyObject *Py_UNUSED(ignored))
 {
     OWN(OP_OWN(op), NULL);
-    if (op->state == OP_NEW || op->state == OP_PENDING) {
+    if (op_state(op) < OP_DONE) {
         PyErr_SetString(STATE(op)->InvalidStateError, "Exception is not set.");
         return NULL;
     }
@@ -315,7 +315,7 @@ op_exception(opobj *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 op_done(opobj *op, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(op->state >= OP_DONE);
+    return PyBool_FromLong(op_state(op) >= OP_DONE);
 }
 
 static PyObject *
@@ -338,7 +338,7 @@ op_get_loop(opobj *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 op_get_blocking(opobj *op, void *Py_UNUSED(closure))
 {
-    if (op->g != NULL || op->state != OP_PENDING)
+    if (op->g != NULL || op_state(op) != OP_PENDING)
         Py_RETURN_NONE;
     return PyBool_FromLong(op->blocking);
 }
@@ -406,7 +406,7 @@ static PyObject *
 op_repr(opobj *op)
 {
     static const char *const states[] = {"not started", "waiting", "done", "done"};
-    return PyUnicode_FromFormat("<treadle %s, %s>", op_name(op), states[op->state]);
+    return PyUnicode_FromFormat("<treadle %s, %s>", op_name(op), states[op_state(op)]);
 }
 
 static int
@@ -467,7 +467,7 @@ static PyObject *
 op_wake(opobj *op, PyObject *Py_UNUSED(ignored))
 {
     OWN(OP_OWN(op), NULL);
-    if (op->kind == OP_SCOPE && op->state == OP_PENDING && op->host->core != NULL) {
+    if (op->kind == OP_SCOPE && op_state(op) == OP_PENDING && op->host->core != NULL) {
         tdl_task_ready(op->host->core, op->task, 0);
         HOST_KICK(op->host);
     }

@@ -316,7 +316,7 @@ PySendResult
 op_begin_join_across(opobj *op, procs *ps, PyObject **result)
 {
     gobj *target = (gobj *)op->target;
-    pyhost *h = host_get(target->host->st);
+    pyhost *h = host_get(SEEN(target->host)->st);
     *result = NULL;
     if (h == NULL)
         return PYGEN_ERROR;

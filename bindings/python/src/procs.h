@@ -63,7 +63,7 @@ host_procs(pyhost *h)
 static inline procs *
 g_procs(gobj *g)
 {
-    return __atomic_load_n(&g->host, __ATOMIC_RELAXED)->procs;
+    return SEEN(g->host)->procs;
 }
 
 static inline bool
@@ -76,7 +76,7 @@ g_begun(gobj *g)
 static inline own_word *
 g_word(gobj *g)
 {
-    return g_procs(g) != NULL && !g_begun(g) ? &g_procs(g)->nobody : &__atomic_load_n(&g->host, __ATOMIC_RELAXED)->own;
+    return g_procs(g) != NULL && !g_begun(g) ? &g_procs(g)->nobody : &SEEN(g->host)->own;
 }
 
 #define G_OWN(g, failed) OWN(g_word(g), failed)

@@ -304,7 +304,13 @@ PySendResult op_begin(opobj *op, PyObject **result, bool alone); /* alone: nobod
 static inline int
 op_state(opobj *op)
 {
-    return __atomic_load_n(&op->state, __ATOMIC_ACQUIRE); /* with the release of op_set_state, op.c */
+    return __atomic_load_n(&op->state, __ATOMIC_ACQUIRE); /* with the release of op_set_state */
+}
+
+static inline void
+op_set_state(opobj *op, int state)
+{
+    __atomic_store_n(&op->state, (uint8_t)state, __ATOMIC_RELEASE); /* with the acquire of op_state */
 }
 
 static inline pyhost *

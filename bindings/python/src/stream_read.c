@@ -25,7 +25,7 @@ typedef struct {
     PyObject *waiter;          /* WAITS: what it waits on */
     PyObject *separator;       /* READ_UNTIL: bytes */
     PyObject *rest;            /* HANDED_ON: asyncio's coroutine */
-    ploop *l;                  /* strong; once it has waited, and the loop is ours */
+    ploop *l;                  /* strong, set once: the reader's loop where that is ours, or NULL */
 #ifdef Py_GIL_DISABLED
     own_word own;
 #endif
@@ -102,6 +102,9 @@ take_direct(struct tr_state *tr, stream_record *record)
     return data;
 }
 
+/* Whose thread it is for: who feeds the reader works on the same buffer. */
+#define READ_OWN(op) ((op)->l != NULL ? &(op)->l->own : &(op)->own)
+
 static const char *
 name_of(readop *op)
 {
@@ -117,10 +120,8 @@ new_waiter(readop *op, PyObject *loop)
     PyObject *create = PyObject_GetAttr(loop, tr->s_create_future), *waiter;
     if (create == NULL)
         return NULL;
-    if (op->l == NULL && loop_makes_futures(op->st, loop, create))
-        op->l = (ploop *)Py_NewRef(loop);
-    if (op->l != NULL) {
-        waiter = future_waiter(op->l);
+    if (loop_makes_futures(op->st, loop, create)) {
+        waiter = future_waiter((ploop *)loop);
     } else {
         waiter = PyObject_CallNoArgs(create);
         if (waiter != NULL && PyObject_SetAttr(waiter, tr->s_blocking, Py_True) < 0)
@@ -313,7 +314,7 @@ static PySendResult
 read_send(readop *op, PyObject *value, PyObject **result)
 {
     *result = NULL;
-    OWN(&op->own, PYGEN_ERROR);
+    OWN(READ_OWN(op), PYGEN_ERROR);
     if (op->state == HANDED_ON)
         return rest_send(op, value, result);
     bool first = op->state == NEW, waits = false;
@@ -361,7 +362,7 @@ read_next(readop *op)
 static PyObject *
 read_throw(readop *op, PyObject *const *args, Py_ssize_t n)
 {
-    OWN(&op->own, NULL);
+    OWN(READ_OWN(op), NULL);
     if (op->state == HANDED_ON)
         return rest_throw(op, args, n);
     int rc = op->state == WAITS ? leave(op) : 0;
@@ -373,7 +374,7 @@ read_throw(readop *op, PyObject *const *args, Py_ssize_t n)
 static PyObject *
 read_close(readop *op, PyObject *Py_UNUSED(ignored))
 {
-    OWN(&op->own, NULL);
+    OWN(READ_OWN(op), NULL);
     int rc = op->state == WAITS ? leave(op) : 0;
     op->state = OVER;
     Py_CLEAR(op->waiter);
@@ -497,6 +498,18 @@ stream_read_setup(PyObject *module, mod_state *st)
     return st->tr.ReadType == NULL ? -1 : 0;
 }
 
+/* As a new reference, or NULL; no exception. */
+static ploop *
+loop_of(mod_state *st, stream_record *record)
+{
+    PyObject *loop = FIELD_KEEP(record_get(record, FIELD_LOOP));
+    if (loop == NULL)
+        PyErr_Clear(); /* who waits for the reader will say so */
+    else if (ploop_of(st, loop) == NULL)
+        Py_CLEAR(loop);
+    return (ploop *)loop;
+}
+
 PyObject *
 stream_read_new(mod_state *st, PyObject *reader, enum stream_read kind, Py_ssize_t n, PyObject *separator)
 {
@@ -513,7 +526,7 @@ stream_read_new(mod_state *st, PyObject *reader, enum stream_read kind, Py_ssize
     op->reader = Py_NewRef(reader);
     op->separator = Py_XNewRef(separator);
     op->waiter = op->rest = NULL;
-    op->l = NULL;
+    op->l = op->record != NULL ? loop_of(op->st, op->record) : NULL;
 #ifdef Py_GIL_DISABLED
     op->own = (own_word){0};
 #endif

@@ -290,7 +290,7 @@ tr_abort(trobj *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tr_is_closing(trobj *t, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(t->closing);
+    return PyBool_FromLong(SEEN(t->closing));
 }
 
 /* -- Reading on and off ---------------------------------------------------- */
