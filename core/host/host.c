@@ -330,10 +330,9 @@ int tdl_host_poll_opts(tdl_host *h, tdl_event *events, int max, int64_t timeout_
     tdl_host_collect(h);
     bool left = h->nwatched > 0; /* first, or it would be some watchers' turn each time */
     if (!left && (h->head || (flags & TDL_POLL_BUSY) ? due(h) : timeout_ns == 0)) ask(h);
-    int n = drain(h, events, max);
+    int n = tdl_host_holds(h) ? drain(h, events, max) : 0;
     if (n > 0 || taken_wake(h) || timeout_ns == 0 || (flags & TDL_POLL_BUSY)) return n;
-    int64_t until = TDL_FOREVER, now = tdl_sys.now();
-    if (timeout_ns > 0 && timeout_ns < TDL_FOREVER - now) until = now + timeout_ns;
+    int64_t until = timeout_ns > 0 ? tdl_time_after(tdl_sys.now(), timeout_ns) : TDL_FOREVER;
     h->doze = 0;
     for (;;) {
         tdl_poller_announce(&h->poller);

@@ -71,9 +71,11 @@ void tdl_tasks_end(tdl_host *h);
 /* Its thread has nothing left that could end its wait but others' doing. Waits a
  * while; TDL_EDEADLOCK when they cannot do anything either. */
 int tdl_host_doze(tdl_host *h);
+/* Has it something that can be handed on? */
+TDL_ALWAYS_INLINE bool tdl_host_holds(const tdl_host *h) { return h->head || h->nwatched || h->missed; }
 /* Is there nothing to do at once? */
 TDL_ALWAYS_INLINE bool tdl_host_quiet(tdl_host *h) {
-    return !h->head && !h->nwatched && !h->missed && !at_load_seq(&h->remote) && !at_load_seq(&h->woken);
+    return !tdl_host_holds(h) && !at_load_seq(&h->remote) && !at_load_seq(&h->woken);
 }
 /* watch.c: readiness from the poller; and what it had no room for, once there is. */
 void tdl_host_on_watch(void *host, uint32_t watcher, uint32_t readiness);

@@ -188,7 +188,7 @@ static int64_t step(tdl_op *op, dialling *d) {
         if (now >= d->deadline) return end(op, d, TDL_ETIMEDOUT);
         if (d->next < d->n && (d->live == 0 || now >= d->begin_at)) {
             attempt *a = &d->of[d->next++];
-            d->begin_at = d->delay < TDL_FOREVER - now ? now + d->delay : TDL_FOREVER;
+            d->begin_at = tdl_time_after(now, d->delay);
             int r = begin_attempt(d, a);
             if (r < 0) fail_attempt(d, a, r);
             continue;
@@ -230,14 +230,12 @@ static void interleave(dialling *d, const tdl_addr *a, int n) {
     }
 }
 
-static int64_t plus(int64_t now, int64_t ns) { return ns < TDL_FOREVER - now ? now + ns : TDL_FOREVER; }
-
 static int set_options(dialling *d, const tdl_network *net, const tdl_dial_options *o) {
     int64_t now = tdl_sys.now();
     d->deadline = TDL_FOREVER;
     d->delay = FALLBACK_DELAY;
     if (!o) return 0;
-    if (o->timeout) d->deadline = o->timeout < 0 ? now : plus(now, o->timeout);
+    if (o->timeout) d->deadline = o->timeout < 0 ? now : tdl_time_after(now, o->timeout);
     if (o->deadline && o->deadline < d->deadline) d->deadline = o->deadline;
     if (o->fallback_delay) d->delay = o->fallback_delay < 0 ? TDL_FOREVER : o->fallback_delay;
     if (!o->local) return 0;
@@ -318,7 +316,7 @@ static int64_t dial_name(tdl_op *op, const tdl_network *net, const char *host, i
     x->net = *net;
     x->o = o ? *o : (tdl_dial_options){.size = sizeof x->o};
     if (n) x->o.local = memcpy(x->local, o->local, n);
-    if (x->o.timeout) deadline = x->o.timeout < 0 ? now : plus(now, x->o.timeout);
+    if (x->o.timeout) deadline = x->o.timeout < 0 ? now : tdl_time_after(now, x->o.timeout);
     if (x->o.deadline && x->o.deadline < deadline) deadline = x->o.deadline;
     x->o.timeout = 0;
     x->o.deadline = deadline == TDL_FOREVER ? 0 : deadline;

@@ -246,9 +246,7 @@ tdl_context *tdl_context_with_deadline(tdl_context *parent, int64_t deadline) {
 }
 
 tdl_context *tdl_context_with_timeout(tdl_context *parent, int64_t ns) {
-    int64_t now = tdl_sys.now();
-    if (ns > TDL_FOREVER - now) return derive(parent, TDL_FOREVER, NULL, NULL);
-    return derive(parent, ns > 0 ? now + ns : now, NULL, NULL);
+    return derive(parent, tdl_time_after(tdl_sys.now(), ns > 0 ? ns : 0), NULL, NULL);
 }
 
 tdl_context *tdl_context_with_value(tdl_context *parent, const tdl_val *key, const tdl_val *v) {

@@ -14,6 +14,9 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "sys/base.h"
+#include "treadle.h"
+
 struct epoll_event;
 struct tdl_backend;
 struct iovec;
@@ -135,6 +138,11 @@ extern struct tdl_sys tdl_sys;
 
 /* The table of the real system, to go back to. */
 extern const struct tdl_sys tdl_sys_real;
+
+/* So long after a time of tdl_sys.now (ns: none below 0); TDL_FOREVER where there is no such time. */
+TDL_ALWAYS_INLINE int64_t tdl_time_after(int64_t now, int64_t ns) {
+    return ns < TDL_FOREVER - now ? now + ns : TDL_FOREVER;
+}
 
 /* Zeroed memory from tdl_sys.alloc, or NULL. */
 void *tdl_alloc_zeroed(size_t size);
