@@ -3,7 +3,7 @@
 # ThreadSanitizer, and the tests in which several threads meet. A report is a failure; those of CPython's own
 # races are left out by its list (Tools/tsan) and by tests/python/tsan.supp, with reasons.
 
-tsan_tests="test_threads test_procs test_shared test_workers test_sync test_cond_sema test_rwmutex test_group test_collect test_watchdog"
+tsan_tests="test_threads test_loop_threads test_procs test_shared test_workers test_sync test_cond_sema test_rwmutex test_group test_collect test_watchdog"
 
 tsan_python_ready() {
     [ -x "$sid/usr/bin/ninja" ] && [ -x "$sid/usr/bin/llvm-symbolizer" ] && [ -x "$sid/usr/bin/clang" ] ||
