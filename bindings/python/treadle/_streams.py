@@ -45,7 +45,7 @@ def prepare(protocol: Any) -> None:
         fields = vars(reader)
         reader.__dict__ = {}
         reader.__class__ = StreamReader
-        for name in fields:
+        for name in fields:  # items() crashes CPython where it has no memory for a pair
             setattr(reader, name, fields[name])
     callback = protocol._client_connected_cb
     if callback is not None and not (
