@@ -246,6 +246,18 @@ static void begin_close(tdl_pd *pd) {
     wake_all(pd, &pd->dir[PD_WRITE], TDL_ECLOSED);
 }
 
+/* Those who are in an attempt come out: it never waits, so they are on other threads, and soon
+ * back. Then the fd is closed by who closes, and its port free when he returns, as in Go. Not
+ * for ever, as a file's part in an attempt may be slow. With the lock, which is given up. */
+static void see_out(tdl_pd *pd) {
+    enum { NAPS = 100 }; /* about a tenth of a second */
+    for (int n = 0; n < NAPS && pd->fd >= 0 && (pd->dir[PD_READ].trying || pd->dir[PD_WRITE].trying); n++) {
+        tdl_unlock(&pd->lock);
+        tdl_nap_again(n);
+        tdl_lock_take(&pd->lock);
+    }
+}
+
 int tdl_pd_close(tdl_pd *pd) {
     int no = tdl_refused(pd->bubble);
     if (no < 0) return no;
@@ -255,6 +267,7 @@ int tdl_pd_close(tdl_pd *pd) {
         return TDL_ECLOSED;
     }
     begin_close(pd);
+    see_out(pd);
     go_out(pd);
     return 0;
 }
@@ -543,9 +556,11 @@ static int64_t go_on(tdl_op *op, tdl_pd *pd, tdl_direction *d) {
         bool hup = d->hup;
         op->u.io.drained = 0;
         pd->inside++;
+        d->trying = 1;
         tdl_unlock(&pd->lock);
         int64_t r = op->u.io.attempt(op);
         tdl_lock_take(&pd->lock);
+        d->trying = 0;
         if (r == PD_QUEUE && tdl_pd_queue_send(op, pd)) {
             tdl_unlock(&pd->lock);
             return TDL_PENDING;

@@ -29,9 +29,9 @@
  * users counts the ops between enter and leave, and the handle; inside, those of
  * them that use the fd at this moment: who is in an attempt, not who waits. closed:
  * no op may enter, and no attempt begins. The fd is closed, and the event's way back
- * cut (seq), when nobody is inside after that: mostly by who closes. The memory
- * is type-stable: an event that was fetched before and dispatched after that finds
- * another seq.
+ * cut (seq), when nobody is inside after that: mostly by who closes, and waits for those
+ * who are trying. The memory is type-stable: an event that was fetched before and
+ * dispatched after that finds another seq.
  */
 #ifndef TDL_NETPOLL_POLLDESC_H
 #define TDL_NETPOLL_POLLDESC_H
@@ -47,6 +47,7 @@ typedef struct tdl_direction {
     uint8_t keep; /* bytes are buffered: written by who owns the direction */
     uint8_t held; /* the owner's op is over, but it keeps the direction */
     uint8_t inbox; /* of reading: bytes come by tdl_pd_take. From the opening on */
+    uint8_t trying;  /* the owner is in an attempt */
     uint8_t sending; /* of writing: the owner's bytes are on their way to the system: PD_SENT follows */
     int64_t deadline; /* 0: none */
     int64_t retry;    /* 0: none; else no event will come, and an attempt is worth it then */
@@ -105,7 +106,7 @@ struct tdl_pd {
  * a negative code; then the fd is still the caller's, and closing was not called. */
 int tdl_pd_open(tdl_pd **pd, tdl_poller *poller, int fd, const tdl_pd_kind *kind, void *object);
 /* Wakes everybody with TDL_ECLOSED; the fd is closed when this returns, unless
- * somebody is inside: then by the last of them. 0, or TDL_ECLOSED the second time. */
+ * somebody is inside and takes his time: then by the last of them. 0, or TDL_ECLOSED the second time. */
 int tdl_pd_close(tdl_pd *pd);
 /* Gives up the handle: gone(arg) follows when the last op has left. */
 void tdl_pd_release(tdl_pd *pd, void (*gone)(void *), void *arg);

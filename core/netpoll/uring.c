@@ -43,7 +43,7 @@
 #endif
 
 enum { ENTRIES = 256, COMPLETIONS = 2048 };
-enum { SETTLE_AT_MOST = 1000000000 }; /* ns */
+enum { SETTLE_NAPS = 1000 }; /* about a second */
 
 /* Which thread this is. */
 static const void *me(void) {
@@ -271,17 +271,16 @@ static bool has_ended(struct ring *r, tdl_pd *pd, uint64_t token) {
 
 /* A request that this thread made has ended with its cancellation. Another's ends when
  * that thread is next in the system: one that sleeps is woken for it, one that computes
- * has its tick. */
+ * has its tick. The system tells of the end first and drops the request's hold on the
+ * file then, but both under the ring's own lock: who has passed that (whoever comes with
+ * entries takes it, though there be none) after he was told closes the file by his close. */
 static void settle(tdl_poller *p, tdl_pd *pd, uint64_t token) {
     struct ring *r = tdl_ring_of(p);
-    int64_t nap = 10000, until = 0;
-    while (!has_ended(r, pd, token)) {
-        int64_t now = tdl_sys.now();
-        if (!until) until = now + SETTLE_AT_MOST;
-        if (now >= until) return;
-        tdl_sys.nap(nap);
-        if (nap < 1000000) nap *= 2;
+    for (int n = 0; !has_ended(r, pd, token); n++) {
+        if (n == SETTLE_NAPS) return;
+        tdl_nap_again(n);
     }
+    enter(r, 1, 0, 0, NULL, 0);
 }
 
 /* -- A host's watchers ------------------------------------------------------------------- */

@@ -144,6 +144,9 @@ TDL_ALWAYS_INLINE int64_t tdl_time_after(int64_t now, int64_t ns) {
     return ns < TDL_FOREVER - now ? now + ns : TDL_FOREVER;
 }
 
+/* The nth (0 …) nap of who looks, between them, for what another thread is about to do: 10 us, 20 us …, 1 ms. */
+static inline void tdl_nap_again(int n) { tdl_sys.nap(n < 7 ? 10000 << n : 1000000); }
+
 /* Zeroed memory from tdl_sys.alloc, or NULL. */
 void *tdl_alloc_zeroed(size_t size);
 

@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "sys/sys.h"
+
 /* -- D8: close wakes ------------------------------------------------------------------ */
 
 typedef struct blocked {
@@ -248,6 +250,34 @@ TEST_G(closed_at_once, "D21 when close returns the port is free and the peer has
         tdl_chan_free(started);
     }
     tdl_chan_free(ended);
+}
+
+static _Atomic int accepting;
+
+static int slow_accept(int fd, struct sockaddr *sa, socklen_t *n) {
+    atomic_store(&accepting, 1);
+    tdl_sys_real.nap(20 * TDL_MILLISECOND);
+    return tdl_sys_real.accept(fd, sa, n);
+}
+
+TEST_G(closed_during_an_attempt, "D21 when close returns the port is free, also where a call on it was going on") {
+    char address[ADDRESS_SIZE];
+    tdl_sys.accept = slow_accept;
+    blocked       a = { NULL, net_listen("tcp", address), tdl_chan_new(1), 99 };
+    tdl_listener *again = NULL;
+    crew          c;
+    atomic_store(&accepting, 0);
+    crew_open(&c);
+    crew_start(&c, 1, accept_blocked, &a);
+    while (!atomic_load(&accepting)) usleep(100);
+    CHECK_RC(tdl_listener_close(a.l), 0);
+    CHECK_RC(tdl_listen("tcp", address, &again), 0);
+    crew_close(&c);
+    CHECK_RC(a.rc, TDL_ECLOSED);
+    tdl_sys.accept = tdl_sys_real.accept;
+    tdl_listener_free(again);
+    tdl_listener_free(a.l);
+    tdl_chan_free(a.started);
 }
 
 /* -- D9: everything at once ---------------------------------------------------------------------- */

@@ -72,8 +72,9 @@ TDL_API int  tdl_listener_addr(tdl_listener *l, tdl_addr *a); /* the same; 0 */
 TDL_API void tdl_listener_set_deadline(tdl_listener *l, int64_t when);
 /* The descriptor, still owned by the listener; TDL_ECLOSED. Any caller. */
 TDL_API int  tdl_listener_fd(tdl_listener *l);
-/* Wakes those who wait in accept; a unix path is unlinked, also where the end of
- * a run or host closes it. 0; TDL_ECLOSED the second time. Any caller. */
+/* Wakes those who wait in accept; the port is free when it returns (one who is just accepting is
+ * waited for, a tenth of a second at most). A unix path is unlinked, also where the end of a run or
+ * host closes it. 0; TDL_ECLOSED the second time. Any caller. */
 TDL_API int  tdl_listener_close(tdl_listener *l);
 /* Closes if need be and gives the handle back. NULL is ignored. Any caller. */
 TDL_API void tdl_listener_free(tdl_listener *l);
