@@ -557,7 +557,7 @@ TEST_G(close_races_release, "D33 of a close and a release at the same time exact
 
 typedef struct relay {
     tdl_fd *r, *w;
-    char    buf[16];
+    char    buf[4]; /* one write's, however many there are */
     int     rounds;
 } relay;
 
