@@ -39,8 +39,7 @@ FINE, TOLD, BEYOND, WRONG = 0, 10, 11, 20
 CEILING = 200_000  # allocations: more than any scenario has
 
 # What CPython and asyncio make of it: a NULL of a Python function's, a task that is lost.
-# asyncio's pipes and processes that are closed after their loop say so.
-PYTHONS_OWN = re.compile(r"<function |<class 'ssl\.SSLError'> returned|error return without exception set|can't (allocate|start new thread)|Event loop is closed")
+PYTHONS_OWN = re.compile(r"<function |<class 'ssl\.SSLError'> returned|error return without exception set|can't (allocate|start new thread)")
 # asyncio's loop, transports and pipes that were not made to the end, and its StreamWriter after a start_tls that failed
 HALF_MADE = re.compile(r"object has no attribute '(_ssock|_closed|close|write)'")
 # 3.11: WeakValueDictionary(); in its debug build a function that has no memory for the cells of its variables
@@ -101,6 +100,14 @@ class Watch(logging.Handler):
         self.look_at(exc if isinstance(exc, BaseException) else None, str(context.get("message")))
 
 
+def closed_under_asyncio(e: BaseException) -> bool:
+    """asyncio's pipes and processes that are closed after their loop call it: so says their own frame, the last one."""
+    last = ""
+    for frame, _ in traceback.walk_tb(e.__traceback__):
+        last = frame.f_code.co_filename
+    return str(e) == "Event loop is closed" and os.path.dirname(last) == os.path.dirname(asyncio.__file__)
+
+
 def of_memory(exc: BaseException) -> bool:
     """Is it MemoryError, or did it come of one?"""
     seen = set()
@@ -111,6 +118,8 @@ def of_memory(exc: BaseException) -> bool:
             continue
         seen.add(id(e))
         if isinstance(e, (SystemError, RuntimeError)) and PYTHONS_OWN.match(str(e)):
+            return True
+        if isinstance(e, RuntimeError) and closed_under_asyncio(e):
             return True
         if isinstance(e, SystemError):
             return False

@@ -655,21 +655,23 @@ wake_in_fork(gobj *g)
     Py_XDECREF(wakeup);
 }
 
-/* It waits: ends that wait, or the next one. */
-void
-g_cancel_wait(gobj *g, PyObject *msg)
+static void
+cancel_wait_on_op(gobj *g)
+{
+    if (!cancel_op(g)) {
+        SHOW(g->must_cancel, true); /* its value is on the way */
+        if (forked())
+            wake_in_fork(g);
+    }
+    HOST_KICK(g->host);
+}
+
+/* A future of asyncio's, or what acts like one. */
+static void
+cancel_wait_on_future(gobj *g, PyObject *msg)
 {
     pyhost *h = g->host;
     mod_state *st = h->st;
-    if (g_op(g) != NULL) {
-        if (!cancel_op(g)) {
-            SHOW(g->must_cancel, true); /* its value is on the way */
-            if (forked())
-                wake_in_fork(g);
-        }
-        HOST_KICK(h);
-        return;
-    }
     PyObject *waiting = Py_NewRef(g->waiting), *args[] = {NULL, waiting, msg != NULL ? msg : Py_None};
     PyObject *names = PyTuple_Pack(1, st->s_msg);
     PyObject *done = names == NULL ? NULL
@@ -690,6 +692,16 @@ g_cancel_wait(gobj *g, PyObject *msg)
         tdl_task_ready(h->core, g->task, 0);
         HOST_KICK(h);
     }
+}
+
+/* It waits: ends that wait, or the next one. */
+void
+g_cancel_wait(gobj *g, PyObject *msg)
+{
+    if (g_op(g) != NULL)
+        cancel_wait_on_op(g);
+    else
+        cancel_wait_on_future(g, msg);
 }
 
 bool
