@@ -98,7 +98,7 @@ async def threads() -> None:
     t.join()
     await loop.run_in_executor(None, int)
     await loop.getaddrinfo("127.0.0.1", 80)
-    ch: treadle.SharedChan[str] = treadle.SharedChan()
+    ch: treadle.SharedChan[str] = treadle.SharedChan(1)  # where Ctrl-C ends who receives, the thread is not left waiting
     t = threading.Thread(target=ch.send_sync, args=("from a thread",))
     t.start()
     assert await ch.recv() == "from a thread"
